@@ -1,0 +1,2 @@
+//! The order-router command.
+fn main() {}
