@@ -1,1 +1,11 @@
 //! order-router.
+mod order;
+pub mod protocol;
+pub mod runtime;
+pub mod store;
+pub mod supplier;
+
+pub use order::{
+    ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
+    OrderId, Price,
+};
