@@ -1,1 +1,4 @@
 //! order-router.
+
+#[cfg(feature = "simulator")]
+pub mod simulator;
