@@ -128,7 +128,6 @@ fn understood(input: &[u8], ended: bool) -> Option<Seen> {
 }
 
 /// Waits for what the supplier's own tasks bring about.
-#[track_caller]
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
