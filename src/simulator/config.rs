@@ -110,7 +110,7 @@ pub struct Contract {
     /// The price of one product; a totalPrice that differs from it is refused (repeatable)
     #[cfg_attr(feature = "cli", arg(long = "price", value_name = "ITEM=AMOUNT",
         value_parser = parse_price))]
-    pub prices: Vec<Price>,
+    pub prices: Vec<UnitPrice>,
     /// The price of every other product, for the price guard and the balance; without it they
     /// cost 1 and their totalPrice is not looked at
     #[cfg_attr(feature = "cli", arg(long, value_name = "AMOUNT"))]
@@ -204,7 +204,7 @@ pub enum PayTime {
 
 /// What one unit of one product costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Price {
+pub struct UnitPrice {
     /// The product's id.
     pub item_id: String,
     /// The price of one, in the account's currency.
@@ -212,9 +212,9 @@ pub struct Price {
 }
 
 #[cfg(feature = "cli")]
-fn parse_price(text: &str) -> Result<Price, String> {
+fn parse_price(text: &str) -> Result<UnitPrice, String> {
     let (item_id, amount) =
         text.rsplit_once('=').ok_or_else(|| format!("`{text}` is not ITEM=AMOUNT"))?;
     let amount = amount.parse().map_err(|_| format!("`{amount}` is not an amount such as 4.95"))?;
-    Ok(Price { item_id: item_id.to_owned(), amount })
+    Ok(UnitPrice { item_id: item_id.to_owned(), amount })
 }

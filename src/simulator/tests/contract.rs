@@ -62,7 +62,7 @@ async fn what_is_not_valid_is_refused_and_creates_nothing() {
 async fn a_total_price_is_held_against_a_known_price() {
     let amount = |text: &str| text.parse().unwrap();
     let contract = Contract {
-        prices: vec![Price { item_id: "a".to_owned(), amount: amount("4.95") }],
+        prices: vec![UnitPrice { item_id: "a".to_owned(), amount: amount("4.95") }],
         refused_products: vec!["gone".to_owned()],
         ..Contract::default()
     };

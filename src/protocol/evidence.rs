@@ -1,0 +1,1 @@
+//! What an answer to a POST proves: one pure function, a whitelist.

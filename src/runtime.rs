@@ -1,0 +1,82 @@
+//! The one seam to threads, clock, randomness, spawning and disk.
+//!
+//! Everything else takes these from here, so that a simulation can put its own in their place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::protocol::Moment;
+
+pub mod disk;
+
+/// The clocks: one that only goes forward and decides, one that people read.
+pub trait Clock: Send + Sync + 'static {
+    /// The monotonic moment. Goes on through a stopped process and a suspended machine where the
+    /// system has such a clock.
+    fn now(&self) -> Moment;
+
+    /// The wall clock. Nothing about safety is decided by it.
+    fn wall(&self) -> Timestamp;
+}
+
+/// The system's clocks. Follows tokio's paused time where that is in use.
+#[derive(Debug)]
+pub struct SystemClock {
+    origin: tokio::time::Instant,
+}
+
+impl SystemClock {
+    /// A clock whose origin is now.
+    #[must_use]
+    pub fn start() -> Self {
+        #[allow(clippy::disallowed_methods, reason = "this is the seam")]
+        Self { origin: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Moment {
+        #[allow(clippy::disallowed_methods, reason = "this is the seam")]
+        Moment::after_origin(tokio::time::Instant::now().duration_since(self.origin))
+    }
+
+    fn wall(&self) -> Timestamp {
+        #[allow(clippy::disallowed_methods, reason = "this is the seam")]
+        Timestamp::now()
+    }
+}
+
+/// What the router takes from the machine.
+#[derive(Clone)]
+pub struct Runtime {
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The disk that the embedded store writes to.
+    pub disk: Arc<dyn disk::Disk>,
+}
+
+impl Runtime {
+    /// The system's own.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk::SystemDisk) }
+    }
+
+    /// The monotonic moment.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// Waits until a moment of the monotonic clock; at once if it has passed.
+    pub async fn sleep_until(&self, moment: Moment) {
+        self.sleep(moment.since(self.now())).await;
+    }
+
+    /// Waits for a span.
+    pub async fn sleep(&self, span: Duration) {
+        tokio::time::sleep(span).await;
+    }
+}

@@ -1,0 +1,153 @@
+//! The supplier as the router needs it: place, list, fetch. Others differ in exactly these points.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+
+use crate::order::{EchoProfile, EchoedItem, Item, OrderId};
+use crate::protocol::{Fingerprint, Why};
+
+pub mod gate;
+
+pub use gate::{Gate, GateState};
+
+/// What the supplier's interface does, where suppliers differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Which fields of the items the list shows again.
+    pub echo: EchoProfile,
+    /// The list begins with the newest order (else with the oldest). Default: yes.
+    pub newest_first: bool,
+    /// How many rows a page is asked for. Default: 100. A shorter page is not the end.
+    pub page_limit: u32,
+}
+
+/// What came back for a POST. Evidence is judged in the core, not here.
+#[derive(Debug)]
+pub enum Exchange {
+    /// An HTTP answer began to arrive.
+    Answer(Answer),
+    /// None did. Whether anything left, only the gate knows.
+    Broken {
+        /// What broke, in our own words: `timeout`, `reset`, `connect`, …
+        why: Why,
+    },
+}
+
+/// An HTTP answer to a POST.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// `Retry-After`, where it is a number of seconds or a date.
+    pub retry_after: Option<Duration>,
+    /// The `Date` header: the supplier's clock.
+    pub date: Option<Timestamp>,
+    /// The whole body, or `None` if it was cut off, longer than the cap, or never finished.
+    pub body: Option<Bytes>,
+}
+
+/// Which page of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Rows to skip.
+    pub offset: u64,
+    /// Rows to ask for.
+    pub limit: u32,
+}
+
+/// One page of the list, understood to the last field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its rows, in the supplier's order.
+    pub rows: Vec<Row>,
+    /// How many rows the supplier says there are in all, where it says so.
+    pub total: Option<u64>,
+    /// The `Date` header: the supplier's clock.
+    pub date: Option<Timestamp>,
+}
+
+/// One row of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The supplier's id of it.
+    pub id: OrderId,
+    /// The supplier's word for where it stands.
+    pub status: String,
+    /// When it was created, by the supplier's clock.
+    pub created_at: Timestamp,
+    /// What the list shows of its items; `None` if the items of this row could not be read
+    /// (which makes it a near miss of every order, rule 9).
+    pub items: Option<Vec<EchoedItem>>,
+}
+
+/// An order as `GET /{id}` shows it.
+#[derive(Clone)]
+pub struct Fetched {
+    /// What the list would show of it.
+    pub row: Row,
+    /// The whole answer, raw: it holds the delivered codes. Never logged, never stored.
+    pub raw: Bytes,
+}
+
+impl std::fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fetched({:?}, {}, {} bytes)", self.row.id, self.row.status, self.raw.len())
+    }
+}
+
+/// Why a reading request gave no evidence. It changed nothing and may be asked again.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No answer, or a broken one.
+    #[error("no answer: {0}")]
+    Broken(Why),
+    /// The supplier asks to come back later.
+    #[error("rate limited")]
+    RateLimited(Option<Duration>),
+    /// The key was refused (401, 403 with the supplier's JSON error).
+    #[error("the supplier refuses the key: status {0}")]
+    KeyRefused(u16),
+    /// There is no such order (404), or not yet.
+    #[error("not found")]
+    NotFound,
+    /// Another status than 200.
+    #[error("status {0}")]
+    Status(u16),
+    /// The answer was not understood: the path or the envelope is not as configured.
+    #[error("answer not understood: {0}")]
+    NotUnderstood(Why),
+    /// The answer came from a cache (`Age` above 0).
+    #[error("answered from a cache")]
+    Cached,
+}
+
+/// A supplier's account, reached with one key.
+///
+/// Implementations never retry a POST, never follow a redirect on one, and never say more than
+/// they saw: what it proves is decided by [`crate::protocol::evidence`].
+pub trait Supplier: Send + Sync + 'static {
+    /// What the interface does.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Hash of key, base URL and account.
+    fn fingerprint(&self) -> Fingerprint;
+
+    /// Sends one order, once. The body goes through `gate` alone: whoever asks it for the bytes
+    /// sends them, and if it was never asked nothing left.
+    ///
+    /// The future has no time limit of its own beyond the connect timeout: the dispatcher stops
+    /// waiting at the request timeout and reads on until the landing bound. Dropping it closes the
+    /// socket.
+    fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange>;
+
+    /// Reads one page of the list, past caches.
+    fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>>;
+
+    /// Reads one order.
+    fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>>;
+}

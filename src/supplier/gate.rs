@@ -1,0 +1,103 @@
+//! The gate that an order's bytes leave through, once (rule 2).
+
+use std::sync::{Mutex, MutexGuard};
+
+use crate::protocol::Moment;
+
+/// Where a gate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateState {
+    /// Nobody has asked for the bytes yet.
+    Unasked,
+    /// The bytes were handed out at this moment: they may have left.
+    Yielded(Moment),
+    /// Asked after the send window had ended, or closed before anybody asked. Nothing was handed
+    /// out and nothing ever will be: the proof of *not sent*.
+    Closed,
+}
+
+/// The gate of one POST: it hands out its bytes at most once, only within the send window, and
+/// remembers the moment.
+///
+/// A gate that never yielded proves that not a byte of the order left, whatever the error was.
+#[derive(Debug)]
+pub struct Gate {
+    closes: Moment,
+    state: Mutex<GateState>,
+}
+
+impl Gate {
+    /// A gate that yields until `closes` (monotonic; rule 2's send window, default 2 s).
+    #[must_use]
+    pub fn new(closes: Moment) -> Self {
+        Self { closes, state: Mutex::new(GateState::Unasked) }
+    }
+
+    fn state_mut(&self) -> MutexGuard<'_, GateState> {
+        // Nothing in here can panic while the lock is held; a poisoned one still tells the truth.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Asks for the bytes at `now`. True exactly once, and only within the window.
+    #[must_use]
+    pub fn ask(&self, now: Moment) -> bool {
+        let mut state = self.state_mut();
+        let yields = *state == GateState::Unasked && now < self.closes;
+        if yields {
+            *state = GateState::Yielded(now);
+        } else if *state == GateState::Unasked {
+            *state = GateState::Closed;
+        }
+        yields
+    }
+
+    /// Closes the gate if nobody has asked yet, and says where it stands now.
+    pub fn close(&self) -> GateState {
+        let mut state = self.state_mut();
+        if *state == GateState::Unasked {
+            *state = GateState::Closed;
+        }
+        *state
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> GateState {
+        *self.state_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::after_origin(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn gate_yields_once_and_notes_the_moment() {
+        let gate = Gate::new(at(10));
+        assert_eq!(gate.state(), GateState::Unasked);
+        assert!(gate.ask(at(9)));
+        assert!(!gate.ask(at(9)));
+        assert_eq!(gate.close(), GateState::Yielded(at(9)));
+    }
+
+    #[test]
+    fn gate_asked_at_the_end_of_its_window_yields_nothing_for_ever() {
+        let gate = Gate::new(at(10));
+        assert!(!gate.ask(at(10)));
+        assert!(!gate.ask(at(1)));
+        assert_eq!(gate.state(), GateState::Closed);
+    }
+
+    #[test]
+    fn closed_gate_yields_nothing() {
+        let gate = Gate::new(at(10));
+        assert_eq!(gate.close(), GateState::Closed);
+        assert!(!gate.ask(at(1)));
+    }
+}
