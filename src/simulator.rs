@@ -57,7 +57,7 @@ use tokio::task::JoinHandle;
 use self::account::Shared;
 use self::connection::{Side, accept};
 
-pub use self::config::{Contract, Envelope, ListOrder, PayTime, UnitPrice, SimulatorConfig};
+pub use self::config::{Contract, Envelope, ListOrder, PayTime, SimulatorConfig, UnitPrice};
 pub use self::faults::{Faults, InvalidFaults, LatencyShape, ListFault, PostFault, UnknownFault};
 pub use self::ledger::{LedgerEntry, LedgerItem, Stats};
 pub use self::update::parse_duration;

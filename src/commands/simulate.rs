@@ -104,3 +104,66 @@ fn summarise(stats: &Stats) {
         eprintln!("{count:>8} {fault} (list)");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        simulate: SimulateArgs,
+    }
+
+    fn parse(flags: &str) -> Result<SimulateArgs, String> {
+        let words = std::iter::once("simulate").chain(flags.split_whitespace());
+        Alone::try_parse_from(words).map(|a| a.simulate).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_flags_it_is_the_default_of_the_library() {
+        let parsed = parse("").unwrap();
+        assert_eq!(parsed.faults, Faults::default());
+        assert_eq!(parsed.contract, Contract::default());
+        assert_eq!((parsed.listen, parsed.admin_listen), (LOOPBACK, LOOPBACK));
+    }
+
+    #[test]
+    fn flags_are_the_names_of_faults_and_settings() {
+        let flags = "--withheld-after-creation 0.02 --created-late 0.01 --late-after 1.5s \
+            --status-500-after 0.01 --reset-after 0.01 --cut-201 0.005 --rate-limited-429 0.002 \
+            --list-lag 300ms --price a=b=4.95 --no-echo-note --list-order oldest";
+        let parsed = parse(flags).unwrap();
+        let faults = Faults {
+            withheld_after_creation: 0.02,
+            created_late: 0.01,
+            late_after: Duration::from_millis(1500),
+            status_500_after: 0.01,
+            reset_after: 0.01,
+            cut_201: 0.005,
+            rate_limited_429: 0.002,
+            list_lag: Duration::from_millis(300),
+            ..Faults::default()
+        };
+        assert_eq!(parsed.faults, faults);
+        assert_eq!(parsed.contract.prices[0].item_id, "a=b");
+        assert_eq!(parsed.contract.prices[0].amount.to_string(), "4.95");
+        assert!(!parsed.contract.echo_note && parsed.contract.echo_quantity);
+        for wrong in ["--list-lag 300", "--reset-after x", "--price 4.95", "--no-such-fault 1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_help_says_what_each_flag_does() {
+        use clap::CommandFactory;
+        Alone::command().debug_assert();
+        for flag in Alone::command().get_arguments() {
+            assert!(flag.get_help().is_some(), "--{} has no help", flag.get_id());
+        }
+    }
+}

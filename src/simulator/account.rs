@@ -266,12 +266,7 @@ impl Account {
     }
 
     /// Somebody else buys these items now.
-    pub(super) fn buy_foreign(
-        &mut self,
-        wanted: Wanted,
-        now: Micros,
-        contract: &Contract,
-    ) -> &Row {
+    pub(super) fn buy_foreign(&mut self, wanted: Wanted, now: Micros, contract: &Contract) -> &Row {
         let mut rng = self.rng.fork();
         let draft = self.draft(&mut rng, wanted, true);
         let index = self.create(draft, now, contract);
@@ -291,9 +286,8 @@ impl Account {
         contract: &Contract,
     ) -> Result<(), Refusal> {
         let row = &self.rows[index];
-        let conflict = |code, detail: &str| {
-            Err(Refusal { status: 409, code, detail: detail.to_owned() })
-        };
+        let conflict =
+            |code, detail: &str| Err(Refusal { status: 409, code, detail: detail.to_owned() });
         if row.paid.is_none() && row.status(now, contract) != super::order::Status::Active {
             return conflict("ORDER_PAYMENT_NOT_POSSIBLE", "the order is cancelled");
         }

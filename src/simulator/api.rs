@@ -239,13 +239,7 @@ enum Shown {
     None,
 }
 
-fn created(
-    shared: &Shared,
-    account: &mut Account,
-    draft: Draft,
-    shown: Shown,
-    reply: &mut Reply,
-) {
+fn created(shared: &Shared, account: &mut Account, draft: Draft, shown: Shown, reply: &mut Reply) {
     let now = shared.clock.now();
     let index = account.create(draft, now, &shared.contract);
     let row = &account.rows[index];
@@ -357,9 +351,7 @@ fn pay(shared: &Shared, id: &str, body: &[u8], reply: &mut Reply) -> Step {
         Err(error) => Err(Refusal::invalid(error.to_string())),
         Ok(Some(_)) => Err(Refusal::invalid("paymentProvider: only the balance pays here")),
         Ok(None) => match find(shared, &account, id) {
-            Some(index) => {
-                account.pay(index, shared.clock.now(), &shared.contract).map(|()| index)
-            }
+            Some(index) => account.pay(index, shared.clock.now(), &shared.contract).map(|()| index),
             None => Err(Refusal {
                 status: 404,
                 code: "ORDER_NOT_FOUND",

@@ -58,25 +58,33 @@ impl fmt::Debug for SimulatorConfig {
 }
 
 /// The points in which suppliers of one class differ. They stay as they are while it runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
 #[cfg_attr(feature = "cli", command(next_help_heading = "Contract"))]
 pub struct Contract {
     /// Which end of the list comes first [default: newest]
-    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "newest",
-        hide_default_value = true))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_enum, default_value = "newest", hide_default_value = true)
+    )]
     pub list_order: ListOrder,
     /// The key of the rows: `orders`, or `items` beside limit, offset and total [default: orders]
-    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "orders",
-        hide_default_value = true))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_enum, default_value = "orders", hide_default_value = true)
+    )]
     pub envelope: Envelope,
     /// Rows of a page when the request names no limit [default: 10]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 10,
-        hide_default_value = true))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "N", default_value_t = 10, hide_default_value = true)
+    )]
     pub page_rows_default: usize,
     /// Rows of a page at most: a larger limit is silently clamped to it [default: 100]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "N", default_value_t = 100,
-        hide_default_value = true))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "N", default_value_t = 100, hide_default_value = true)
+    )]
     pub page_rows_max: usize,
     /// Whether an order shows the quantity of its items. Default: yes.
     #[cfg_attr(feature = "cli", arg(long = "no-echo-quantity", action = clap::ArgAction::SetFalse,
@@ -94,15 +102,19 @@ pub struct Contract {
     #[cfg_attr(feature = "cli", arg(long))]
     pub list_codes: bool,
     /// When the balance is debited [default: create]
-    #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "create",
-        hide_default_value = true))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_enum, default_value = "create", hide_default_value = true)
+    )]
     pub pays_on: PayTime,
     /// Paying an order a second time debits a second time, instead of being refused
     #[cfg_attr(feature = "cli", arg(long))]
     pub repeated_pay_debits: bool,
     /// The account's balance at the start [default: 1000000000]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "AMOUNT",
-        default_value = "1000000000", hide_default_value = true))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "AMOUNT", default_value = "1000000000", hide_default_value = true)
+    )]
     pub balance: Decimal,
     /// Refuse with 402 what the balance does not cover, instead of going below zero
     #[cfg_attr(feature = "cli", arg(long))]
@@ -137,8 +149,16 @@ pub struct Contract {
     pub payment_expires_after: Duration,
     /// How far the supplier's clock is ahead of this machine's, in milliseconds; negative is
     /// behind [default: 0]
-    #[cfg_attr(feature = "cli", arg(long, value_name = "MS", default_value_t = 0,
-        allow_negative_numbers = true, hide_default_value = true))]
+    #[cfg_attr(
+        feature = "cli",
+        arg(
+            long,
+            value_name = "MS",
+            default_value_t = 0,
+            allow_negative_numbers = true,
+            hide_default_value = true
+        )
+    )]
     pub clock_ahead_ms: i64,
 }
 

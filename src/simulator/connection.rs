@@ -320,11 +320,7 @@ fn reason(status: u16) -> &'static str {
 }
 
 /// Serves every connection of one port; ends, with all of them, when it is aborted.
-pub(super) async fn accept(
-    listener: tokio::net::TcpListener,
-    shared: Arc<Shared>,
-    side: Side,
-) {
+pub(super) async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, side: Side) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {

@@ -368,9 +368,7 @@ impl Faults {
     ) -> Result<(), InvalidFaults> {
         let mut changed = self.clone();
         for (key, value) in changes {
-            changed
-                .set(key, value)
-                .map_err(|why| InvalidFaults { key: key.clone(), why })?;
+            changed.set(key, value).map_err(|why| InvalidFaults { key: key.clone(), why })?;
         }
         changed.check()?;
         *self = changed;

@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_head_is_found_only_when_it_is_whole() {
-        let whole = b"GET /api/orders?limit=3 HTTP/1.1\r\nx-api-key: k\r\nConnection: Close\r\n\r\n";
+        let whole =
+            b"GET /api/orders?limit=3 HTTP/1.1\r\nx-api-key: k\r\nConnection: Close\r\n\r\n";
         for part in 0..whole.len() {
             assert!(parse(&whole[..part]).unwrap().is_none(), "after {part} bytes");
         }

@@ -90,11 +90,7 @@ pub(super) fn read(body: &[u8], contract: &Contract) -> Result<Wanted, Refusal> 
     }
     let mut amount = Decimal::ZERO;
     let items = order.items.iter().map(|item| read_item(item, contract, &mut amount));
-    Ok(Wanted {
-        items: items.collect::<Result<Vec<_>, _>>()?.into(),
-        amount,
-        mock: order.is_mock,
-    })
+    Ok(Wanted { items: items.collect::<Result<Vec<_>, _>>()?.into(), amount, mock: order.is_mock })
 }
 
 fn read_item(
@@ -280,7 +276,9 @@ impl Row {
         match status {
             Status::Failed => out.extend_from_slice(b",\"error\":\"DELIVERY_FAILED\""),
             Status::Completed if lacking => out.extend_from_slice(b",\"error\":\"OUT_OF_STOCK\""),
-            Status::Completed if codes => write_codes(out, self.id, line, self.items[line].quantity),
+            Status::Completed if codes => {
+                write_codes(out, self.id, line, self.items[line].quantity)
+            }
             Status::Completed
             | Status::Active
             | Status::Paid

@@ -17,9 +17,16 @@ const ORDER: &str = r#"{"items":[{"itemId":"a","quantity":2}]}"#;
 /// What a client saw of one exchange.
 #[derive(Debug, PartialEq)]
 enum Seen {
-    Answer { status: u16, head: String, body: String },
+    Answer {
+        status: u16,
+        head: String,
+        body: String,
+    },
     /// The head announced more than came before the end.
-    Cut { status: u16, body: String },
+    Cut {
+        status: u16,
+        body: String,
+    },
     Closed,
     Reset,
 }

@@ -144,10 +144,8 @@ fn a_supplier_on_its_own_thread_sells_until_it_is_shut_down() {
         let address = url.strip_prefix("http://").unwrap();
         assert!(TcpStream::connect(address).await.is_err());
     });
-    let config = SimulatorConfig {
-        listen: "0.0.0.0:0".parse().unwrap(),
-        ..SimulatorConfig::default()
-    };
+    let config =
+        SimulatorConfig { listen: "0.0.0.0:0".parse().unwrap(), ..SimulatorConfig::default() };
     assert!(Simulator::spawn_thread(config).is_err());
 }
 
@@ -163,7 +161,9 @@ async fn a_shut_down_supplier_listens_no_more() {
 
 #[test]
 fn durations_are_read_as_people_write_them() {
-    for (text, millis) in [("300ms", 300), ("1.5s", 1500), ("15m", 900_000), ("0", 0), ("1h", 3_600_000)] {
+    for (text, millis) in
+        [("300ms", 300), ("1.5s", 1500), ("15m", 900_000), ("0", 0), ("1h", 3_600_000)]
+    {
         assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
     }
     for text in ["", "5", "-1s", "1 week", "x"] {

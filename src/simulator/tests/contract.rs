@@ -186,7 +186,8 @@ async fn orders_end_badly_where_they_are_told_to() {
     };
     assert_eq!((with("error"), with("externalData")), (1, 1));
     let contract = Contract { completed_after: Duration::from_secs(3600), ..Contract::default() };
-    let contract = Contract { paid_after: Duration::ZERO, processing_after: Duration::ZERO, ..contract };
+    let contract =
+        Contract { paid_after: Duration::ZERO, processing_after: Duration::ZERO, ..contract };
     let faults = Faults { order_unknown_status: 1.0, ..Faults::default() };
     let (_simulator, mut client) = start(contract, faults).await;
     let order = client.post(ORDER).await.json(201);

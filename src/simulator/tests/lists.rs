@@ -57,7 +57,10 @@ async fn the_other_envelope_counts_its_rows() {
     let (_simulator, mut client, expected) = with_orders(contract, 3).await;
     let page = client.get("/api/orders?limit=2&offset=1").await.json(200);
     assert_eq!(ids(&page, "items"), [&*expected[1], &*expected[0]]);
-    assert_eq!((&page["limit"], &page["offset"], &page["total"]), (&2.into(), &1.into(), &3.into()));
+    assert_eq!(
+        (&page["limit"], &page["offset"], &page["total"]),
+        (&2.into(), &1.into(), &3.into())
+    );
 }
 
 #[tokio::test]
