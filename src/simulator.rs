@@ -37,6 +37,7 @@ mod config;
 mod connection;
 mod faults;
 mod head;
+mod latency;
 mod ledger;
 mod list;
 mod order;
@@ -58,7 +59,8 @@ use self::account::Shared;
 use self::connection::{Side, accept};
 
 pub use self::config::{Contract, Envelope, ListOrder, PayTime, SimulatorConfig, UnitPrice};
-pub use self::faults::{Faults, InvalidFaults, LatencyShape, ListFault, PostFault, UnknownFault};
+pub use self::faults::{Faults, InvalidFaults, ListFault, PostFault, UnknownFault};
+pub use self::latency::LatencyShape;
 pub use self::ledger::{LedgerEntry, LedgerItem, Stats};
 pub use self::update::parse_duration;
 

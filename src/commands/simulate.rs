@@ -57,6 +57,7 @@ Examples:
 
 /// Serves until a signal comes. Exit code 2: nothing was started.
 pub fn run(arguments: SimulateArgs) -> ExitCode {
+    allow_many_sockets();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(serve(arguments))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,6 +66,14 @@ pub fn run(arguments: SimulateArgs) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Withheld connections are held, thousands of them where a client waits long: the usual soft
+/// limit of 1,024 open files would refuse new ones. What cannot be had is done without.
+fn allow_many_sockets() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 async fn serve(arguments: SimulateArgs) -> io::Result<()> {

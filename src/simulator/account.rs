@@ -11,7 +11,8 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::config::{Contract, PayTime, SimulatorConfig};
-use super::faults::{Faults, ListFault, PostFault, delay};
+use super::faults::{Faults, ListFault, PostFault};
+use super::latency::delay;
 use super::ledger::{self, LedgerEntry, Stats};
 use super::order::{Fate, OrderItem, Refusal, Row, Wanted};
 use super::time::{Clock, Micros, micros};

@@ -55,9 +55,10 @@ fn buy_foreign(shared: &Shared, body: &[u8], reply: &mut Reply) {
         Ok(wanted) => wanted,
         Err(refusal) => return reply.refuse(&refusal),
     };
-    let now = shared.clock.now();
     let mut account = shared.account();
+    let now = shared.clock.now();
     let row = account.buy_foreign(wanted, now, &shared.contract);
     reply.status = 201;
-    row.write(&mut reply.body, Some(row.id), now, &shared.contract, false);
+    let status = row.status(now, &shared.contract);
+    row.write(&mut reply.body, Some(row.id), status, &shared.contract, false);
 }

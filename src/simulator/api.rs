@@ -8,7 +8,7 @@ use super::account::{Account, Draft, Shared};
 use super::config::{Contract, Envelope};
 use super::faults::{ListFault, PostFault};
 use super::list::{self, Query};
-use super::order::{self, Refusal, unit_price, write_number, write_str};
+use super::order::{self, Refusal, Status, unit_price, write_number, write_str};
 use super::time::micros;
 
 /// One request, borrowed from the connection's buffers.
@@ -155,10 +155,9 @@ fn create(shared: &Shared, body: &[u8], reply: &mut Reply) -> Step {
             return Step::now();
         }
     };
-    let now = shared.clock.now();
     let mut arrival = account.arrive(wanted);
     if let Some(foreign) = arrival.take_foreign(true) {
-        account.create(foreign, now, contract);
+        account.create(foreign, shared.clock.now(), contract);
     }
     if arrival.fault == Some(PostFault::WrongId201) && account.rows.is_empty() {
         arrival.forgive();
@@ -169,9 +168,11 @@ fn create(shared: &Shared, body: &[u8], reply: &mut Reply) -> Step {
     }
     let then = happen(shared, account, arrival.fault, arrival.draft, reply);
     if let Some(foreign) = foreign {
-        account.create(foreign, now, contract);
+        account.create(foreign, shared.clock.now(), contract);
     }
-    Step { delay: arrival.delay, then }
+    // A late order is late by its arrival, whatever the latency.
+    let delay = if matches!(then, Then::Land(..)) { Duration::ZERO } else { arrival.delay };
+    Step { delay, then }
 }
 
 /// Creates the order where the fault lets it be created, and writes the answer.
@@ -182,51 +183,50 @@ fn happen(
     draft: Draft,
     reply: &mut Reply,
 ) -> Then {
-    let Some(fault) = fault else {
-        created(shared, account, draft, Shown::Own, reply);
-        return Then::Send;
+    let shown = match fault {
+        Some(PostFault::CreatedLate) => {
+            return Then::Land(account.faults.late_after, Box::new(draft));
+        }
+        Some(PostFault::WrongId201) => Shown::Others,
+        Some(PostFault::NoId201) => Shown::None,
+        Some(_) | None => Shown::Own,
     };
-    let failed = "INTERNAL_ERROR";
+    if fault.is_none_or(PostFault::creates) {
+        created(shared, account, draft, shown, reply);
+    }
+    fault.map_or(Then::Send, |fault| answer(fault, account.faults.withhold_for, reply))
+}
+
+/// Puts what the fault answers in the place of the order, and says how the exchange ends.
+fn answer(fault: PostFault, withhold_for: Duration, reply: &mut Reply) -> Then {
+    let later = "try again later";
     match fault {
-        PostFault::WithheldAfterCreation => {
-            created(shared, account, draft, Shown::Own, reply);
-            return Then::Hold(account.faults.withhold_for);
+        PostFault::WithheldAfterCreation | PostFault::WithheldNeverCreated => {
+            return Then::Hold(withhold_for);
         }
-        PostFault::CreatedLate => return Then::Land(account.faults.late_after, Box::new(draft)),
-        PostFault::WithheldNeverCreated => return Then::Hold(account.faults.withhold_for),
-        PostFault::Status500Before => reply.error(500, failed, "try again later"),
-        PostFault::Status502Before => reply.error(502, "BAD_GATEWAY", "try again later"),
-        PostFault::Status503Before => reply.error(503, "UNAVAILABLE", "try again later"),
-        PostFault::Status500After => {
-            created(shared, account, draft, Shown::Own, reply);
-            reply.error(500, failed, "try again later");
+        PostFault::Status500Before | PostFault::Status500After => {
+            reply.error(500, "INTERNAL_ERROR", later);
         }
-        PostFault::Status502After => {
-            created(shared, account, draft, Shown::Own, reply);
-            reply.error(502, "BAD_GATEWAY", "try again later");
+        PostFault::Status502Before | PostFault::Status502After => {
+            reply.error(502, "BAD_GATEWAY", later);
         }
-        PostFault::ResetBefore => return Then::Reset,
-        PostFault::ResetAfter => {
-            created(shared, account, draft, Shown::Own, reply);
-            return Then::Reset;
+        PostFault::Status503Before => reply.error(503, "UNAVAILABLE", later),
+        PostFault::Status408After => reply.error(408, "REQUEST_TIMEOUT", later),
+        PostFault::Conflict409After => {
+            reply.error(409, "ORDER_ALREADY_EXISTS", "this order exists");
         }
-        PostFault::Cut201 => {
-            created(shared, account, draft, Shown::Own, reply);
-            return Then::Cut;
-        }
-        PostFault::WrongId201 => created(shared, account, draft, Shown::Others, reply),
-        PostFault::NoId201 => created(shared, account, draft, Shown::None, reply),
-        PostFault::Empty201 => {
-            created(shared, account, draft, Shown::Own, reply);
-            reply.body.clear();
-        }
-        PostFault::RateLimited429 => reply.rate_limited(),
+        PostFault::ResetBefore | PostFault::ResetAfter => return Then::Reset,
+        PostFault::Cut201 => return Then::Cut,
+        PostFault::Empty201 => reply.body.clear(),
+        PostFault::RateLimited429 | PostFault::RateLimited429After => reply.rate_limited(),
         PostFault::GatewayPage403 => reply.page(403, "403 Forbidden"),
         PostFault::GatewayPage502 => reply.page(502, "502 Bad Gateway"),
         PostFault::Redirect => {
             reply.status = 307;
             reply.location = Some("/api/orders");
         }
+        // The order as it was created, whatever its id; a late one is answered when it lands.
+        PostFault::WrongId201 | PostFault::NoId201 | PostFault::CreatedLate => {}
     }
     Then::Send
 }
@@ -249,7 +249,8 @@ fn created(shared: &Shared, account: &mut Account, draft: Draft, shown: Shown, r
         Shown::None => None,
     };
     reply.status = 201;
-    row.write(&mut reply.body, id, now, &shared.contract, false);
+    // Whatever becomes of it: the answer to the POST shows it as it was created.
+    row.write(&mut reply.body, id, Status::Active, &shared.contract, false);
 }
 
 /// Creates an order whose time has come, and writes its answer.
@@ -328,7 +329,8 @@ fn fetch(shared: &Shared, id: &str, reply: &mut Reply) {
     match find(shared, &account, id) {
         Some(index) => {
             let row = &account.rows[index];
-            row.write(&mut reply.body, Some(row.id), shared.clock.now(), &shared.contract, true);
+            let status = row.status(shared.clock.now(), &shared.contract);
+            row.write(&mut reply.body, Some(row.id), status, &shared.contract, true);
         }
         None => reply.error(404, "ORDER_NOT_FOUND", "there is no such order"),
     }
@@ -362,7 +364,8 @@ fn pay(shared: &Shared, id: &str, body: &[u8], reply: &mut Reply) -> Step {
     match outcome {
         Ok(index) => {
             let row = &account.rows[index];
-            row.write(&mut reply.body, Some(row.id), shared.clock.now(), &shared.contract, false);
+            let status = row.status(shared.clock.now(), &shared.contract);
+            row.write(&mut reply.body, Some(row.id), status, &shared.contract, false);
         }
         Err(refusal) => reply.refuse(&refusal),
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::latency::LatencyShape;
 use super::update;
 
 /// Makes [`Faults`], [`PostFault`] and [`ListFault`] from one table, so that a fault's name in
@@ -68,9 +69,9 @@ macro_rules! faults {
             #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
                 hide_default_value = true, help_heading = "Faults of a list (probabilities)"))]
             pub $lf: f64, )*
-            $( $(#[$sm])*
-            #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
+            $( #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
                 hide_default_value = true, help_heading = "Others and unhappy ends (probabilities)"))]
+            $(#[$sm])*
             pub $sf: f64, )*
             $( $(#[$om])* pub $of: $ot, )*
             /// Faults for the next POSTs, in their order of arrival, before any is drawn; `None`
@@ -168,6 +169,10 @@ faults! {
         Status500After = status_500_after,
         /// Created, then 502 with a JSON error
         Status502After = status_502_after,
+        /// Created, then 408 with a JSON error
+        Status408After = status_408_after,
+        /// Created, then 409 with the code `ORDER_ALREADY_EXISTS`
+        Conflict409After = conflict_409_after,
         /// The connection is reset, nothing created
         ResetBefore = reset_before,
         /// Created, then the connection is reset
@@ -182,6 +187,8 @@ faults! {
         Empty201 = empty_201,
         /// 429 with a JSON error and `Retry-After: 1`, nothing created
         RateLimited429 = rate_limited_429,
+        /// Created all the same, then 429 with a JSON error and `Retry-After: 1`
+        RateLimited429After = rate_limited_429_after,
         /// 403 with a firewall's HTML page, nothing created
         GatewayPage403 = gateway_page_403,
         /// 502 with a gateway's HTML page, nothing created
@@ -209,6 +216,7 @@ faults! {
     }
     share {
         /// Each row of a list is left out with this probability
+        #[cfg_attr(feature = "cli", arg(help_heading = "Faults of a list (probabilities)"))]
         list_missing_row,
         /// With each POST somebody else buys the same items on this account
         foreign_identical,
@@ -302,15 +310,33 @@ faults! {
     }
 }
 
-/// The distribution of what a latency has beyond its fixed part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
-pub enum LatencyShape {
-    /// Between nothing and the jitter, all equally likely.
-    Uniform,
-    /// The jitter is the mean; some answers take many times as long.
-    Exponential,
+impl PostFault {
+    /// Whether the POST creates an order, at once or late.
+    pub fn creates(self) -> bool {
+        match self {
+            Self::WithheldNeverCreated
+            | Self::Status500Before
+            | Self::Status502Before
+            | Self::Status503Before
+            | Self::ResetBefore
+            | Self::RateLimited429
+            | Self::GatewayPage403
+            | Self::GatewayPage502
+            | Self::Redirect => false,
+            Self::WithheldAfterCreation
+            | Self::CreatedLate
+            | Self::Status500After
+            | Self::Status502After
+            | Self::Status408After
+            | Self::Conflict409After
+            | Self::ResetAfter
+            | Self::Cut201
+            | Self::WrongId201
+            | Self::NoId201
+            | Self::Empty201
+            | Self::RateLimited429After => true,
+        }
+    }
 }
 
 /// Why a set of faults was refused. Nothing was changed.
@@ -394,23 +420,6 @@ impl Faults {
         let fault = pick(ListFault::ALL, point, |f| self.list(f))?;
         spend(&mut self.list_budget, fault)
     }
-}
-
-/// A duration of the fixed part and the drawn jitter; draws nothing where there is no jitter.
-pub(super) fn delay(
-    rng: &mut fastrand::Rng,
-    fixed: Duration,
-    jitter: Duration,
-    shape: LatencyShape,
-) -> Duration {
-    if jitter.is_zero() {
-        return fixed;
-    }
-    let share = match shape {
-        LatencyShape::Uniform => rng.f64(),
-        LatencyShape::Exponential => -(1.0 - rng.f64()).ln(),
-    };
-    fixed + jitter.mul_f64(share)
 }
 
 fn pick<F: Copy>(all: &[F], mut point: f64, probability: impl Fn(F) -> f64) -> Option<F> {

@@ -97,7 +97,8 @@ pub(super) fn write(
             out.push(b',');
         }
         let row = &account.rows[*index];
-        row.write(out, Some(row.id), as_of, contract, contract.list_codes);
+        let status = row.status(as_of, contract);
+        row.write(out, Some(row.id), status, contract, contract.list_codes);
     }
     out.push(b']');
     if contract.envelope == Envelope::Items {

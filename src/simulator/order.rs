@@ -223,11 +223,10 @@ impl Row {
         &self,
         out: &mut Vec<u8>,
         id: Option<Uuid>,
-        at: Micros,
+        status: Status,
         contract: &Contract,
         codes: bool,
     ) {
-        let status = self.status(at, contract);
         out.push(b'{');
         if let Some(id) = id {
             out.extend_from_slice(b"\"id\":\"");

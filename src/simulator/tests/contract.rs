@@ -151,7 +151,7 @@ async fn an_order_goes_forward_with_its_age_and_ends_with_codes() {
         let (simulator, mut client) = start(contract, Faults::default()).await;
         let order = client.post(ORDER).await.json(201);
         let fetched = client.get(&format!("/api/orders/{}", id(&order))).await.json(200);
-        assert_eq!(fetched["status"], status);
+        assert_eq!((&order["status"], &fetched["status"]), (&"active".into(), &status.into()));
         assert_eq!(simulator.ledger()[0].status, status);
         let codes = fetched["items"][0]["externalData"].as_array();
         assert_eq!(codes.map(Vec::len), (status == "completed").then_some(2));
@@ -219,7 +219,8 @@ async fn under_create_then_pay_an_order_is_free_until_it_is_paid() {
     let contract = Contract { payment_expires_after: Duration::ZERO, ..contract };
     let (simulator, mut client) = start(contract, Faults::default()).await;
     let order = client.post(ORDER).await.json(201);
-    assert_eq!(order["cancelReason"], "payment_expiration");
+    let expired = client.get(&format!("/api/orders/{}", id(&order))).await.json(200);
+    assert_eq!(expired["cancelReason"], "payment_expiration");
     let refused = client.ask("POST", &format!("/api/orders/{}/pay", id(&order)), "").await;
     assert_eq!(refused.json(409)["code"], "ORDER_PAYMENT_NOT_POSSIBLE");
     assert_eq!(simulator.ledger()[0].debits, 0);
@@ -259,6 +260,23 @@ async fn a_body_may_be_chunked_and_come_byte_by_byte() {
     let seen = client.seen().await;
     assert_eq!(seen.header("connection"), Some("close"));
     assert_eq!(client.seen().await, Seen::Closed);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on() {
+    let (simulator, mut client) = scripted([]).await;
+    let length = ORDER.len();
+    let head = format!(
+        "POST /api/orders HTTP/1.1\r\nx-api-key: k\r\nexpect: 100-continue\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    client.stream.write_all(head.as_bytes()).await.unwrap();
+    let mut told = [0; 25];
+    client.stream.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(simulator.stats().posts, 0);
+    client.stream.write_all(ORDER.as_bytes()).await.unwrap();
+    client.seen().await.json(201);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use super::*;
 #[track_caller]
 fn sold(simulator: &Simulator, fault: PostFault, orders: usize) {
     let ledger = simulator.ledger();
-    assert_eq!(ledger.len(), orders);
+    assert_eq!((ledger.len(), fault.creates()), (orders, orders == 1), "{fault}");
     for entry in &ledger {
         assert_eq!((entry.fault, entry.debits), (Some(fault), 1));
     }
@@ -27,13 +27,16 @@ async fn check(fault: PostFault, status: u16, orders: usize) -> Seen {
 }
 
 #[tokio::test]
-async fn server_errors_come_before_or_after_the_creation() {
+async fn errors_come_before_or_after_the_creation() {
     for (fault, status, orders) in [
         (PostFault::Status500Before, 500, 0),
         (PostFault::Status502Before, 502, 0),
         (PostFault::Status503Before, 503, 0),
         (PostFault::Status500After, 500, 1),
         (PostFault::Status502After, 502, 1),
+        (PostFault::Status408After, 408, 1),
+        (PostFault::Conflict409After, 409, 1),
+        (PostFault::RateLimited429After, 429, 1),
     ] {
         let seen = check(fault, status, orders).await;
         assert!(seen.json(status)["code"].is_string());
@@ -118,7 +121,9 @@ async fn a_withheld_connection_is_closed_in_the_end() {
 const LATE: Duration = Duration::from_millis(80);
 
 async fn late() -> (Simulator, Client) {
-    let mut faults = Faults { late_after: LATE, ..Faults::default() };
+    // The latency is not added to it.
+    let latency = Duration::from_secs(3600);
+    let mut faults = Faults { late_after: LATE, latency, ..Faults::default() };
     faults.script.push_back(Some(PostFault::CreatedLate));
     start(Contract::default(), faults).await
 }
@@ -134,7 +139,8 @@ async fn a_late_order_is_answered_when_it_is_created() {
     assert!(asked.elapsed() >= LATE);
     assert_eq!(simulator.ledger()[0].id, id(&order));
     sold(&simulator, PostFault::CreatedLate, 1);
-    client.post(ORDER).await.json(201);
+    // The connection is as good as before.
+    client.get("/api/orders").await.json(200);
 }
 
 #[tokio::test]
@@ -235,7 +241,7 @@ async fn each_probability_is_met() {
         assert!(matches!(client.seen().await, Seen::Answer { .. }));
     }
     let faults = simulator.stats().faults;
-    assert_eq!(faults.len(), 12);
+    assert_eq!(faults.len(), 15);
     for (fault, count) in faults {
         // 200 expected, a standard deviation of 14.
         assert!((130..=270).contains(&count), "{fault}: {count} of 4800");
