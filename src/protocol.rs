@@ -5,6 +5,7 @@
 
 pub mod evidence;
 mod intent;
+pub mod lane;
 mod time;
 
 pub use intent::{
