@@ -1,10 +1,13 @@
 //! order-router.
+
 mod config;
 mod error;
 mod order;
 pub mod protocol;
 mod router;
 pub mod runtime;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod store;
 pub mod supplier;
 
