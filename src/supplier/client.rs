@@ -244,30 +244,50 @@ pub(super) async fn body(mut response: Response, bytes_max: usize) -> Result<Byt
     Ok(if more.is_empty() { whole } else { more.freeze() })
 }
 
+/// What the causes of an error have in them.
+#[derive(Default)]
+struct Causes {
+    too_late: bool,
+    tls: bool,
+    dns: bool,
+    incomplete: bool,
+    kind: Option<io::ErrorKind>,
+}
+
+impl Causes {
+    fn of(error: &reqwest::Error) -> Self {
+        let mut causes = Self::default();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.look_at(cause);
+            source = cause.source();
+        }
+        causes
+    }
+
+    fn look_at(&mut self, cause: &(dyn Error + 'static)) {
+        self.too_late |= cause.is::<TooLate>();
+        self.tls |= cause.is::<rustls::Error>();
+        let words = cause.to_string();
+        self.dns |= words.starts_with("dns error");
+        self.incomplete |= words.starts_with("connection closed before message completed");
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            self.kind = Some(error.kind());
+            // What an I/O error wraps is not its source.
+            if let Some(inner) = error.get_ref() {
+                self.look_at(inner);
+            }
+        }
+    }
+}
+
 /// What broke, in a word of our own. Errors of libraries are never shown: they hold addresses.
 pub(super) fn reason(error: &reqwest::Error) -> Why {
-    let mut tls = false;
-    let mut dns = false;
-    let mut kind = None;
-    let mut cut = false;
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if cause.is::<TooLate>() {
-            return "too late".into();
-        }
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            tls |= error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-            kind = Some(error.kind());
-        }
-        tls |= cause.is::<rustls::Error>();
-        let words = cause.to_string();
-        dns |= words.starts_with("dns error");
-        cut |= words.starts_with("connection closed before message completed");
-        source = cause.source();
-    }
-    let word = match kind {
-        _ if tls => "tls",
-        _ if dns => "dns",
+    let causes = Causes::of(error);
+    let word = match causes.kind {
+        _ if causes.too_late => "too late",
+        _ if causes.tls => "tls",
+        _ if causes.dns => "dns",
         _ if error.is_timeout() && error.is_connect() => "connect timeout",
         Some(io::ErrorKind::ConnectionRefused) => "connection refused",
         _ if error.is_connect() => "connect",
@@ -275,7 +295,7 @@ pub(super) fn reason(error: &reqwest::Error) -> Why {
         Some(io::ErrorKind::TimedOut) => "timeout",
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted) => "reset",
         Some(io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof) => "closed",
-        _ if cut => "closed",
+        _ if causes.incomplete => "closed",
         _ if error.is_body() || error.is_decode() => "cut",
         _ => "no understandable answer",
     };
