@@ -8,11 +8,19 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::order::{EchoProfile, EchoedItem, Item, OrderId};
+use crate::protocol::evidence::EvidencePolicy;
 use crate::protocol::{Fingerprint, Why};
 
+mod client;
+pub mod foxreload;
 pub mod gate;
+mod key;
+mod wire;
 
+pub use foxreload::FoxReload;
 pub use gate::{Gate, GateState};
+pub use key::{ApiKey, KeyError};
+pub use wire::ListEnvelope;
 
 /// What the supplier's interface does, where suppliers differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +141,11 @@ pub enum ReadError {
 pub trait Supplier: Send + Sync + 'static {
     /// What the interface does.
     fn capabilities(&self) -> Capabilities;
+
+    /// How its answers to a POST are judged. Default: the careful one.
+    fn evidence_policy(&self) -> EvidencePolicy {
+        EvidencePolicy::default()
+    }
 
     /// Hash of key, base URL and account.
     fn fingerprint(&self) -> Fingerprint;
