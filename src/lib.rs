@@ -1,10 +1,15 @@
 //! order-router.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod commands;
 mod config;
 mod error;
 mod order;
 pub mod protocol;
 mod router;
 pub mod runtime;
+#[cfg(feature = "simulator")]
+pub mod simulator;
 pub mod store;
 pub mod supplier;
 
