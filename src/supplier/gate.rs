@@ -4,17 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::protocol::Moment;
 
-/// Where a gate stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GateState {
-    /// Nobody has asked for the bytes yet.
-    Unasked,
-    /// The bytes were handed out at this moment: they may have left.
-    Yielded(Moment),
-    /// Asked after the send window had ended, or closed before anybody asked. Nothing was handed
-    /// out and nothing ever will be: the proof of *not sent*.
-    Closed,
-}
+pub use crate::protocol::evidence::GateState;
 
 /// The gate of one POST: it hands out its bytes at most once, only within the send window, and
 /// remembers the moment.

@@ -1,0 +1,491 @@
+//! FoxReload's interface, and any like it: every point where suppliers differ is a setting.
+//!
+//! # What is set, and why
+//! Nobody documents some of what the router must know. Each such point has a field in
+//! [`Settings`], with the most careful value that is likely to work as its default:
+//!
+//! | what | fields | if it is wrong |
+//! |---|---|---|
+//! | where | [`orders_path`](Settings::orders_path), [`order_path`](Settings::order_path), [`balances_path`](Settings::balances_path) | redirects, which are never followed and pause the account |
+//! | the list | [`list_envelope`](Settings::list_envelope), [`list_total`](Settings::list_total), [`list_query`](Settings::list_query), [`paging`](Settings::paging), [`page_limit`](Settings::page_limit), [`newest_first`](Settings::newest_first) | pages are not understood: no evidence, never an empty list |
+//! | an order | [`evidence`](Settings::evidence) (with its `format`), [`echo`](Settings::echo) | rows are not understood, or answers are `Unknown` until a list decides |
+//! | sockets | [`connect_timeout`](Settings::connect_timeout), [`wire_bound`](Settings::wire_bound), [`read_timeout`](Settings::read_timeout), [`pool_idle_timeout`](Settings::pool_idle_timeout), [`pool_max_idle`](Settings::pool_max_idle) | more orders in doubt than necessary |
+//! | memory | [`answer_bytes_max`](Settings::answer_bytes_max), [`page_bytes_max`](Settings::page_bytes_max) | answers over the cap are no answers |
+//! | the way there | [`root_certificates`](Settings::root_certificates), [`proxy`](Settings::proxy), [`allow_http`](Settings::allow_http) | no connection |
+//! | identity | [`account`](Settings::account), [`mock`](Settings::mock) | lists of another account are taken for this one's |
+//!
+//! # What is not a setting
+//! Orders go out over HTTP/1.1, once: no redirect is followed, nothing is sent again, no proxy is
+//! taken from the environment, no cookie is kept. Reading requests are not repeated either: whoever
+//! asks decides. The key goes into one header and into the fingerprint, nowhere else.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+use reqwest::Url;
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+
+use super::client::{self, Http, NoBody, TIMEOUT_MAX};
+use super::gate::Gate;
+use super::key::ApiKey;
+use super::wire::{self, ListEnvelope, PageReader};
+use super::{
+    Answer, Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
+    WIRE_BOUND_WITHOUT_LIMIT,
+};
+use crate::order::{EchoProfile, Item, OrderId};
+use crate::protocol::evidence::{EvidencePolicy, is_json_error};
+use crate::protocol::{Fingerprint, Why};
+use crate::runtime::Clock;
+
+/// FoxReload's public address.
+pub const BASE_URL: &str = "https://public-api.foxreload.com";
+
+/// How a page of the list is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paging {
+    /// By the number of rows to skip.
+    Offset {
+        /// The parameter of the rows to skip. Default: `offset`.
+        offset: Cow<'static, str>,
+        /// The parameter of the rows to show. Default: `limit`.
+        limit: Cow<'static, str>,
+    },
+    /// By the number of the page. The page that holds the row asked for is asked for, and all its
+    /// rows are handed on: it may begin before that row, never after it.
+    Page {
+        /// The parameter of the page's number.
+        page: Cow<'static, str>,
+        /// The parameter of the rows to show.
+        limit: Cow<'static, str>,
+        /// The number of the first page.
+        first: u64,
+    },
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self::Offset { offset: "offset".into(), limit: "limit".into() }
+    }
+}
+
+/// Every point where suppliers differ or nobody documents what holds; see the module.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Path of the POST and of the list, to the letter. Default: `/api/orders`. A slash too many is
+    /// answered with a redirect, which pauses the account.
+    pub orders_path: Cow<'static, str>,
+    /// Path of one order, with `{id}` in it. Default: `/api/orders/{id}`.
+    pub order_path: Cow<'static, str>,
+    /// Path of the balances. Default: `/api/access/me/balances/`.
+    pub balances_path: Cow<'static, str>,
+    /// Where the rows are in a page. Default: under `orders`.
+    pub list_envelope: ListEnvelope,
+    /// The key of the number of all rows, where a page shows it. Default: `total`.
+    pub list_total: Cow<'static, str>,
+    /// Further parameters of the list, a sort order for instance. Default: none. A status filter
+    /// hides orders that were bought: never set one.
+    pub list_query: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+    /// How pages are asked for. Default: `offset` and `limit`.
+    pub paging: Paging,
+    /// Rows asked for at once. Default: 100. A supplier that shows fewer costs requests only.
+    pub page_limit: u32,
+    /// The list begins with the newest order. Default: yes.
+    pub newest_first: bool,
+    /// Which fields of the items the list shows again. Default: quantities, no notes. It cannot
+    /// change while attempts are open.
+    pub echo: EchoProfile,
+    /// How an order is written and what doubtful answers mean. Whoever judges answers must use
+    /// the same: [`Supplier::evidence_policy`] hands it out.
+    pub evidence: EvidencePolicy,
+    /// Orders are sent as test orders (`isMock`), which cost nothing. Default: no.
+    pub mock: bool,
+    /// How long connecting may take, TLS included. Default: 5 s. An order that gets no connection
+    /// was not sent. Keep it below the request timeout.
+    pub connect_timeout: Duration,
+    /// How long bytes of an order may stay unacknowledged before the kernel gives the connection
+    /// up (`TCP_USER_TIMEOUT`, Linux only). Default: 10 s. At most the request timeout: without it
+    /// the kernel goes on sending for minutes, and doubts last as long, as they do behind a proxy:
+    /// see [`Supplier::wire_bound`].
+    pub wire_bound: Duration,
+    /// How long a reading request may take in all. Default: 30 s.
+    pub read_timeout: Duration,
+    /// How long a connection may be idle before it is not used again. Default: 4 s, under the
+    /// 5 s of the shortest common server default: an order sent into a connection that the
+    /// supplier is closing is in doubt although it never landed.
+    pub pool_idle_timeout: Duration,
+    /// How many idle connections are kept. Default: 1,024.
+    pub pool_max_idle: usize,
+    /// Longest answer to an order, in bytes. Default: 1 MiB. A longer one is no answer: in doubt.
+    pub answer_bytes_max: usize,
+    /// Longest answer to a reading request, in bytes. Default: 16 MiB.
+    pub page_bytes_max: usize,
+    /// The only certificate authorities that are trusted, as PEM. Default: those of the system.
+    pub root_certificates: Option<String>,
+    /// The proxy that everything goes through. Default: none; those of the environment are never
+    /// used. A proxy that repeats requests buys twice.
+    pub proxy: Option<SecretString>,
+    /// Takes a base URL without TLS although it is not this machine. Default: no. Whoever listens
+    /// then has the key and the codes.
+    pub allow_http: bool,
+    /// A name for the account, part of the fingerprint. Default: empty. Change it when the same
+    /// address and key come to mean another account.
+    pub account: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            orders_path: "/api/orders".into(),
+            order_path: "/api/orders/{id}".into(),
+            balances_path: "/api/access/me/balances/".into(),
+            list_envelope: ListEnvelope::Key("orders".into()),
+            list_total: "total".into(),
+            list_query: Vec::new(),
+            paging: Paging::default(),
+            page_limit: 100,
+            newest_first: true,
+            echo: EchoProfile::default(),
+            evidence: EvidencePolicy::default(),
+            mock: false,
+            connect_timeout: Duration::from_secs(5),
+            wire_bound: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(30),
+            pool_idle_timeout: Duration::from_secs(4),
+            pool_max_idle: 1024,
+            answer_bytes_max: 1 << 20,
+            page_bytes_max: 16 << 20,
+            root_certificates: None,
+            proxy: None,
+            allow_http: false,
+            account: String::new(),
+        }
+    }
+}
+
+/// Why a client cannot be built. Nothing was sent.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidSetting {
+    /// The base URL is no `http` or `https` address without user, query and fragment.
+    #[error("base URL must be http or https, with a host, without user, query and fragment")]
+    BaseUrl,
+    /// The base URL has no TLS and is not this machine.
+    #[error("base URL must be https: over http the key and the codes can be read by others")]
+    HttpsRequired,
+    /// A path does not begin with a slash, has a query, or the path of one order has no `{id}`.
+    #[error("{0} must begin with a slash and have no query, and that of one order an {{id}}")]
+    Path(&'static str),
+    /// A limit is zero or absurd.
+    #[error("{0} is out of range")]
+    Range(&'static str),
+    /// The key cannot be sent in a header.
+    #[error("the key cannot be sent in a header")]
+    Key,
+    /// The proxy is no URL.
+    #[error("the proxy is no URL")]
+    Proxy,
+    /// The root certificates are no PEM, or there is none in it.
+    #[error("the root certificates cannot be read")]
+    RootCertificates,
+    /// TLS cannot be set up, for want of the system's roots for instance.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP client cannot be set up.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(Why),
+}
+
+/// One account at FoxReload, or at a supplier like it.
+#[derive(Clone)]
+pub struct FoxReload(Arc<Inner>);
+
+struct Inner {
+    base: String,
+    orders_url: Url,
+    settings: Settings,
+    reader: PageReader,
+    fingerprint: Fingerprint,
+    orders: Http,
+    reads: Http,
+}
+
+impl fmt::Debug for FoxReload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FoxReload({}, {:?})", self.0.base, self.0.fingerprint)
+    }
+}
+
+impl FoxReload {
+    /// A client of the account that `key` opens. Opens no connection.
+    ///
+    /// `clock` must be the clock that the gates' windows are counted by.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`], which says what to change.
+    pub fn new(
+        base_url: &str,
+        key: &ApiKey,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, InvalidSetting> {
+        let base = base(base_url, settings.allow_http)?;
+        check(&settings)?;
+        let orders_url = join(&base, &settings.orders_path)?;
+        let over_tls = base.starts_with("https") || settings.proxy.is_some();
+        let tls = client::tls(&settings, over_tls)?;
+        let orders = Http::orders(&settings, tls.clone(), key, Arc::clone(&clock))?;
+        let reads = Http::reads(&settings, tls, key, clock)?;
+        let reader = PageReader {
+            envelope: settings.list_envelope.clone(),
+            total: settings.list_total.clone(),
+            offset: match &settings.paging {
+                Paging::Offset { offset, .. } => Some(offset.clone()),
+                Paging::Page { .. } => None,
+            },
+            format: settings.evidence.format.clone(),
+            echo: settings.echo,
+        };
+        let fingerprint = fingerprint(key, &base, &settings.account);
+        let inner = Inner { base, orders_url, settings, reader, fingerprint, orders, reads };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Reads the balances, as raw JSON: an array, one element per currency.
+    ///
+    /// # Errors
+    /// [`ReadError`]; nothing was changed.
+    pub fn balances(&self) -> BoxFuture<'static, Result<Bytes, ReadError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move {
+            let url = inner.url(&inner.settings.balances_path)?;
+            let (_, body) = inner.read(url).await?;
+            match serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(&body) {
+                Ok(_) => Ok(body),
+                Err(_) => Err(ReadError::NotUnderstood("the balances are no array".into())),
+            }
+        })
+    }
+}
+
+fn base(base_url: &str, allow_http: bool) -> Result<String, InvalidSetting> {
+    let url = Url::parse(base_url).map_err(|_| InvalidSetting::BaseUrl)?;
+    let host = url.host_str().ok_or(InvalidSetting::BaseUrl)?;
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if has_user || url.query().is_some() || url.fragment().is_some() {
+        return Err(InvalidSetting::BaseUrl);
+    }
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let is_this_machine = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_http || is_this_machine => {}
+        "http" => return Err(InvalidSetting::HttpsRequired),
+        _ => return Err(InvalidSetting::BaseUrl),
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn join(base: &str, path: &str) -> Result<Url, InvalidSetting> {
+    Url::parse(&format!("{base}{path}")).map_err(|_| InvalidSetting::BaseUrl)
+}
+
+fn check(settings: &Settings) -> Result<(), InvalidSetting> {
+    let paths = [
+        ("orders_path", &settings.orders_path),
+        ("order_path", &settings.order_path),
+        ("balances_path", &settings.balances_path),
+    ];
+    for (name, path) in paths {
+        let wants_id = name == "order_path";
+        let plain = path.starts_with('/') && !path.contains(['?', '#']) && !path.contains("/../");
+        if !plain || path.contains("{id}") != wants_id {
+            return Err(InvalidSetting::Path(name));
+        }
+    }
+    let spans = [
+        ("connect_timeout", settings.connect_timeout),
+        ("wire_bound", settings.wire_bound),
+        ("read_timeout", settings.read_timeout),
+    ];
+    for (name, span) in spans {
+        // The kernel counts the wire bound in whole milliseconds, and zero means for ever.
+        if span < Duration::from_millis(1) || span > TIMEOUT_MAX {
+            return Err(InvalidSetting::Range(name));
+        }
+    }
+    let numbers = [
+        ("page_limit", settings.page_limit as usize),
+        ("answer_bytes_max", settings.answer_bytes_max),
+        ("page_bytes_max", settings.page_bytes_max),
+    ];
+    match numbers.iter().find(|(_, number)| *number == 0) {
+        Some((name, _)) => Err(InvalidSetting::Range(name)),
+        None => Ok(()),
+    }
+}
+
+/// The first 64 bits of a hash that tells key, address and account apart and betrays none.
+fn fingerprint(key: &ApiKey, base: &str, account: &str) -> Fingerprint {
+    let mut hasher = Sha256::new();
+    for text in ["order-router fingerprint 1", key.expose(), base, account] {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    Fingerprint(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// Closes the gate however the exchange ends, also when it is dropped: afterwards nothing can ask
+/// it any more.
+struct CloseAtEnd(Arc<Gate>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        let _ = self.0.close();
+    }
+}
+
+impl Inner {
+    fn url(&self, path: &str) -> Result<Url, ReadError> {
+        join(&self.base, path).map_err(|_| ReadError::NotUnderstood("no address".into()))
+    }
+
+    async fn place(&self, items: &[Item], gate: Arc<Gate>) -> Exchange {
+        let _close = CloseAtEnd(Arc::clone(&gate));
+        let bytes = wire::order_body(items, self.settings.mock);
+        let response = match self.orders.post(&self.orders_url, bytes, gate).await {
+            Ok(response) => response,
+            Err(error) => {
+                let why = client::reason(&error);
+                tracing::debug!(%why, "no answer to an order");
+                return Exchange::Broken { why };
+            }
+        };
+        let status = response.status().as_u16();
+        let retry_after = wire::retry_after(response.headers(), || self.orders.wall());
+        let date = wire::date(response.headers());
+        let body = match client::body(response, self.settings.answer_bytes_max).await {
+            Ok(body) => Some(body),
+            Err(NoBody::TooLong) => {
+                tracing::debug!(status, "the answer to an order is over the cap");
+                None
+            }
+            Err(NoBody::Cut(why)) => {
+                tracing::debug!(status, %why, "the answer to an order was cut off");
+                None
+            }
+        };
+        tracing::debug!(status, bytes = body.as_ref().map(Bytes::len), "an order was answered");
+        Exchange::Answer(Answer { status, retry_after, date, body })
+    }
+
+    /// Reads something, if it is understood as an answer at all.
+    async fn read(&self, url: Url) -> Result<(HeaderMap, Bytes), ReadError> {
+        let mut response =
+            self.reads.get(url).await.map_err(|error| ReadError::Broken(client::reason(&error)))?;
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        tracing::debug!(status = status.as_u16(), "a reading request was answered");
+        let body = client::body(response, self.settings.page_bytes_max).await;
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(ReadError::RateLimited(wire::retry_after(&headers, || self.reads.wall())));
+        }
+        let body = body.map_err(|no_body| match no_body {
+            NoBody::TooLong => ReadError::NotUnderstood("an answer over the cap".into()),
+            NoBody::Cut(why) => ReadError::Broken(why),
+        });
+        match status {
+            StatusCode::OK if wire::is_cached(&headers) => Err(ReadError::Cached),
+            StatusCode::OK => Ok((headers, body?)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => match is_json_error(&body?) {
+                true => Err(ReadError::KeyRefused(status.as_u16())),
+                false => Err(ReadError::Status(status.as_u16())),
+            },
+            _ => Err(ReadError::Status(status.as_u16())),
+        }
+    }
+
+    fn list_url(&self, request: PageRequest) -> Url {
+        let mut url = self.orders_url.clone();
+        let mut query = url.query_pairs_mut();
+        query.extend_pairs(&self.settings.list_query);
+        match &self.settings.paging {
+            Paging::Offset { offset, limit } => {
+                query.append_pair(limit, &request.limit.to_string());
+                query.append_pair(offset, &request.offset.to_string());
+            }
+            Paging::Page { page, limit, first } => {
+                let number = first + request.offset / u64::from(request.limit.max(1));
+                query.append_pair(limit, &request.limit.to_string());
+                query.append_pair(page, &number.to_string());
+            }
+        }
+        drop(query);
+        url
+    }
+
+    async fn list(&self, request: PageRequest) -> Result<Page, ReadError> {
+        let (headers, body) = self.read(self.list_url(request)).await?;
+        let page = self.reader.read(&body, request.offset)?;
+        Ok(Page { date: wire::date(&headers), ..page })
+    }
+
+    async fn fetch(&self, id: &OrderId) -> Result<Fetched, ReadError> {
+        let segment = wire::segment(id)
+            .ok_or_else(|| ReadError::NotUnderstood("an id that fits no path".into()))?;
+        let url = self.url(&self.settings.order_path.replace("{id}", &segment))?;
+        let read = self.read(url).await.map_err(|error| match error {
+            ReadError::Status(404) => ReadError::NotFound,
+            other => other,
+        });
+        let (_, raw) = read?;
+        Ok(Fetched { row: self.reader.order(&raw, id)?, raw })
+    }
+}
+
+impl Supplier for FoxReload {
+    fn capabilities(&self) -> Capabilities {
+        let Settings { echo, newest_first, page_limit, .. } = self.0.settings;
+        Capabilities { echo, newest_first, page_limit }
+    }
+
+    fn wire_bound(&self) -> Duration {
+        // Behind a proxy the last socket is not ours.
+        match cfg!(target_os = "linux") && self.0.settings.proxy.is_none() {
+            true => self.0.settings.wire_bound,
+            false => WIRE_BOUND_WITHOUT_LIMIT,
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint
+    }
+
+    fn evidence_policy(&self) -> EvidencePolicy {
+        self.0.settings.evidence.clone()
+    }
+
+    fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.place(&items, gate).await })
+    }
+
+    fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.list(page).await })
+    }
+
+    fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.fetch(&id).await })
+    }
+}

@@ -1,0 +1,3 @@
+//! Everything that needs sockets, files or processes, in one binary.
+
+mod client;
