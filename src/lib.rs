@@ -1,7 +1,4 @@
 //! order-router.
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod commands;
 mod config;
 mod error;
 mod order;
