@@ -1,5 +1,4 @@
 //! order-router.
-
 mod config;
 mod error;
 mod order;

@@ -134,6 +134,9 @@ pub enum ReadError {
     Cached,
 }
 
+/// How long a system without `TCP_USER_TIMEOUT` may go on sending unacknowledged bytes.
+pub const WIRE_BOUND_WITHOUT_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 /// A supplier's account, reached with one key.
 ///
 /// Implementations never retry a POST, never follow a redirect on one, and never say more than
@@ -142,9 +145,15 @@ pub trait Supplier: Send + Sync + 'static {
     /// What the interface does.
     fn capabilities(&self) -> Capabilities;
 
-    /// How its answers to a POST are judged. Default: the careful one.
+    /// How its answers to a POST are judged; asked once, at the start. Default: the careful one.
     fn evidence_policy(&self) -> EvidencePolicy {
         EvidencePolicy::default()
+    }
+
+    /// How long the kernel may go on sending the bytes of an order that were handed to it, also
+    /// after its socket was closed (rule 7). Default: 15 min, what a system without a limit may do.
+    fn wire_bound(&self) -> Duration {
+        WIRE_BOUND_WITHOUT_LIMIT
     }
 
     /// Hash of key, base URL and account.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
 use reqwest::{Client, Request, Response, Url, redirect, retry};
@@ -136,9 +136,11 @@ impl Http {
 fn common_headers(key: &ApiKey) -> Result<HeaderMap, InvalidSetting> {
     let mut value = HeaderValue::from_str(key.expose()).map_err(|_| InvalidSetting::Key)?;
     value.set_sensitive(true);
-    let mut headers = HeaderMap::with_capacity(4);
+    let mut headers = HeaderMap::with_capacity(5);
     headers.insert(HeaderName::from_static("x-api-key"), value);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    let agent = concat!("order-router/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
     Ok(headers)
 }
 
@@ -149,7 +151,6 @@ fn plain(
 ) -> Result<reqwest::ClientBuilder, InvalidSetting> {
     let mut client = Client::builder()
         .tls_backend_preconfigured(tls)
-        .user_agent(concat!("order-router/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)

@@ -35,7 +35,10 @@ use super::client::{self, Http, NoBody, TIMEOUT_MAX};
 use super::gate::Gate;
 use super::key::ApiKey;
 use super::wire::{self, ListEnvelope, PageReader};
-use super::{Answer, Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier};
+use super::{
+    Answer, Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
+    WIRE_BOUND_WITHOUT_LIMIT,
+};
 use crate::order::{EchoProfile, Item, OrderId};
 use crate::protocol::evidence::{EvidencePolicy, is_json_error};
 use crate::protocol::{Fingerprint, Why};
@@ -109,7 +112,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long bytes of an order may stay unacknowledged before the kernel gives the connection
     /// up (`TCP_USER_TIMEOUT`, Linux only). Default: 10 s. At most the request timeout: without it
-    /// the kernel goes on sending for minutes, and doubts last as long.
+    /// the kernel goes on sending for minutes, and doubts last as long, as they do behind a proxy:
+    /// see [`Supplier::wire_bound`].
     pub wire_bound: Duration,
     /// How long a reading request may take in all. Default: 30 s.
     pub read_timeout: Duration,
@@ -452,6 +456,14 @@ impl Supplier for FoxReload {
     fn capabilities(&self) -> Capabilities {
         let Settings { echo, newest_first, page_limit, .. } = self.0.settings;
         Capabilities { echo, newest_first, page_limit }
+    }
+
+    fn wire_bound(&self) -> Duration {
+        // Behind a proxy the last socket is not ours.
+        match cfg!(target_os = "linux") && self.0.settings.proxy.is_none() {
+            true => self.0.settings.wire_bound,
+            false => WIRE_BOUND_WITHOUT_LIMIT,
+        }
     }
 
     fn fingerprint(&self) -> Fingerprint {

@@ -5,6 +5,8 @@ mod reads;
 mod secrets;
 mod settings;
 mod tls;
+#[cfg(target_os = "linux")]
+mod wire_bound;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use super::fake::{Fake, Reply, Seen, answer};
 use super::{CREATED, SENT, answered, broken, client_with, closed, has_yielded, items, open};
 
 /// A certificate of its own for `localhost`: the acceptor, and the PEM to trust.
-fn certificate() -> (TlsAcceptor, String) {
+pub fn certificate() -> (TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
