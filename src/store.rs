@@ -9,6 +9,13 @@ use jiff::Timestamp;
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, OrderId};
 use crate::protocol::{Change, IntentId, Learnt, Serial, Shape, State, Why};
 
+mod book;
+mod memory;
+mod record;
+
+pub use memory::MemoryStore;
+pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
+
 /// What came of a change. In every case but [`Committed::Done`] nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
