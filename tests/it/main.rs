@@ -1,3 +1,5 @@
 //! Everything that needs sockets, files or processes, in one binary.
 
 mod client;
+mod command;
+mod stores;
