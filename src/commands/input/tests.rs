@@ -102,8 +102,12 @@ fn a_bad_csv_line_is_told_with_its_number_and_the_others_go_on() {
 #[test]
 fn a_quoted_line_end_is_part_of_the_field_and_an_open_quote_spoils_one_line_only() {
     let text = "client_ref,item_id,quantity\na,\"x\ny\",1\nb,\"x,1\nc,z,1\nd,z,2\n";
-    let expected =
-        [(2, Ok("a: 1xx\ny")), (4, Err("a quote is not closed")), (5, Ok("c: 1xz")), (6, Ok("d: 2xz"))];
+    let expected = [
+        (2, Ok("a: 1xx\ny")),
+        (4, Err("a quote is not closed")),
+        (5, Ok("c: 1xz")),
+        (6, Ok("d: 2xz")),
+    ];
     check(text, &expected);
 }
 
@@ -164,7 +168,9 @@ fn a_bad_json_line_is_told_with_its_number_and_the_others_go_on() {
         (12, Ok("z: 1xx")),
     ];
     check(&text.concat(), &expected);
-    assert!(!read(None, text.concat().as_bytes()).iter().any(|l| format!("{l:?}").contains("secret")));
+    assert!(
+        !read(None, text.concat().as_bytes()).iter().any(|l| format!("{l:?}").contains("secret"))
+    );
 }
 
 #[test]
