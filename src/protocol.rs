@@ -6,6 +6,7 @@
 pub mod evidence;
 pub mod format;
 mod intent;
+pub mod lane;
 mod time;
 
 pub use intent::{

@@ -1,0 +1,346 @@
+//! Every limit, timeout and interval of the router, with unit, default and consequence.
+
+use std::time::Duration;
+
+use crate::protocol::lane::Rules;
+
+/// What a router is set to. Start from [`Config::default`] and change what must differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) request_timeout: Duration,
+    pub(crate) landing_bound: Option<Duration>,
+    pub(crate) wire_bound: Option<Duration>,
+    pub(crate) send_window: Duration,
+    pub(crate) tries_max: u8,
+    pub(crate) good_for: Duration,
+    pub(crate) answer_within: Option<Duration>,
+    pub(crate) posts_max: usize,
+    pub(crate) lane_posts_max: usize,
+    pub(crate) doubts_max: usize,
+    pub(crate) open_max: usize,
+    pub(crate) callers_max: usize,
+    pub(crate) late_sockets_max: usize,
+    pub(crate) rate_per_minute: Option<u32>,
+    pub(crate) list_interval: Duration,
+    pub(crate) list_margin: Duration,
+    pub(crate) clock_margin: Duration,
+    pub(crate) probe_limit: Duration,
+    pub(crate) look_again: (Duration, Duration),
+    pub(crate) guard_distinguishes: bool,
+    pub(crate) trust_echo: bool,
+    pub(crate) poll_interval: Duration,
+    pub(crate) shards: usize,
+    pub(crate) start: StartAnswer,
+    pub(crate) events_max: usize,
+}
+
+/// A person's answer to what the account shows at start (rule 15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartAnswer {
+    /// None: orders that the store does not know stop the start.
+    #[default]
+    Ask,
+    /// The account is new to this store: what is on it is history, never a candidate. Taken only
+    /// when the store is empty.
+    NewAccount,
+    /// Orders that the store does not know are somebody else's: kept as orphans, never candidates.
+    /// Wrong after a backup was restored: what was bought since would be bought again.
+    Adopt,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(30),
+            landing_bound: Some(Duration::from_secs(15 * 60)),
+            wire_bound: None,
+            send_window: Duration::from_secs(2),
+            tries_max: 3,
+            good_for: Duration::from_secs(60 * 60),
+            answer_within: None,
+            posts_max: 512,
+            lane_posts_max: 512,
+            doubts_max: 100,
+            open_max: 1_000_000,
+            callers_max: 1_000_000,
+            late_sockets_max: 1024,
+            rate_per_minute: None,
+            list_interval: Duration::from_millis(500),
+            list_margin: Duration::from_secs(10),
+            clock_margin: Duration::from_secs(60 * 60),
+            probe_limit: Duration::from_secs(60),
+            look_again: (Duration::from_secs(2), Duration::from_secs(60)),
+            guard_distinguishes: false,
+            trust_echo: false,
+            poll_interval: Duration::from_secs(3),
+            shards: 1,
+            start: StartAnswer::Ask,
+            events_max: 4096,
+        }
+    }
+}
+
+/// Settings that contradict each other. Nothing was started.
+#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A POST that is still awaited could land after the bound.
+    #[error(
+        "landing bound {bound:?} is below twice the request timeout ({timeout:?}): orders would be bought twice"
+    )]
+    LandingBound {
+        /// The landing bound.
+        bound: Duration,
+        /// The request timeout.
+        timeout: Duration,
+    },
+    /// A limit of 0 would stop everything.
+    #[error("{0} must not be 0")]
+    Zero(&'static str),
+}
+
+impl Config {
+    /// How long an answer to a POST is waited for before the attempt counts as in doubt.
+    ///
+    /// Default: 30 s. Too short costs doubts, never money.
+    #[must_use]
+    pub fn request_timeout(mut self, span: Duration) -> Self {
+        self.request_timeout = span;
+        self
+    }
+
+    /// How long after its last byte could have left a POST may still take effect, and show in the
+    /// list (assumption A1).
+    ///
+    /// Default: 15 min. Only orders that really were not created wait for it, so long is nearly
+    /// free; too short is the one setting that buys twice. `None`: an attempt in doubt is never
+    /// released, a person decides. Refused below twice the request timeout.
+    #[must_use]
+    pub fn landing_bound(mut self, bound: Option<Duration>) -> Self {
+        self.landing_bound = bound;
+        self
+    }
+
+    /// How long after the gate yielded bytes of a POST may still leave this machine (rule 7): what
+    /// the supplier client sets as `TCP_USER_TIMEOUT`.
+    ///
+    /// Default: the request timeout on Linux, 15 min elsewhere.
+    #[must_use]
+    pub fn wire_bound(mut self, bound: Duration) -> Self {
+        self.wire_bound = Some(bound);
+        self
+    }
+
+    /// How long after its record an attempt may still begin to leave (rule 2).
+    ///
+    /// Default: 2 s. A process that was stopped for longer sends nothing.
+    #[must_use]
+    pub fn send_window(mut self, window: Duration) -> Self {
+        self.send_window = window;
+        self
+    }
+
+    /// How many attempts may be proved absent before an intent ends not placed. Default: 3.
+    #[must_use]
+    pub fn tries_max(mut self, tries: u8) -> Self {
+        self.tries_max = tries;
+        self
+    }
+
+    /// How long an order that names no `good_until` is worth sending. Default: 1 h.
+    #[must_use]
+    pub fn good_for(mut self, span: Duration) -> Self {
+        self.good_for = span;
+        self
+    }
+
+    /// How long `submit` waits for the end before it answers "in doubt, ask again".
+    ///
+    /// Default: the request timeout and 10 s.
+    #[must_use]
+    pub fn answer_within(mut self, span: Duration) -> Self {
+        self.answer_within = Some(span);
+        self
+    }
+
+    /// Most POSTs of the account at once. Default: 512; each needs a socket.
+    #[must_use]
+    pub fn posts_max(mut self, posts: usize) -> Self {
+        self.posts_max = posts;
+        self
+    }
+
+    /// Most POSTs of one lane at once. Default: 512; 1 is strictly one after the other.
+    #[must_use]
+    pub fn lane_posts_max(mut self, posts: usize) -> Self {
+        self.lane_posts_max = posts;
+        self
+    }
+
+    /// Most attempts in doubt on the account: reached, nothing more is sent until some are decided.
+    ///
+    /// Default: 100. The circuit breaker for a supplier that answers every POST with 502.
+    #[must_use]
+    pub fn doubts_max(mut self, doubts: usize) -> Self {
+        self.doubts_max = doubts;
+        self
+    }
+
+    /// Most intents that have not ended; over it, callers get `Overloaded` at once. Default: 1 M.
+    #[must_use]
+    pub fn open_max(mut self, intents: usize) -> Self {
+        self.open_max = intents;
+        self
+    }
+
+    /// Most callers waiting at once; over it, callers get `Overloaded` at once. Default: 1 M.
+    #[must_use]
+    pub fn callers_max(mut self, callers: usize) -> Self {
+        self.callers_max = callers;
+        self
+    }
+
+    /// Most sockets that are read on after their request timeout; the oldest is dropped, which
+    /// costs time, not money. Default: 1,024.
+    #[must_use]
+    pub fn late_sockets_max(mut self, sockets: usize) -> Self {
+        self.late_sockets_max = sockets;
+        self
+    }
+
+    /// Most POSTs a minute on the account. Default: none; a 429 is obeyed in any case.
+    #[must_use]
+    pub fn rate_per_minute(mut self, rate: Option<u32>) -> Self {
+        self.rate_per_minute = rate;
+        self
+    }
+
+    /// Least time between the starts of two listings. Default: 500 ms.
+    #[must_use]
+    pub fn list_interval(mut self, span: Duration) -> Self {
+        self.list_interval = span;
+        self
+    }
+
+    /// How much further back than the oldest attempt in doubt a listing reads, by the supplier's
+    /// clock: it covers rows whose `createdAt` is slightly out of order. Default: 10 s.
+    #[must_use]
+    pub fn list_margin(mut self, span: Duration) -> Self {
+        self.list_margin = span;
+        self
+    }
+
+    /// By how much the supplier's `createdAt` may be off: only rows older than the history line by
+    /// more are history (rule 14). Default: 1 h. Beyond half of it nothing is released.
+    #[must_use]
+    pub fn clock_margin(mut self, span: Duration) -> Self {
+        self.clock_margin = span;
+        self
+    }
+
+    /// How long the start may try to read one list that is understood. Default: 60 s.
+    #[must_use]
+    pub fn probe_limit(mut self, span: Duration) -> Self {
+        self.probe_limit = span;
+        self
+    }
+
+    /// First and longest pause between two looks for an order in doubt. Default: 2 s and 60 s.
+    #[must_use]
+    pub fn look_again(mut self, first: Duration, longest: Duration) -> Self {
+        self.look_again = (first, longest);
+        self
+    }
+
+    /// Whether orders that differ in the price guard alone are kept apart (rule 13). Default: no.
+    #[must_use]
+    pub fn guard_distinguishes(mut self, yes: bool) -> Self {
+        self.guard_distinguishes = yes;
+        self
+    }
+
+    /// Whether the list is trusted to echo items faithfully before that was seen (assumption A4).
+    ///
+    /// Default: no: nothing is released until a row of an order known by its own answer was seen to
+    /// match. A person who says yes has looked.
+    #[must_use]
+    pub fn trust_echo(mut self, yes: bool) -> Self {
+        self.trust_echo = yes;
+        self
+    }
+
+    /// How often the status of placed orders that somebody follows is read, in bulk. Default: 3 s.
+    #[must_use]
+    pub fn poll_interval(mut self, span: Duration) -> Self {
+        self.poll_interval = span;
+        self
+    }
+
+    /// How many threads the lanes are spread over. Default: 1.
+    #[must_use]
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// The answer to what the account shows at start (rule 15). Default: none, it stops the start.
+    #[must_use]
+    pub fn start(mut self, answer: StartAnswer) -> Self {
+        self.start = answer;
+        self
+    }
+
+    /// How many events a slow reader may lag behind before it misses some. Default: 4,096.
+    #[must_use]
+    pub fn events_max(mut self, events: usize) -> Self {
+        self.events_max = events;
+        self
+    }
+
+    /// Checks that the settings agree.
+    ///
+    /// # Errors
+    /// What contradicts what.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let zeros = [
+            ("posts_max", self.posts_max),
+            ("lane_posts_max", self.lane_posts_max),
+            ("doubts_max", self.doubts_max),
+            ("shards", self.shards),
+            ("tries_max", usize::from(self.tries_max)),
+        ];
+        if let Some((name, _)) = zeros.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::Zero(name));
+        }
+        match self.landing_bound {
+            Some(bound) if bound < 2 * self.request_timeout => {
+                Err(ConfigError::LandingBound { bound, timeout: self.request_timeout })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn wire_bound_or_default(&self) -> Duration {
+        let fallback = if cfg!(target_os = "linux") {
+            self.request_timeout
+        } else {
+            Duration::from_secs(15 * 60)
+        };
+        self.wire_bound.unwrap_or(fallback)
+    }
+
+    pub(crate) fn answer_within_or_default(&self) -> Duration {
+        self.answer_within.unwrap_or(self.request_timeout + Duration::from_secs(10))
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            tries_max: self.tries_max,
+            wire_bound: self.wire_bound_or_default(),
+            landing_bound: self.landing_bound,
+            in_flight_max: self.lane_posts_max,
+            look_again_min: self.look_again.0,
+            look_again_max: self.look_again.1,
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Errors by what the caller should do next. Each says whether anything was or may have been bought.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::config::ConfigError;
+use crate::order::{ClientRef, OrderId};
+use crate::protocol::Why;
+use crate::store::StoreError;
+
+/// Why `submit` or `wait` has no end to tell.
+#[non_exhaustive]
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SubmitError {
+    /// The order may have been bought. Ask for the status of `client_ref`, or submit it again under
+    /// the same reference, from `ask_again_at` on; another reference buys again.
+    #[error(
+        "order {client_ref} is in doubt: it may have been bought; ask again under the same reference"
+    )]
+    InDoubt {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// When an end is likelier.
+        ask_again_at: Timestamp,
+    },
+    /// The order is accepted and waits to be sent: it was not bought yet and will be. Ask again
+    /// under the same reference.
+    #[error(
+        "order {client_ref} is accepted and still under way; ask again under the same reference"
+    )]
+    UnderWay {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// When an end is likelier.
+        ask_again_at: Timestamp,
+    },
+    /// The order may have been bought, and a person is asked: `resolve` decides.
+    #[error("order {client_ref} is held for a person to decide: {why}")]
+    Held {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// Why.
+        why: Why,
+    },
+    /// The same reference was used for another order. Nothing was recorded or bought for this one.
+    /// Use a fresh reference to buy it.
+    #[error("reference {client_ref} belongs to another order; nothing was bought for this one")]
+    Conflict {
+        /// The caller's reference.
+        client_ref: ClientRef,
+    },
+    /// Identical orders are held until a person has looked (rule 10). Nothing was recorded or
+    /// bought for this one; submit it again later, under the same reference.
+    #[error("orders for these items are held for a person to look: {why}; nothing was bought")]
+    LaneHeld {
+        /// Why.
+        why: Why,
+    },
+    /// A bound is reached. Nothing was recorded or bought; submit it again later.
+    #[error("overloaded: {what} is at its bound of {bound}; nothing was bought")]
+    Overloaded {
+        /// What is full.
+        what: &'static str,
+        /// Its bound.
+        bound: usize,
+    },
+    /// The store cannot accept it. Unless `may_exist`, nothing was recorded or bought.
+    #[error("the store failed{}", if *may_exist { ": the order may have been recorded, look it up after the restart" } else { ": nothing was bought" })]
+    Store {
+        /// The order may have been recorded and may be bought after a restart.
+        may_exist: bool,
+        /// What failed.
+        source: StoreError,
+    },
+    /// The router is shutting down or has stopped. What was accepted is driven on at the next
+    /// start; submit it again then, under the same reference.
+    #[error("the router has stopped; submit again under the same reference after its restart")]
+    Stopped,
+    /// No intent has this reference: nothing was recorded or bought under it.
+    #[error("no order has the reference {client_ref}")]
+    Unknown {
+        /// The caller's reference.
+        client_ref: ClientRef,
+    },
+}
+
+/// Why the router did not start. Nothing was sent.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be read.
+    #[error("the store cannot be read")]
+    Store(#[from] StoreError),
+    /// No list was understood within the probe limit.
+    #[error("no list of the supplier was understood within {limit:?}: {last}")]
+    Probe {
+        /// The probe limit.
+        limit: Duration,
+        /// What was seen last.
+        last: String,
+    },
+    /// The supplier refuses the key.
+    #[error("the supplier refuses the key: status {status}")]
+    KeyRefused {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The account shows orders that the store does not know (rule 15). Another process buys here,
+    /// the data directory is not the one that was used, or a backup was restored. Look, then start
+    /// with an answer.
+    #[error(
+        "the account shows {count} orders that the store does not know, for instance {example}"
+    )]
+    UnknownOrders {
+        /// How many.
+        count: usize,
+        /// One of them.
+        example: OrderId,
+        /// The store is empty: perhaps it is new on this account, perhaps its volume was lost.
+        store_is_empty: bool,
+    },
+    /// A thread could not be started.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a person's decision was not taken. Nothing was changed.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No intent has this reference.
+    #[error("no order has the reference {client_ref}")]
+    Unknown {
+        /// The caller's reference.
+        client_ref: ClientRef,
+    },
+    /// It is not in doubt: there is nothing to decide.
+    #[error("order {client_ref} is not in doubt but {state}")]
+    NotInDoubt {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// Where it stands.
+        state: &'static str,
+    },
+    /// The supplier does not show the order, or could not be asked.
+    #[error("supplier order {id} could not be read")]
+    NotFetched {
+        /// The supplier's order.
+        id: OrderId,
+        /// Why.
+        source: crate::supplier::ReadError,
+    },
+    /// The supplier's order has other items.
+    #[error("supplier order {id} has other items")]
+    OtherItems {
+        /// The supplier's order.
+        id: OrderId,
+    },
+    /// Another intent has it.
+    #[error("supplier order {id} belongs to another order already")]
+    Taken {
+        /// The supplier's order.
+        id: OrderId,
+    },
+    /// The decision needs a reason, for those who look later.
+    #[error("a reason must be given")]
+    NoReason,
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The router has stopped.
+    #[error("the router has stopped")]
+    Stopped,
+}

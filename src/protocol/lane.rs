@@ -1,0 +1,537 @@
+//! One lane: all intents of an account whose items the supplier's list cannot tell apart.
+//!
+//! # The budget
+//!
+//! Every step keeps
+//!
+//! ```text
+//! orders at the supplier + POSTs that may still land <= intents Placed + intents with an open attempt
+//! ```
+//!
+//! A new POST adds one to both sides; an answer or a claim moves one on each side. Only a release
+//! (an attempt in doubt is declared absent) takes one from the right alone. So only a release needs
+//! proof, and nothing else has to stop: a lane goes on buying while some of its attempts are in
+//! doubt.
+//!
+//! # How it is driven
+//!
+//! [`Lane::step`] takes one [`Event`] and the time, and returns the [`Effect`]s to carry out, in
+//! order. Whoever drives it owes an answer to each [`Effect::Write`] ([`Event::Written`]), to each
+//! [`Effect::Send`] ([`Event::Answered`]), to each [`Effect::List`] ([`Event::Listed`]), and an
+//! [`Event::Woke`] at [`Lane::wakes_at`]. At most one write per intent is under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::intent::{Attempt, AttemptSeq, Fingerprint, IntentId, Learnt, Outcome, Verdict, Why};
+use super::time::Moment;
+use crate::order::{ItemsDigest, OrderId};
+
+mod attribution;
+mod events;
+mod rehydrate;
+mod written;
+
+pub use attribution::{Candidate, ListView, Reach};
+pub use events::{Alarm, Decision, Effect, Event, Told, Write, Written};
+pub use rehydrate::Restored;
+
+/// What the rules of a lane are set to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rules {
+    /// How many attempts may be proved absent before the intent ends `NotPlaced`. Default: 3.
+    pub tries_max: u8,
+    /// How long after the gate yielded bytes of it may still leave this machine: the connections'
+    /// `TCP_USER_TIMEOUT` (rule 7). Default: the request timeout.
+    pub wire_bound: Duration,
+    /// How long after its last byte could have left a POST may still take effect, and show in the
+    /// list (assumption A1). Default: 15 min. Too short is the one setting that buys twice.
+    /// `None`: never released by the router, a person decides.
+    pub landing_bound: Option<Duration>,
+    /// Most POSTs of one lane at once; 1 is strictly one after the other. Default: 512.
+    pub in_flight_max: usize,
+    /// How long to wait before looking again for an order in doubt; doubles up to
+    /// [`look_again_max`](Self::look_again_max). Default: 2 s.
+    pub look_again_min: Duration,
+    /// Default: 60 s.
+    pub look_again_max: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            tries_max: 3,
+            wire_bound: Duration::from_secs(30),
+            landing_bound: Some(Duration::from_secs(15 * 60)),
+            in_flight_max: 512,
+            look_again_min: Duration::from_secs(2),
+            look_again_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The state of one lane. Plain data; see the module's text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Lane {
+    /// Every intent that has not ended.
+    intents: BTreeMap<IntentId, Intent>,
+    /// POSTs of intents that were placed from a list, by attempt: they may still land (rule 9).
+    posts: BTreeMap<AttemptSeq, Post>,
+    /// Orders claimed here while a list is under way: that list may not know it.
+    taken: BTreeSet<OrderId>,
+    /// The list that was asked for and has not come.
+    asked: Option<Asked>,
+    /// The first list that has not been used (rule 8).
+    kept: Option<attribution::Kept>,
+    /// Only a person frees the lane (rule 10).
+    hold: Option<Why>,
+    /// When to look again, and the pause after that.
+    look_at: Option<Moment>,
+    look_pause: Duration,
+    /// When the last list was asked for.
+    asked_last: Option<Moment>,
+    asks: u64,
+}
+
+/// One intent of the lane.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Intent {
+    delivered: ItemsDigest,
+    good_until: Moment,
+    tries: u8,
+    phase: Phase,
+    /// The newest attempt; open unless the phase says that none is.
+    attempt: Option<Sent>,
+    /// An answer that came while a write was under way.
+    late: Option<Outcome>,
+}
+
+/// An attempt as the lane follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Sent {
+    attempt: Attempt,
+    left: Left,
+}
+
+/// When the last byte of an attempt could have left (rule 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Left {
+    /// The sending task has not reported: it is not settled.
+    Unreported,
+    /// The gate yielded, or the task gave up.
+    At(Moment),
+    /// Nothing of it can land: the supplier said so.
+    Nothing,
+}
+
+impl Left {
+    fn report(self, left: Option<Moment>) -> Self {
+        match (self, left) {
+            (Self::Unreported, Some(at)) => Self::At(at),
+            (known, _) => known,
+        }
+    }
+}
+
+/// The POST of an intent that was placed from a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Post {
+    intent: IntentId,
+    left: Left,
+}
+
+/// A list that was asked for, with what was settled at that moment. It is requested later, so what
+/// is noted here was settled at request (rule 9); it is never judged again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asked {
+    ask: u64,
+    settled: BTreeSet<AttemptSeq>,
+}
+
+/// What is under way for an intent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Phase {
+    /// Being accepted; with an attempt, it is sent as soon as it is durable.
+    Accepting,
+    /// Accepted; a permit to send was asked for or not.
+    Queued { permit_asked: bool },
+    /// Its attempt is being recorded.
+    Recording,
+    /// Recorded; the POST is with the dispatcher.
+    Sending,
+    /// In doubt; `held`: a person is asked.
+    InDoubt { held: bool },
+    /// A verdict on its newest attempt is being written; `open`: the attempt was open before.
+    Deciding { verdict: Verdict, from: From },
+    /// Its end is being written: unsent and too late.
+    Expiring,
+}
+
+/// Where a verdict started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum From {
+    Sending,
+    InDoubt { held: bool },
+    Queued,
+}
+
+impl Intent {
+    /// Its open attempt: from the record being written until the outcome is durable.
+    fn open(&self) -> Option<Sent> {
+        match &self.phase {
+            Phase::Queued { .. } | Phase::Expiring => None,
+            Phase::Deciding { from: From::Queued, .. } => None,
+            Phase::Accepting
+            | Phase::Recording
+            | Phase::Sending
+            | Phase::InDoubt { .. }
+            | Phase::Deciding { .. } => self.attempt,
+        }
+    }
+
+    /// Its open attempt, if that is in doubt and nothing about it is being written.
+    fn doubt(&self) -> Option<Sent> {
+        matches!(self.phase, Phase::InDoubt { .. }).then_some(self.attempt).flatten()
+    }
+
+    /// Whether its open attempt is in flight (rule 2) or being decided: rule 8 waits for it.
+    fn is_under_way(&self) -> bool {
+        self.open().is_some() && !matches!(self.phase, Phase::InDoubt { .. })
+    }
+
+    /// Whether its POST takes one of the places of `in_flight_max`.
+    fn takes_a_place(&self) -> bool {
+        self.open().is_some()
+            && !matches!(
+                self.phase,
+                Phase::InDoubt { .. } | Phase::Deciding { from: From::InDoubt { .. }, .. }
+            )
+    }
+}
+
+impl Lane {
+    /// Takes one event at `now` and says what to do.
+    #[must_use]
+    pub fn step(&mut self, rules: &Rules, event: Event, now: Moment) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Submitted { intent, delivered, good_until, permit } => {
+                self.submitted(rules, intent, delivered, good_until, permit, &mut effects);
+            }
+            Event::Permitted { intent, attempt } => {
+                self.permitted(rules, intent, attempt, now, &mut effects);
+            }
+            Event::Written { intent, written } => {
+                self.written(rules, intent, written, now, &mut effects);
+            }
+            Event::Answered { intent, seq, outcome, left } => {
+                self.answered(intent, seq, outcome, left, &mut effects);
+            }
+            Event::Listed(view) => self.listed(view, &mut effects),
+            Event::Resolved { intent, decision } => {
+                self.resolved(rules, intent, decision, &mut effects);
+            }
+            Event::Freed => {
+                if self.hold.take().is_some() {
+                    self.look_soon(rules, now);
+                    effects.push(Effect::Write(Write::FreeLane));
+                }
+            }
+            Event::Woke => {}
+        }
+        self.go_on(rules, now, &mut effects);
+        effects
+    }
+
+    /// When an [`Event::Woke`] is due, if ever.
+    #[must_use]
+    pub fn wakes_at(&self, rules: &Rules) -> Option<Moment> {
+        let unsent = self.intents.values().filter_map(|i| match i.phase {
+            Phase::Queued { .. } => Some(i.good_until),
+            _ => None,
+        });
+        let idle = self.asked.is_none() && self.kept.is_none();
+        let posts = self.posts.values().filter(|_| idle).filter_map(|p| settles_at(rules, p.left));
+        let looks = (idle && self.hold.is_none() && self.doubts().next().is_some())
+            .then(|| self.look_at.into_iter().chain(self.releasable_at(rules)))
+            .into_iter()
+            .flatten();
+        unsent.chain(posts).chain(looks).min()
+    }
+
+    /// Whether nothing is kept here that the store does not know and no event is awaited.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.intents.is_empty()
+            && self.posts.is_empty()
+            && self.asked.is_none()
+            && self.hold.is_none()
+    }
+
+    /// Attempts in doubt: those that count against the account's bound.
+    #[must_use]
+    pub fn doubts_count(&self) -> usize {
+        self.intents
+            .values()
+            .filter(|i| {
+                matches!(
+                    i.phase,
+                    Phase::InDoubt { .. } | Phase::Deciding { from: From::InDoubt { .. }, .. }
+                )
+            })
+            .count()
+    }
+
+    /// Whether any attempt is open: rows with the lane's items-hash are then explained by it.
+    #[must_use]
+    pub fn has_open_attempt(&self) -> bool {
+        self.intents.values().any(|i| i.open().is_some())
+    }
+
+    /// How many attempts are open.
+    #[must_use]
+    pub fn open_attempts(&self) -> usize {
+        self.intents.values().filter(|i| i.open().is_some()).count()
+    }
+
+    /// Why only a person frees the lane, if that is so (rule 10).
+    #[must_use]
+    pub fn hold(&self) -> Option<&Why> {
+        self.hold.as_ref()
+    }
+
+    /// The attempts in doubt, by intent, that nothing is being written about.
+    fn doubts(&self) -> impl Iterator<Item = (IntentId, Sent)> + '_ {
+        self.intents.iter().filter_map(|(id, i)| Some((*id, i.doubt()?)))
+    }
+
+    fn submitted(
+        &mut self,
+        rules: &Rules,
+        id: IntentId,
+        delivered: ItemsDigest,
+        good_until: Moment,
+        permit: Option<Attempt>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(why) = &self.hold {
+            // Rule 10: callers are told at once and nothing is recorded.
+            effects.extend(permit.map(|_| Effect::ReturnPermit { intent: id }));
+            effects.push(Effect::Tell { intent: id, told: Told::LaneHeld(why.clone()) });
+            return;
+        }
+        let waiting = self.intents.values().any(|i| matches!(i.phase, Phase::Queued { .. }));
+        let attempt = permit.filter(|_| !waiting && self.may_send(rules, delivered));
+        if permit.is_some() && attempt.is_none() {
+            effects.push(Effect::ReturnPermit { intent: id });
+        }
+        let intent = Intent {
+            delivered,
+            good_until,
+            tries: 0,
+            phase: Phase::Accepting,
+            attempt: attempt.map(|attempt| Sent { attempt, left: Left::Unreported }),
+            late: None,
+        };
+        self.intents.insert(id, intent);
+        effects.push(Effect::Write(Write::Accept { intent: id, attempt }));
+    }
+
+    /// Rule 13: not interchangeable, not together; and no more at once than is set.
+    fn may_send(&self, rules: &Rules, delivered: ItemsDigest) -> bool {
+        let mut in_flight = 0;
+        for intent in self.intents.values().filter(|i| i.open().is_some()) {
+            if intent.delivered != delivered {
+                return false;
+            }
+            in_flight += usize::from(intent.takes_a_place());
+        }
+        in_flight < rules.in_flight_max && self.hold.is_none()
+    }
+
+    fn permitted(
+        &mut self,
+        rules: &Rules,
+        id: IntentId,
+        attempt: Attempt,
+        now: Moment,
+        effects: &mut Vec<Effect>,
+    ) {
+        let wants = self.intents.get(&id).and_then(|i| {
+            let queued = matches!(i.phase, Phase::Queued { .. });
+            (queued && now < i.good_until).then_some(i.delivered)
+        });
+        let goes = wants.is_some_and(|delivered| self.may_send(rules, delivered));
+        let Some(intent) = self.intents.get_mut(&id).filter(|_| goes) else {
+            effects.push(Effect::ReturnPermit { intent: id });
+            if let Some(Intent { phase: Phase::Queued { permit_asked }, .. }) =
+                self.intents.get_mut(&id)
+            {
+                *permit_asked = false;
+            }
+            return;
+        };
+        intent.phase = Phase::Recording;
+        intent.attempt = Some(Sent { attempt, left: Left::Unreported });
+        effects.push(Effect::Write(Write::Record { intent: id, attempt }));
+    }
+
+    fn answered(
+        &mut self,
+        id: IntentId,
+        seq: AttemptSeq,
+        outcome: Outcome,
+        left: Option<Moment>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(post) = self.posts.get_mut(&seq) {
+            // Rule 5: placed from a list; the answer only tells about its own POST. A `Created`
+            // does not settle it: an answer may carry another order's id. A definite "nothing was
+            // created" does.
+            post.left = post.left.report(left);
+            if matches!(outcome, Outcome::Refused(_) | Outcome::NotSent(_)) {
+                post.left = Left::Nothing;
+            }
+            return;
+        }
+        let Some(intent) = self.intents.get_mut(&id) else {
+            stray(id, seq, outcome, effects);
+            return;
+        };
+        let newest = intent.attempt.filter(|sent| sent.attempt.seq == seq);
+        let Some(sent) = newest else {
+            stray(id, seq, outcome, effects);
+            return;
+        };
+        intent.attempt = Some(Sent { left: sent.left.report(left), ..sent });
+        let from = match intent.phase {
+            Phase::Sending => From::Sending,
+            Phase::InDoubt { held } => From::InDoubt { held },
+            Phase::Queued { .. } => From::Queued,
+            Phase::Deciding { .. } => {
+                if !matches!(outcome, Outcome::Unknown(_)) {
+                    intent.late = Some(outcome);
+                }
+                return;
+            }
+            Phase::Accepting | Phase::Recording | Phase::Expiring => {
+                stray(id, seq, outcome, effects);
+                return;
+            }
+        };
+        let verdict = match (outcome, from) {
+            (Outcome::Created { id, created_at }, _) => {
+                Verdict::Placed { id, learnt: Learnt::Answer, created_at }
+            }
+            // Nothing open, and nothing bought: it stays queued.
+            (_, From::Queued) => return,
+            (Outcome::Refused(why), _) => Verdict::Refused(why),
+            (Outcome::NotSent(why), _) => Verdict::NotSent(why),
+            (Outcome::Unknown(why), From::Sending) => Verdict::InDoubt(why),
+            (Outcome::Unknown(_), From::InDoubt { .. }) => return,
+        };
+        self.decide(id, verdict, from, effects);
+    }
+
+    /// Starts the one durable write that decides an intent's newest attempt (rule 3).
+    fn decide(&mut self, id: IntentId, verdict: Verdict, from: From, effects: &mut Vec<Effect>) {
+        let Some((intent, sent)) =
+            self.intents.get_mut(&id).and_then(|i| i.attempt.map(|sent| (i, sent)))
+        else {
+            return;
+        };
+        intent.phase = Phase::Deciding { verdict: verdict.clone(), from };
+        let seq = sent.attempt.seq;
+        effects.push(Effect::Write(Write::Decide { intent: id, seq, verdict }));
+    }
+
+    fn resolved(
+        &mut self,
+        rules: &Rules,
+        id: IntentId,
+        decision: Decision,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((intent, held)) = self.intents.get(&id).and_then(|i| match i.phase {
+            Phase::InDoubt { held } => Some((i, held)),
+            _ => None,
+        }) else {
+            effects.push(Effect::Tell { intent: id, told: Told::NotInDoubt });
+            return;
+        };
+        let verdict = match decision {
+            Decision::Placed { id, created_at } => {
+                Verdict::Placed { id, learnt: Learnt::Person, created_at }
+            }
+            Decision::Absent => absent(rules, intent.tries, "resolved by a person"),
+        };
+        self.decide(id, verdict, From::InDoubt { held }, effects);
+    }
+
+    /// What follows from time and state alone, after every event.
+    fn go_on(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
+        self.use_kept(rules, now, effects);
+        self.prune_posts(rules, now, effects);
+        if self.asked.is_none() && self.kept.is_none() {
+            self.taken.clear();
+        }
+        self.look(rules, now, effects);
+        self.send_queued(rules, now, effects);
+    }
+
+    /// Expires what is unsent and too late, and asks for permits for what may leave, first come
+    /// first served.
+    fn send_queued(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
+        let mut blocked = self.hold.is_some();
+        let mut open = self.intents.values().find(|i| i.open().is_some()).map(|i| i.delivered);
+        let in_flight = self.intents.values().filter(|i| i.takes_a_place()).count();
+        let mut room = rules.in_flight_max.saturating_sub(in_flight);
+        for (id, intent) in &mut self.intents {
+            let Phase::Queued { permit_asked } = &mut intent.phase else { continue };
+            if now >= intent.good_until {
+                intent.phase = Phase::Expiring;
+                let why = "too late to send".into();
+                effects.push(Effect::Write(Write::Expire { intent: *id, why }));
+                continue;
+            }
+            blocked |= open.is_some_and(|delivered| delivered != intent.delivered) || room == 0;
+            if blocked {
+                continue;
+            }
+            open = Some(intent.delivered);
+            room -= 1;
+            if !*permit_asked {
+                *permit_asked = true;
+                effects.push(Effect::AskPermit { intent: *id });
+            }
+        }
+    }
+}
+
+/// When an attempt is settled: nothing of it can land any more (rule 7). `None`: never by itself.
+fn settles_at(rules: &Rules, left: Left) -> Option<Moment> {
+    match left {
+        Left::Unreported => None,
+        Left::At(left) => Some(left.plus(rules.wire_bound).plus(rules.landing_bound?)),
+        Left::Nothing => Some(Moment::ORIGIN),
+    }
+}
+
+/// An attempt is proved absent: try again or give up.
+fn absent(rules: &Rules, tries: u8, why: &'static str) -> Verdict {
+    if tries.saturating_add(1) < rules.tries_max {
+        Verdict::Absent
+    } else {
+        Verdict::NotPlaced(why.into())
+    }
+}
+
+/// An answer for an attempt that is not the intent's newest, or of an intent that has ended.
+fn stray(intent: IntentId, seq: AttemptSeq, outcome: Outcome, effects: &mut Vec<Effect>) {
+    if let Outcome::Created { id, .. } = outcome {
+        effects.push(Effect::Stray { intent, seq, id });
+    }
+}
+
+#[cfg(test)]
+mod tests;

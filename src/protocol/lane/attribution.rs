@@ -1,0 +1,294 @@
+//! Rules 8 to 10: what a list says about the attempts in doubt.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::{
+    Alarm, Asked, Effect, Fingerprint, From, IntentId, Lane, Left, Moment, Phase, Rules, Sent,
+    Verdict, Write, absent, settles_at,
+};
+use crate::order::OrderId;
+use crate::protocol::{AttemptSeq, Learnt, Serial};
+
+/// What a list shows to one lane.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ListView {
+    /// Which question this answers.
+    pub ask: u64,
+    /// Every row with the lane's items-hash, whatever its status, that nobody has claimed and that
+    /// is neither orphan nor history; oldest first. Claims need no complete list.
+    pub candidates: Vec<Candidate>,
+    /// How far the list proves absence; `None`: it is no evidence of absence (assumption A2, or
+    /// the echo of such an order was never seen, A4).
+    pub proof: Option<Reach>,
+    /// An unclaimed row that shares a product with the lane's order without matching it, that
+    /// cannot be read, or that names a product which none of our orders named (rule 9).
+    pub near_miss: Option<OrderId>,
+}
+
+/// A row that an attempt in doubt may claim.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Candidate {
+    /// The supplier's order.
+    pub id: OrderId,
+    /// When it was created, by the supplier's clock.
+    pub created_at: Timestamp,
+}
+
+/// How far a complete list reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reach {
+    /// Back to this moment of the supplier's clock; `None`: to the very end.
+    pub since: Option<Timestamp>,
+    /// What it was fetched with.
+    pub fingerprint: Fingerprint,
+}
+
+impl Reach {
+    /// Whether an order of this attempt could not hide from the list.
+    fn covers(&self, sent: &Sent) -> bool {
+        match (self.since, sent.attempt.floor) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(since), Some(floor)) => since <= floor,
+        }
+    }
+}
+
+/// The first list that has not been used.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Kept {
+    /// What was settled when it was asked for.
+    settled: BTreeSet<AttemptSeq>,
+    /// Attempts below this number were recorded when it arrived; only they can own its rows.
+    before: AttemptSeq,
+    view: ListView,
+    /// Its claims are written; releases are next.
+    claimed: bool,
+    /// A claim failed: somebody else has a row that this list called free.
+    contradicted: bool,
+}
+
+impl Lane {
+    pub(super) fn listed(&mut self, view: ListView, effects: &mut Vec<Effect>) {
+        let Some(asked) = self.asked.take_if(|asked| asked.ask == view.ask) else { return };
+        if !self.has_open_attempt() {
+            // Rule 12: nobody in this lane can own them.
+            self.orphan(&view, effects);
+            return;
+        }
+        if self.kept.is_some() {
+            return;
+        }
+        let newest = self.intents.values().filter_map(|i| Some(i.open()?.attempt.seq)).max();
+        self.kept = Some(Kept {
+            settled: asked.settled,
+            before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
+            view,
+            claimed: false,
+            contradicted: false,
+        });
+    }
+
+    fn orphan(&self, view: &ListView, effects: &mut Vec<Effect>) {
+        let free = view.candidates.iter().map(|c| &c.id).filter(|id| !self.taken.contains(*id));
+        let ids: Vec<_> = free.cloned().collect();
+        if !ids.is_empty() {
+            effects.push(Effect::Orphans { ids });
+        }
+    }
+
+    /// Uses the kept list once every attempt below its number has ended or is in doubt.
+    pub(super) fn use_kept(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(before) = self.kept.as_ref().map(|kept| kept.before) else { return };
+        let waits = |i: &super::Intent| {
+            i.is_under_way() && i.open().is_some_and(|sent| sent.attempt.seq < before)
+        };
+        if self.intents.values().any(waits) {
+            return;
+        }
+        let Some(mut kept) = self.kept.take() else { return };
+        if self.hold.is_some() {
+            return;
+        }
+        if !kept.claimed {
+            if !self.has_open_attempt() {
+                self.orphan(&kept.view, effects);
+                return;
+            }
+            kept.claimed = true;
+            if self.claim(&kept, effects) {
+                self.kept = Some(kept);
+                return;
+            }
+        }
+        if self.hold.is_none() && !kept.contradicted {
+            self.release(rules, &kept, effects);
+        }
+        self.look_pause = (self.look_pause * 2).clamp(rules.look_again_min, rules.look_again_max);
+        self.look_at = Some(now.plus(self.look_pause));
+    }
+
+    /// The attempts in doubt, oldest first.
+    fn doubts_by_age(&self) -> Vec<(AttemptSeq, IntentId)> {
+        let mut doubts: Vec<_> = self.doubts().map(|(id, sent)| (sent.attempt.seq, id)).collect();
+        doubts.sort_unstable();
+        doubts
+    }
+
+    /// Rule 8: gives the rows to the oldest attempts in doubt. True if a write is under way.
+    fn claim(&mut self, kept: &Kept, effects: &mut Vec<Effect>) -> bool {
+        let free = kept.view.candidates.iter().filter(|c| !self.taken.contains(&c.id));
+        let free: Vec<_> = free.cloned().collect();
+        let mut doubts = self.doubts_by_age();
+        doubts.retain(|(seq, _)| *seq < kept.before);
+        if free.len() > doubts.len() {
+            self.hold_lane(free.len(), &doubts, effects);
+            return false;
+        }
+        let pairs: Vec<_> = free.into_iter().zip(&doubts).collect();
+        for (row, (_, id)) in &pairs {
+            let verdict = Verdict::Placed {
+                id: row.id.clone(),
+                learnt: Learnt::List,
+                created_at: Some(row.created_at),
+            };
+            self.decide_doubt(*id, verdict, effects);
+        }
+        !pairs.is_empty()
+    }
+
+    fn decide_doubt(&mut self, id: IntentId, verdict: Verdict, effects: &mut Vec<Effect>) {
+        if let Some(Phase::InDoubt { held }) = self.intents.get(&id).map(|i| i.phase.clone()) {
+            self.decide(id, verdict, From::InDoubt { held }, effects);
+        }
+    }
+
+    /// Rule 10: more candidates than doubts. Somebody else buys here, or a POST landed twice.
+    fn hold_lane(
+        &mut self,
+        candidates: usize,
+        doubts: &[(AttemptSeq, IntentId)],
+        effects: &mut Vec<Effect>,
+    ) {
+        let why = super::Why::from("more orders than attempts in doubt");
+        self.hold = Some(why.clone());
+        effects.push(Effect::Alarm(Alarm::Surplus { candidates, doubts: doubts.len() }));
+        effects.push(Effect::Write(Write::HoldLane { why: why.clone() }));
+        for (_, id) in doubts {
+            self.decide_doubt(*id, Verdict::Held(why.clone()), effects);
+        }
+    }
+
+    /// Rule 9: declares absent what this list, requested after it was settled, proves absent.
+    fn release(&mut self, rules: &Rules, kept: &Kept, effects: &mut Vec<Effect>) {
+        let Some(reach) = kept.view.proof else { return };
+        // The POST of every intent placed with a row of a list, also of this very list.
+        let mut settled = self.posts.keys().all(|seq| kept.settled.contains(seq));
+        let mut absentees = Vec::new();
+        for (seq, id) in self.doubts_by_age() {
+            // Itself, and every older attempt still in doubt.
+            settled &= kept.settled.contains(&seq);
+            if !settled {
+                break;
+            }
+            let Some(intent) = self.intents.get(&id) else { continue };
+            let Some(sent) = intent.attempt else { continue };
+            if sent.attempt.fingerprint != reach.fingerprint {
+                let (attempt, list) = (sent.attempt.fingerprint, reach.fingerprint);
+                effects.push(Effect::Alarm(Alarm::OtherKey { attempt, list }));
+            } else if reach.covers(&sent) {
+                let held = intent.phase == Phase::InDoubt { held: true };
+                absentees.push((id, intent.tries, held));
+            }
+        }
+        let Some(row) = &kept.view.near_miss else {
+            for (id, tries, _) in absentees {
+                self.decide_doubt(id, absent(rules, tries, "not bought in any try"), effects);
+            }
+            return;
+        };
+        // A near miss is a question for a person, never absence.
+        for (id, _, held) in absentees {
+            if !held {
+                effects.push(Effect::Alarm(Alarm::NearMiss { id: row.clone() }));
+                self.decide_doubt(id, Verdict::Held("a similar order is there".into()), effects);
+            }
+        }
+    }
+
+    /// Marks the list that is being used as contradicted by the store.
+    pub(super) fn contradict(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.contradicted = true;
+        }
+    }
+
+    /// Looks soon: something new is in doubt.
+    pub(super) fn look_soon(&mut self, rules: &Rules, now: Moment) {
+        self.look_pause = rules.look_again_min / 2;
+        self.look_at = Some(self.look_at.map_or(now, |at| at.min(now)));
+    }
+
+    /// The next moment, after the last list was asked for, at which one more attempt could be
+    /// released by a new list.
+    pub(super) fn releasable_at(&self, rules: &Rules) -> Option<Moment> {
+        let mut latest = Moment::ORIGIN;
+        for post in self.posts.values() {
+            latest = latest.max(settles_at(rules, post.left)?);
+        }
+        for (_, id) in self.doubts_by_age() {
+            let left = self.intents.get(&id)?.attempt?.left;
+            latest = latest.max(settles_at(rules, left)?);
+            if self.asked_last.is_none_or(|asked| asked < latest) {
+                return Some(latest);
+            }
+        }
+        None
+    }
+
+    /// Asks for a list where one is due.
+    pub(super) fn look(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
+        if self.asked.is_some() || self.kept.is_some() || self.hold.is_some() {
+            return;
+        }
+        if self.doubts().next().is_none() {
+            return;
+        }
+        let due = [self.look_at, self.releasable_at(rules)];
+        if !due.into_iter().flatten().any(|at| at <= now) {
+            return;
+        }
+        self.asks += 1;
+        self.asked_last = Some(now);
+        self.look_at = None;
+        self.asked = Some(Asked { ask: self.asks, settled: self.settled(rules, now) });
+        let floors = self.intents.values().filter_map(|i| Some(i.open()?.attempt.floor));
+        let since = floors.min().flatten();
+        effects.push(Effect::List { ask: self.asks, since });
+    }
+
+    /// What is settled at `now`: noted when a list is asked for, never judged later.
+    fn settled(&self, rules: &Rules, now: Moment) -> BTreeSet<AttemptSeq> {
+        let is_settled = |left: Left| settles_at(rules, left).is_some_and(|at| at <= now);
+        let doubts = self.doubts().filter(|(_, sent)| is_settled(sent.left));
+        let posts = self.posts.iter().filter(|(_, post)| is_settled(post.left));
+        doubts.map(|(_, sent)| sent.attempt.seq).chain(posts.map(|(seq, _)| *seq)).collect()
+    }
+
+    /// Forgets the POSTs that are settled, unless a list that was asked for before is still to be
+    /// used: that one must not release anything on the strength of what settled since.
+    pub(super) fn prune_posts(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
+        if self.asked.is_some() || self.kept.is_some() {
+            return;
+        }
+        self.posts.retain(|_, post| {
+            let settled = settles_at(rules, post.left).is_some_and(|at| at <= now);
+            if settled {
+                effects.push(Effect::Write(Write::Settle { intent: post.intent }));
+            }
+            !settled
+        });
+    }
+}

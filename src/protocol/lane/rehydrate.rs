@@ -1,0 +1,83 @@
+//! Rule 11: after a restart every attempt without a durable outcome is in doubt.
+
+use super::{
+    Attempt, Effect, From, Intent, IntentId, Lane, Left, Moment, Phase, Post, Rules, Sent, Verdict,
+    Why,
+};
+use crate::order::ItemsDigest;
+use crate::protocol::{AttemptSeq, State};
+
+/// An intent as it comes back from the store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Restored {
+    /// The intent.
+    pub intent: IntentId,
+    /// What of it must be equal to be interchangeable.
+    pub delivered: ItemsDigest,
+    /// Until when it is worth sending.
+    pub good_until: Moment,
+    /// Attempts proved absent so far.
+    pub tries: u8,
+    /// Where the store says that it stands.
+    pub state: State,
+    /// Its newest attempt, if it ever had one.
+    pub last_attempt: Option<AttemptSeq>,
+    /// It was placed from a list, and its own POST was not settled.
+    pub unsettled: bool,
+}
+
+impl Lane {
+    /// Builds a lane from what the store holds. `left` is the moment from which settling counts:
+    /// when this process held the lock, or, for a lane that is rebuilt within its process, the
+    /// latest moment at which a gate of it could have yielded.
+    #[must_use]
+    pub fn rehydrate(
+        rules: &Rules,
+        restored: &[Restored],
+        hold: Option<Why>,
+        left: Moment,
+        now: Moment,
+    ) -> (Self, Vec<Effect>) {
+        let mut lane = Self { hold, ..Self::default() };
+        let mut effects = Vec::new();
+        for one in restored {
+            lane.restore(one, left, &mut effects);
+        }
+        if lane.doubts().next().is_some() || !effects.is_empty() {
+            lane.look_soon(rules, now);
+        }
+        lane.go_on(rules, now, &mut effects);
+        (lane, effects)
+    }
+
+    fn restore(&mut self, one: &Restored, left: Moment, effects: &mut Vec<Effect>) {
+        let left = Left::At(left);
+        let closed = |seq| Attempt { seq, fingerprint: Default::default(), floor: None };
+        let (phase, attempt) = match &one.state {
+            State::Placed { .. } | State::Refused(_) | State::NotPlaced(_) => {
+                if let Some(seq) = one.last_attempt.filter(|_| one.unsettled) {
+                    self.posts.insert(seq, Post { intent: one.intent, left });
+                }
+                return;
+            }
+            State::Queued => (Phase::Queued { permit_asked: false }, one.last_attempt.map(closed)),
+            State::Sending(attempt) => (Phase::Sending, Some(*attempt)),
+            State::InDoubt(attempt, _) => (Phase::InDoubt { held: false }, Some(*attempt)),
+            State::Held(attempt, _) => (Phase::InDoubt { held: true }, Some(*attempt)),
+        };
+        let sending = phase == Phase::Sending;
+        let intent = Intent {
+            delivered: one.delivered,
+            good_until: one.good_until,
+            tries: one.tries,
+            phase,
+            attempt: attempt.map(|attempt| Sent { attempt, left }),
+            late: None,
+        };
+        self.intents.insert(one.intent, intent);
+        if sending {
+            let verdict = Verdict::InDoubt("the router stopped while it was sent".into());
+            self.decide(one.intent, verdict, From::Sending, effects);
+        }
+    }
+}

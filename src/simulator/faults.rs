@@ -1,0 +1,484 @@
+//! What goes wrong, how often, and the seeded choice of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::latency::LatencyShape;
+use super::update;
+
+/// Makes [`Faults`], [`PostFault`] and [`ListFault`] from one table, so that a fault's name in
+/// the ledger, at the administration port and on the command line cannot differ.
+macro_rules! faults {
+    (
+        post { $( $(#[$pm:meta])* $pv:ident = $pf:ident, )* }
+        list { $( $(#[$lm:meta])* $lv:ident = $lf:ident, )* }
+        share { $( $(#[$sm:meta])* $sf:ident, )* }
+        settings { $( $(#[$om:meta])* $of:ident : $ot:ty = $od:expr, )* }
+    ) => {
+        /// What can go wrong with one POST of an order. At most one of them happens to it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum PostFault { $( $(#[$pm])* $pv, )* }
+
+        impl PostFault {
+            /// Every fault of a POST, in the order in which the seeded choice goes through them.
+            pub const ALL: &'static [Self] = &[ $( Self::$pv, )* ];
+
+            /// The name in the ledger, in `POST /admin/faults` and, with dashes, of the flag.
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$pv => stringify!($pf), )* }
+            }
+        }
+
+        /// What can go wrong with one list request. At most one of them happens to it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum ListFault { $( $(#[$lm])* $lv, )* }
+
+        impl ListFault {
+            /// Every fault of a list request, in the order in which the seeded choice goes
+            /// through them.
+            pub const ALL: &'static [Self] = &[ $( Self::$lv, )* ];
+
+            /// The name in `POST /admin/faults` and, with dashes, of the flag.
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$lv => stringify!($lf), )* }
+            }
+        }
+
+        /// Every fault, delay and foreign order, each with its probability or its duration.
+        ///
+        /// The default is a supplier without a fault and without a delay. The probabilities of
+        /// the POST faults together must not exceed 1, nor those of the list faults. All of it
+        /// can be changed while the supplier runs, with [`Simulator::set_faults`] or with
+        /// `POST /admin/faults`, where the keys are the names of these fields.
+        ///
+        /// [`Simulator::set_faults`]: super::Simulator::set_faults
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[cfg_attr(feature = "cli", derive(clap::Args))]
+        pub struct Faults {
+            $( $(#[$pm])*
+            #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
+                hide_default_value = true, help_heading = "Faults of a POST (probabilities)"))]
+            pub $pf: f64, )*
+            $( $(#[$lm])*
+            #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
+                hide_default_value = true, help_heading = "Faults of a list (probabilities)"))]
+            pub $lf: f64, )*
+            $( #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
+                hide_default_value = true, help_heading = "Others and unhappy ends (probabilities)"))]
+            $(#[$sm])*
+            pub $sf: f64, )*
+            $( $(#[$om])* pub $of: $ot, )*
+            /// Faults for the next POSTs, in their order of arrival, before any is drawn; `None`
+            /// (in JSON: `null`) is a POST without a fault. Default: empty.
+            #[cfg_attr(feature = "cli", arg(skip))]
+            pub script: VecDeque<Option<PostFault>>,
+            /// Faults for the next list requests, as `script` is for POSTs. Default: empty.
+            #[cfg_attr(feature = "cli", arg(skip))]
+            pub list_script: VecDeque<Option<ListFault>>,
+            /// How many more times a POST fault may be drawn; 0 is never again. A fault that is
+            /// not named has no such limit. The script does not count. Default: empty.
+            #[cfg_attr(feature = "cli", arg(skip))]
+            pub budget: BTreeMap<PostFault, u64>,
+            /// The same for list faults. Default: empty.
+            #[cfg_attr(feature = "cli", arg(skip))]
+            pub list_budget: BTreeMap<ListFault, u64>,
+        }
+
+        impl Default for Faults {
+            fn default() -> Self {
+                Self {
+                    $( $pf: 0.0, )* $( $lf: 0.0, )* $( $sf: 0.0, )* $( $of: $od, )*
+                    script: VecDeque::new(),
+                    list_script: VecDeque::new(),
+                    budget: BTreeMap::new(),
+                    list_budget: BTreeMap::new(),
+                }
+            }
+        }
+
+        impl Faults {
+            /// The probability of one POST fault.
+            pub fn post(&self, fault: PostFault) -> f64 {
+                match fault { $( PostFault::$pv => self.$pf, )* }
+            }
+
+            /// The probability of one list fault.
+            pub fn list(&self, fault: ListFault) -> f64 {
+                match fault { $( ListFault::$lv => self.$lf, )* }
+            }
+
+            /// Sets the probability of one POST fault; the others stay.
+            #[must_use]
+            pub fn with_post(mut self, fault: PostFault, probability: f64) -> Self {
+                match fault { $( PostFault::$pv => self.$pf = probability, )* }
+                self
+            }
+
+            /// Sets the probability of one list fault; the others stay.
+            #[must_use]
+            pub fn with_list(mut self, fault: ListFault, probability: f64) -> Self {
+                match fault { $( ListFault::$lv => self.$lf = probability, )* }
+                self
+            }
+
+            /// Changes what one key of an update names.
+            fn set(&mut self, key: &str, value: &serde_json::Value) -> Result<(), String> {
+                match key {
+                    $( stringify!($pf) => self.$pf = update::probability(value)?, )*
+                    $( stringify!($lf) => self.$lf = update::probability(value)?, )*
+                    $( stringify!($sf) => self.$sf = update::probability(value)?, )*
+                    $( stringify!($of) => self.$of = update::Setting::read(value)?, )*
+                    "script" => self.script = update::plain(value)?,
+                    "list_script" => self.list_script = update::plain(value)?,
+                    "budget" => self.budget = update::plain(value)?,
+                    "list_budget" => self.list_budget = update::plain(value)?,
+                    _ => return Err("there is no such fault or setting".to_owned()),
+                }
+                Ok(())
+            }
+
+            fn probabilities(&self) -> impl Iterator<Item = (&'static str, f64)> {
+                [ $( (stringify!($pf), self.$pf), )* $( (stringify!($lf), self.$lf), )*
+                  $( (stringify!($sf), self.$sf), )* ].into_iter()
+            }
+        }
+    };
+}
+
+faults! {
+    post {
+        /// Created, but no answer: the connection is held until the client goes
+        WithheldAfterCreation = withheld_after_creation,
+        /// Created `late_after` its arrival, even if the client has gone by then; answered then
+        CreatedLate = created_late,
+        /// Not created and not answered: the connection is held until the client goes
+        WithheldNeverCreated = withheld_never_created,
+        /// 500 with a JSON error, nothing created
+        Status500Before = status_500_before,
+        /// 502 with a JSON error, nothing created
+        Status502Before = status_502_before,
+        /// 503 with a JSON error, nothing created
+        Status503Before = status_503_before,
+        /// Created, then 500 with a JSON error
+        Status500After = status_500_after,
+        /// Created, then 502 with a JSON error
+        Status502After = status_502_after,
+        /// Created, then 408 with a JSON error
+        Status408After = status_408_after,
+        /// Created, then 409 with the code `ORDER_ALREADY_EXISTS`
+        Conflict409After = conflict_409_after,
+        /// The connection is reset, nothing created
+        ResetBefore = reset_before,
+        /// Created, then the connection is reset
+        ResetAfter = reset_after,
+        /// Created; the 201 announces more bytes than come before the connection closes
+        Cut201 = cut_201,
+        /// Created; the 201 carries the id of the newest other order (no fault while there is none)
+        WrongId201 = wrong_id_201,
+        /// Created; the 201 has everything but an id
+        NoId201 = no_id_201,
+        /// Created; the 201 has no body
+        Empty201 = empty_201,
+        /// 429 with a JSON error and `Retry-After: 1`, nothing created
+        RateLimited429 = rate_limited_429,
+        /// Created all the same, then 429 with a JSON error and `Retry-After: 1`
+        RateLimited429After = rate_limited_429_after,
+        /// 403 with a firewall's HTML page, nothing created
+        GatewayPage403 = gateway_page_403,
+        /// 502 with a gateway's HTML page, nothing created
+        GatewayPage502 = gateway_page_502,
+        /// 307 to the same address, nothing created; whoever follows it posts again
+        Redirect = redirect,
+    }
+    list {
+        /// The list as it was `list_stale_by` ago
+        Stale = list_stale,
+        /// A valid page without rows
+        Empty = list_empty,
+        /// The right answer after `list_slow_by`
+        Slow = list_slow,
+        /// 500 with a JSON error
+        Status500 = list_status_500,
+        /// 429 with a JSON error and `Retry-After: 1`
+        Status429 = list_status_429,
+        /// 200 whose JSON ends in the middle
+        Malformed = list_malformed,
+        /// The rows under a key that nobody expects
+        WrongEnvelope = list_wrong_envelope,
+        /// The rows of the page in random order
+        Unsorted = list_unsorted,
+    }
+    share {
+        /// Each row of a list is left out with this probability
+        #[cfg_attr(feature = "cli", arg(help_heading = "Faults of a list (probabilities)"))]
+        list_missing_row,
+        /// With each POST somebody else buys the same items on this account
+        foreign_identical,
+        /// With each POST somebody else buys another product on this account
+        foreign_other,
+        /// An order ends failed
+        order_failed,
+        /// An order ends cancelled, with a cancelReason
+        order_cancelled,
+        /// An order completes with an error instead of codes on one of its items
+        order_partial,
+        /// An order goes through a status that nobody has heard of before it completes
+        order_unknown_status,
+    }
+    settings {
+        /// How long after its arrival a `created_late` order is created [default: 1.5s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "1.5s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        late_after: Duration = Duration::from_millis(1500),
+        /// How long a withheld connection is held at most; then it is closed [default: 1h]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "1h",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        withhold_for: Duration = Duration::from_secs(3600),
+        /// How long after its creation an order appears in the list [default: 0s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        list_lag: Duration = Duration::ZERO,
+        /// Up to this much more list lag, uniform for each order, so that a newer order can
+        /// appear before an older one [default: 0s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        list_lag_jitter: Duration = Duration::ZERO,
+        /// How long after its creation `GET /api/orders/{id}` still answers 404 [default: 0s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        fetch_lag: Duration = Duration::ZERO,
+        /// How old a `list_stale` list is [default: 2s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "2s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        list_stale_by: Duration = Duration::from_secs(2),
+        /// How long a `list_slow` list takes [default: 2s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "2s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        list_slow_by: Duration = Duration::from_secs(2),
+        /// How long an answer to a POST takes at least; the order is created before [default: 0s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        latency: Duration = Duration::ZERO,
+        /// How much longer a POST takes by chance; see `latency_shape` [default: 0s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        latency_jitter: Duration = Duration::ZERO,
+        /// How long an answer to a GET takes at least [default: 0s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        get_latency: Duration = Duration::ZERO,
+        /// How much longer a GET takes by chance; see `latency_shape` [default: 0s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        get_latency_jitter: Duration = Duration::ZERO,
+        /// The distribution of the jitter of both latencies [default: uniform]
+        #[cfg_attr(feature = "cli", arg(long, value_enum, default_value = "uniform",
+            hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        latency_shape: LatencyShape = LatencyShape::Uniform,
+        /// A `list_stale` list says so with an `Age` header, as an honest cache does
+        #[cfg_attr(feature = "cli", arg(long, help_heading = "Faults of a list (probabilities)"))]
+        list_stale_age_header: bool = false,
+    }
+}
+
+impl PostFault {
+    /// Whether the POST creates an order, at once or late.
+    pub fn creates(self) -> bool {
+        match self {
+            Self::WithheldNeverCreated
+            | Self::Status500Before
+            | Self::Status502Before
+            | Self::Status503Before
+            | Self::ResetBefore
+            | Self::RateLimited429
+            | Self::GatewayPage403
+            | Self::GatewayPage502
+            | Self::Redirect => false,
+            Self::WithheldAfterCreation
+            | Self::CreatedLate
+            | Self::Status500After
+            | Self::Status502After
+            | Self::Status408After
+            | Self::Conflict409After
+            | Self::ResetAfter
+            | Self::Cut201
+            | Self::WrongId201
+            | Self::NoId201
+            | Self::Empty201
+            | Self::RateLimited429After => true,
+        }
+    }
+}
+
+/// Why a set of faults was refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {why}")]
+pub struct InvalidFaults {
+    /// The field, or what was added up.
+    pub key: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Faults {
+    /// Checks every probability and the sums.
+    ///
+    /// # Errors
+    /// When a probability is not between 0 and 1, or those of the POST faults, of the list
+    /// faults, of the foreign orders or of the unhappy ends add up to more than 1.
+    pub fn check(&self) -> Result<(), InvalidFaults> {
+        let invalid = |key: &str, why: String| Err(InvalidFaults { key: key.to_owned(), why });
+        for (key, p) in self.probabilities() {
+            if !(0.0..=1.0).contains(&p) {
+                return invalid(key, format!("{p} is not a probability between 0 and 1"));
+            }
+        }
+        let sums = [
+            ("POST faults", PostFault::ALL.iter().map(|f| self.post(*f)).sum::<f64>()),
+            ("list faults", ListFault::ALL.iter().map(|f| self.list(*f)).sum()),
+            ("foreign orders", self.foreign_identical + self.foreign_other),
+            (
+                "ends of an order",
+                self.order_failed
+                    + self.order_cancelled
+                    + self.order_partial
+                    + self.order_unknown_status,
+            ),
+        ];
+        for (key, sum) in sums {
+            // Ten faults of 0.1 are 1 to a person, and a hair more in binary.
+            if sum > 1.0 + 1e-9 {
+                return invalid(key, format!("the probabilities add up to {sum}, more than 1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the fields that a JSON object names, and no others.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value has the wrong type, and as [`Faults::check`] says. Then
+    /// nothing is changed.
+    pub fn update(
+        &mut self,
+        changes: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), InvalidFaults> {
+        let mut changed = self.clone();
+        for (key, value) in changes {
+            changed.set(key, value).map_err(|why| InvalidFaults { key: key.clone(), why })?;
+        }
+        changed.check()?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// The fault of the next POST: the script's, else drawn within the budget.
+    pub(super) fn draw_post(&mut self, rng: &mut fastrand::Rng) -> Option<PostFault> {
+        let point = rng.f64();
+        if let Some(scripted) = self.script.pop_front() {
+            return scripted;
+        }
+        let fault = pick(PostFault::ALL, point, |f| self.post(f))?;
+        spend(&mut self.budget, fault)
+    }
+
+    /// The fault of the next list request: the script's, else drawn within the budget.
+    pub(super) fn draw_list(&mut self, rng: &mut fastrand::Rng) -> Option<ListFault> {
+        let point = rng.f64();
+        if let Some(scripted) = self.list_script.pop_front() {
+            return scripted;
+        }
+        let fault = pick(ListFault::ALL, point, |f| self.list(f))?;
+        spend(&mut self.list_budget, fault)
+    }
+}
+
+fn pick<F: Copy>(all: &[F], mut point: f64, probability: impl Fn(F) -> f64) -> Option<F> {
+    for fault in all {
+        let p = probability(*fault);
+        if point < p {
+            return Some(*fault);
+        }
+        point -= p;
+    }
+    None
+}
+
+fn spend<F: Copy + Ord>(budget: &mut BTreeMap<F, u64>, fault: F) -> Option<F> {
+    match budget.get_mut(&fault) {
+        None => Some(fault),
+        Some(0) => None,
+        Some(left) => {
+            *left -= 1;
+            Some(fault)
+        }
+    }
+}
+
+/// A name that no fault has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no fault is called `{0}`")]
+pub struct UnknownFault(String);
+
+macro_rules! by_name {
+    ($kind:ty) => {
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
+        impl FromStr for $kind {
+            type Err = UnknownFault;
+
+            fn from_str(name: &str) -> Result<Self, UnknownFault> {
+                let mut all = Self::ALL.iter().copied();
+                all.find(|f| f.name() == name).ok_or_else(|| UnknownFault(name.to_owned()))
+            }
+        }
+
+        impl Serialize for $kind {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+by_name!(PostFault);
+by_name!(ListFault);
