@@ -11,6 +11,8 @@ pub mod runtime;
 pub mod simulator;
 pub mod store;
 pub mod supplier;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use config::{Config, ConfigError, StartAnswer};
 pub use error::{ResolveError, StartError, SubmitError};

@@ -452,6 +452,11 @@ impl ItemsHash {
     pub fn as_bytes(&self) -> &[u8; 17] {
         &self.0
     }
+
+    /// The hash with these bytes, as it was stored.
+    pub(crate) fn from_bytes(bytes: [u8; 17]) -> Self {
+        Self(bytes)
+    }
 }
 
 impl fmt::Display for ItemsHash {
@@ -506,6 +511,18 @@ impl ItemsDigest {
         }
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hasher.finalize()[..16]);
+        Self(bytes)
+    }
+}
+
+impl ItemsDigest {
+    /// Its 16 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The digest with these bytes, as it was stored.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 }

@@ -9,6 +9,22 @@ use jiff::Timestamp;
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, OrderId};
 use crate::protocol::{Change, IntentId, Learnt, Serial, Shape, State, Why};
 
+mod book;
+mod embedded;
+mod index;
+mod journal;
+mod memory;
+mod open_error;
+mod record;
+pub mod tools;
+
+pub use embedded::{
+    Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress,
+};
+pub use memory::MemoryStore;
+pub use open_error::OpenError;
+pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
+
 /// What came of a change. In every case but [`Committed::Done`] nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {

@@ -1,5 +1,6 @@
 //! The disk seam: what the journal needs of a file system, so that tests can forget, fail and cut.
 
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +46,24 @@ pub trait DiskFile: Send + Sync {
     }
 }
 
+/// A lock, held for as long as this lives.
+pub struct Lock(#[allow(dead_code, reason = "held, not read")] Box<dyn Any + Send + Sync>);
+
+impl Lock {
+    /// A lock that is let go of when `guard` is dropped.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self(Box::new(guard))
+    }
+}
+
+/// What came of asking for a lock.
+pub enum Locking {
+    /// It is held.
+    Held(Lock),
+    /// Another process has it, this one where it is known.
+    Taken(Option<u32>),
+}
+
 /// A file system, as far as the journal needs one.
 pub trait Disk: Send + Sync + 'static {
     /// Creates a directory and its parents, readable by the owner alone.
@@ -65,6 +84,18 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// What the system says.
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file for reading alone.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Locks a file, creating it, against other processes and against this one.
+    ///
+    /// # Errors
+    /// What the system says; that another has it is no error.
+    fn lock(&self, path: &Path) -> io::Result<Locking>;
 
     /// Renames a file over another.
     ///
@@ -130,6 +161,11 @@ impl DiskFile for SystemFile {
     }
 }
 
+/// The last part of a path may not be a symbolic link: nobody points our files elsewhere.
+fn no_follow() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
+}
+
 impl Disk for SystemDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
@@ -151,8 +187,42 @@ impl Disk for SystemDisk {
             .write(true)
             .create_new(create)
             .mode(0o600)
+            .custom_flags(no_follow())
             .open(path)?;
         Ok(Arc::new(SystemFile(file)))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).custom_flags(no_follow()).open(path)?;
+        Ok(Arc::new(SystemFile(file)))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Locking> {
+        use std::io::{Read, Write};
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(no_follow())
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.write_all(std::process::id().to_string().as_bytes())?;
+                Ok(Locking::Held(Lock::new(file)))
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let read = file.take(20).read_to_string(&mut pid);
+                Ok(Locking::Taken(read.ok().and_then(|_| pid.trim().parse().ok())))
+            }
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

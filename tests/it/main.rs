@@ -1,3 +1,4 @@
 //! Everything that needs sockets, files or processes, in one binary.
 
 mod client;
+mod stores;

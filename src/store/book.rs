@@ -1,0 +1,506 @@
+//! The book: the one place that decides guards and applies changes, in memory and pure.
+//!
+//! [`MemoryStore`](super::MemoryStore) is a book behind a lock. The embedded store's committer
+//! keeps one as well: it holds every intent that is active and everything that changed since the
+//! index's watermark, and asks the index ([`Base`]) only for what is older. So a guard exists once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::record::{ClaimRow, Row};
+use super::{Committed, HistoryLine, Known, Rehydration, StoreError, Stored};
+use crate::order::{ClientRef, ItemsHash, OrderId};
+use crate::protocol::{
+    AttemptSeq, Change, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict, Why,
+};
+
+mod totals;
+mod witnesses;
+
+pub(crate) use totals::Totals;
+use totals::SerialHasher;
+use witnesses::Witnesses;
+
+/// What lies below the book: ended intents and their claims that it has let go of.
+pub(crate) trait Base {
+    /// The ended intent with this reference.
+    fn row(&self, client_ref: &ClientRef) -> Result<Option<Row>, StoreError>;
+
+    /// Who has this order.
+    fn claim(&self, id: &OrderId) -> Result<Option<ClaimRow>, StoreError>;
+}
+
+/// Nothing lies below: the book holds everything.
+pub(crate) struct NoBase;
+
+impl Base for NoBase {
+    fn row(&self, _: &ClientRef) -> Result<Option<Row>, StoreError> {
+        Ok(None)
+    }
+
+    fn claim(&self, _: &OrderId) -> Result<Option<ClaimRow>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// What is known of the account, beside intents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// The lanes that only a person can free.
+    pub held_lanes: BTreeMap<ItemsHash, Why>,
+    /// Orders that no intent has.
+    pub orphans: Vec<OrderId>,
+    /// The history line.
+    pub history: Option<HistoryLine>,
+    /// The shapes whose echo was seen.
+    pub echo_seen: Vec<Shape>,
+    /// Why sending is stopped.
+    pub paused: Option<Why>,
+}
+
+/// Where a book stands: what its copy in the index must agree with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Changes applied since the store was made.
+    pub changes: u64,
+    /// The highest serial that was handed out.
+    pub highest: Serial,
+    /// Counts and hashes of what it holds.
+    pub totals: Totals,
+    /// The newest `createdAt` of any order that an intent has.
+    pub newest_known: Option<Timestamp>,
+}
+
+/// What changed since the last feed: rows as they stand now, for the index.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// The rows, each once, in the order in which they first changed.
+    pub rows: Vec<Arc<Row>>,
+    /// The account, if it changed.
+    pub account: Option<Account>,
+    /// Where the book stood.
+    pub standing: Standing,
+}
+
+/// A change that cannot follow on what the book holds: the records are not of one history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Impossible;
+
+struct Entry {
+    row: Arc<Row>,
+    dirty: bool,
+}
+
+/// See the module.
+pub(crate) struct Book {
+    intents: HashMap<Serial, Entry, BuildHasherDefault<SerialHasher>>,
+    by_ref: HashMap<ClientRef, Serial>,
+    by_order: HashMap<OrderId, Arc<ClaimRow>>,
+    account: Account,
+    account_dirty: bool,
+    standing: Standing,
+    witnesses: Witnesses,
+    dirty: Vec<Serial>,
+    /// Whether an index is fed from this book: else nothing is noted as dirty or let go of.
+    fed: bool,
+}
+
+impl Book {
+    /// An empty book. `fed`: an index below takes over what has ended.
+    pub(crate) fn new(fed: bool) -> Self {
+        Self {
+            intents: HashMap::default(),
+            by_ref: HashMap::new(),
+            by_order: HashMap::new(),
+            account: Account::default(),
+            account_dirty: false,
+            standing: Standing::default(),
+            witnesses: Witnesses::default(),
+            dirty: Vec::new(),
+            fed,
+        }
+    }
+
+    /// The book of which the index holds a copy: its active rows, the account, the standing.
+    pub(crate) fn restored(rows: Vec<Row>, account: Account, standing: Standing) -> Self {
+        let mut book = Self::new(true);
+        for row in rows {
+            book.by_ref.insert(row.stored.client_ref.clone(), row.stored.id);
+            book.intents.insert(row.stored.id, Entry { row: Arc::new(row), dirty: false });
+        }
+        book.account = account;
+        book.standing = standing;
+        book.witnesses = Witnesses::complete_from(Serial(standing.highest.0.saturating_add(1)));
+        book
+    }
+
+    /// Where it stands.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Notes that serials up to this one were handed out.
+    pub(crate) fn handed_out(&mut self, highest: Serial) {
+        self.standing.highest = self.standing.highest.max(highest);
+    }
+
+    /// Whether a change may be applied; what to answer if it may not.
+    pub(crate) fn guard(
+        &self,
+        base: &dyn Base,
+        change: &Change,
+    ) -> Result<Option<Committed>, StoreError> {
+        let allowed = |yes: bool| Ok((!yes).then_some(Committed::Stale));
+        match change {
+            Change::Accept { intent, .. } => self.guard_accept(base, intent),
+            Change::Record { intent, attempt } => allowed(self.stored(*intent).is_some_and(|s| {
+                s.state == State::Queued && s.last_attempt.is_none_or(|last| last < attempt.seq)
+            })),
+            Change::Decide { intent, attempt, verdict } => {
+                if !self.stored(*intent).is_some_and(|s| decidable(s, *attempt, verdict)) {
+                    return Ok(Some(Committed::Stale));
+                }
+                let Verdict::Placed { id, .. } = verdict else { return Ok(None) };
+                Ok(self.claim(base, id)?.map(|taken| Committed::IdTaken(taken.claim())))
+            }
+            Change::Expire { intent, .. } => {
+                allowed(self.stored(*intent).is_some_and(|s| s.state == State::Queued))
+            }
+            Change::Settle { intent } => {
+                allowed(self.stored(*intent).is_some_and(|stored| stored.unsettled))
+            }
+            Change::HoldLane { .. }
+            | Change::FreeLane { .. }
+            | Change::Orphans { .. }
+            | Change::History { .. }
+            | Change::EchoSeen { .. }
+            | Change::Pause { .. }
+            | Change::Resume => Ok(None),
+        }
+    }
+
+    fn guard_accept(
+        &self,
+        base: &dyn Base,
+        intent: &NewIntent,
+    ) -> Result<Option<Committed>, StoreError> {
+        let existing = self.find(base, &intent.client_ref)?;
+        Ok(match existing {
+            Some(stored) if stored.as_sent == intent.as_sent => {
+                Some(Committed::Joined(Box::new(stored)))
+            }
+            Some(_) => Some(Committed::Conflict),
+            None => self.intents.contains_key(&intent.id).then_some(Committed::Stale),
+        })
+    }
+
+    /// Applies a change that the guard let through, or that was let through when it was written.
+    pub(crate) fn apply(&mut self, change: Change) -> Result<(), Impossible> {
+        self.standing.changes += 1;
+        match change {
+            Change::Accept { intent, attempt } => self.accept(intent, attempt)?,
+            Change::Record { intent, attempt } => {
+                self.handed_out(attempt.seq);
+                self.update(intent, |stored| {
+                    stored.last_attempt = Some(attempt.seq);
+                    stored.state = State::Sending(attempt);
+                })?;
+            }
+            Change::Decide { intent, verdict, .. } => self.decide(intent, verdict)?,
+            Change::Expire { intent, why } => {
+                self.update(intent, |stored| stored.state = State::NotPlaced(why))?;
+            }
+            Change::Settle { intent } => self.update(intent, |stored| stored.unsettled = false)?,
+            Change::HoldLane { .. }
+            | Change::FreeLane { .. }
+            | Change::Orphans { .. }
+            | Change::History { .. }
+            | Change::EchoSeen { .. }
+            | Change::Pause { .. }
+            | Change::Resume => {
+                self.account.apply(change);
+                self.account_dirty = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(
+        &mut self,
+        new: NewIntent,
+        attempt: Option<crate::protocol::Attempt>,
+    ) -> Result<(), Impossible> {
+        self.handed_out(new.id);
+        if let Some(attempt) = &attempt {
+            self.handed_out(attempt.seq);
+        }
+        if self.intents.contains_key(&new.id) {
+            return Err(Impossible);
+        }
+        let row = Row {
+            shape: Shape::of(&new.items),
+            changed: self.standing.changes,
+            ended_at: Serial(0),
+            stored: Stored {
+                id: new.id,
+                client_ref: new.client_ref,
+                lane: new.lane,
+                as_sent: new.as_sent,
+                delivered: new.delivered,
+                items: new.items,
+                good_until: new.good_until,
+                accepted_at: new.accepted_at,
+                last_attempt: attempt.as_ref().map(|a| a.seq),
+                state: attempt.map_or(State::Queued, State::Sending),
+                tries: 0,
+                unsettled: false,
+            },
+        };
+        self.standing.totals.enter(&row);
+        if self.by_ref.insert(row.stored.client_ref.clone(), row.stored.id).is_some() {
+            return Err(Impossible);
+        }
+        let id = row.stored.id;
+        self.intents.insert(id, Entry { row: Arc::new(row), dirty: self.fed });
+        if self.fed {
+            self.dirty.push(id);
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, intent: IntentId, verdict: Verdict) -> Result<(), Impossible> {
+        let Verdict::Placed { id, learnt, created_at } = verdict else {
+            return self.update(intent, |stored| undo_or_end(stored, verdict));
+        };
+        let state = State::Placed { id: id.clone(), learnt, created_at };
+        self.update(intent, |stored| {
+            stored.state = state;
+            // Rule 9: only its own answer shows that its POST is done.
+            stored.unsettled = learnt != Learnt::Answer;
+        })?;
+        let row = &self.intents.get(&intent).ok_or(Impossible)?.row;
+        let claim = Arc::new(claim_of(row).ok_or(Impossible)?);
+        self.standing.totals.claim(intent);
+        self.standing.newest_known = self.standing.newest_known.max(created_at);
+        self.witnesses.push(claim.clone());
+        match self.by_order.insert(id, claim) {
+            Some(_) => Err(Impossible),
+            None => Ok(()),
+        }
+    }
+
+    fn update(
+        &mut self,
+        intent: IntentId,
+        change: impl FnOnce(&mut Stored),
+    ) -> Result<(), Impossible> {
+        let entry = self.intents.get_mut(&intent).ok_or(Impossible)?;
+        let row = Arc::make_mut(&mut entry.row);
+        self.standing.totals.leave(row);
+        let ended_before = row.stored.state.is_end();
+        change(&mut row.stored);
+        row.changed = self.standing.changes;
+        if !ended_before && row.stored.state.is_end() {
+            row.ended_at = self.standing.highest;
+        }
+        self.standing.totals.enter(row);
+        if self.fed && !std::mem::replace(&mut entry.dirty, true) {
+            self.dirty.push(intent);
+        }
+        Ok(())
+    }
+
+    fn stored(&self, intent: IntentId) -> Option<&Stored> {
+        self.intents.get(&intent).map(|entry| &entry.row.stored)
+    }
+
+    /// The intent with this reference.
+    pub(crate) fn find(
+        &self,
+        base: &dyn Base,
+        client_ref: &ClientRef,
+    ) -> Result<Option<Stored>, StoreError> {
+        match self.by_ref.get(client_ref).and_then(|id| self.stored(*id)) {
+            Some(stored) => Ok(Some(stored.clone())),
+            None => Ok(base.row(client_ref)?.map(|row| row.stored)),
+        }
+    }
+
+    /// Who has this order.
+    pub(crate) fn claim(
+        &self,
+        base: &dyn Base,
+        id: &OrderId,
+    ) -> Result<Option<ClaimRow>, StoreError> {
+        match self.by_order.get(id) {
+            Some(claim) => Ok(Some(claim.as_ref().clone())),
+            None => base.claim(id),
+        }
+    }
+
+    /// Every active intent, by serial, and the account.
+    pub(crate) fn rehydrate(&self) -> Rehydration {
+        let mut intents: Vec<Stored> = self
+            .intents
+            .values()
+            .filter(|entry| entry.row.is_active())
+            .map(|entry| entry.row.stored.clone())
+            .collect();
+        intents.sort_unstable_by_key(|stored| stored.id);
+        let account = self.account.clone();
+        Rehydration {
+            intents,
+            held_lanes: account.held_lanes,
+            orphans: account.orphans,
+            history: account.history,
+            echo_seen: account.echo_seen,
+            paused: account.paused,
+            newest_known: self.standing.newest_known,
+        }
+    }
+
+    /// Every intent that the book holds, by serial.
+    pub(crate) fn all(&self) -> BTreeMap<Serial, Stored> {
+        self.intents.iter().map(|(id, entry)| (*id, entry.row.stored.clone())).collect()
+    }
+
+    /// The claims since a serial that the book holds, oldest first, and whether they are all.
+    pub(crate) fn witnesses_since(&self, since: Serial) -> (Vec<Arc<ClaimRow>>, bool) {
+        self.witnesses.since(since)
+    }
+
+    /// Witnesses out of claims, oldest first.
+    pub(crate) fn known(claims: &[Arc<ClaimRow>]) -> Vec<Known> {
+        claims.iter().map(|claim| claim.known()).collect()
+    }
+
+    /// How many intents changed since the last feed.
+    pub(crate) fn dirty(&self) -> usize {
+        self.dirty.len() + usize::from(self.account_dirty)
+    }
+
+    /// What changed since the last feed.
+    pub(crate) fn take_feed(&mut self) -> Feed {
+        let mut rows = Vec::with_capacity(self.dirty.len());
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(entry) = self.intents.get_mut(&id) {
+                entry.dirty = false;
+                rows.push(entry.row.clone());
+            }
+        }
+        let account = std::mem::take(&mut self.account_dirty).then(|| self.account.clone());
+        Feed { rows, account, standing: self.standing }
+    }
+
+    /// Lets go of what the index has taken over: rows that have ended and did not change since.
+    pub(crate) fn let_go(&mut self, fed: &Feed) {
+        for row in &fed.rows {
+            let Some(entry) = self.intents.get(&row.stored.id) else { continue };
+            if entry.row.changed > fed.standing.changes {
+                continue;
+            }
+            if let State::Placed { id, .. } = &entry.row.stored.state {
+                self.by_order.remove(id);
+            }
+            if !entry.row.is_active() {
+                self.by_ref.remove(&entry.row.stored.client_ref);
+                self.intents.remove(&row.stored.id);
+            }
+        }
+        if self.witnesses.is_long() {
+            let oldest = self.oldest_open_attempt();
+            self.witnesses.trim(oldest, fed.standing.changes);
+        }
+    }
+
+    fn oldest_open_attempt(&self) -> Serial {
+        let attempts = self.intents.values().filter_map(|e| e.row.stored.state.attempt());
+        attempts.map(|a| a.seq).min().unwrap_or(self.standing.highest)
+    }
+}
+
+impl Account {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::HoldLane { lane, why } => {
+                self.held_lanes.insert(lane, why);
+            }
+            Change::FreeLane { lane } => {
+                self.held_lanes.remove(&lane);
+            }
+            Change::Orphans { ids, .. } => add_ids(&mut self.orphans, ids),
+            Change::History { newest, ids } => {
+                let line = self.history.get_or_insert_default();
+                line.newest = line.newest.max(newest);
+                add_ids(&mut line.ids, ids);
+            }
+            Change::EchoSeen { shape } => {
+                if !self.echo_seen.contains(&shape) {
+                    self.echo_seen.push(shape);
+                }
+            }
+            Change::Pause { why } => self.paused = Some(why),
+            Change::Resume => self.paused = None,
+            Change::Accept { .. }
+            | Change::Record { .. }
+            | Change::Decide { .. }
+            | Change::Expire { .. }
+            | Change::Settle { .. } => unreachable!("not a change of the account"),
+        }
+    }
+}
+
+/// Adds ids that are not there yet, in order.
+fn add_ids(to: &mut Vec<OrderId>, ids: Vec<OrderId>) {
+    for id in ids {
+        if let Err(at) = to.binary_search(&id) {
+            to.insert(at, id);
+        }
+    }
+}
+
+/// Rule 3, and rule 5 for an answer that comes after its intent was queued again.
+fn decidable(stored: &Stored, attempt: AttemptSeq, verdict: &Verdict) -> bool {
+    let late = matches!(verdict, Verdict::Placed { learnt: Learnt::Answer, .. })
+        && stored.state == State::Queued
+        && stored.last_attempt == Some(attempt);
+    late || stored.state.attempt().is_some_and(|open| open.seq == attempt)
+}
+
+/// Every verdict but `Placed`.
+fn undo_or_end(stored: &mut Stored, verdict: Verdict) {
+    let open = stored.state.attempt().copied();
+    match (verdict, open) {
+        (Verdict::Refused(why), _) => stored.state = State::Refused(why),
+        (Verdict::NotSent(_), _) => stored.state = State::Queued,
+        (Verdict::InDoubt(why), Some(open)) => stored.state = State::InDoubt(open, why),
+        (Verdict::Held(why), Some(open)) => stored.state = State::Held(open, why),
+        (Verdict::Absent, _) => {
+            stored.tries = stored.tries.saturating_add(1);
+            stored.state = State::Queued;
+        }
+        (Verdict::NotPlaced(why), _) => {
+            stored.tries = stored.tries.saturating_add(1);
+            stored.state = State::NotPlaced(why);
+        }
+        (Verdict::InDoubt(_) | Verdict::Held(_), None) | (Verdict::Placed { .. }, _) => {}
+    }
+}
+
+/// The claim of an intent that was placed.
+pub(crate) fn claim_of(row: &Row) -> Option<ClaimRow> {
+    let State::Placed { id, learnt, created_at } = &row.stored.state else { return None };
+    Some(ClaimRow {
+        id: id.clone(),
+        intent: row.stored.id,
+        lane: row.stored.lane,
+        shape: row.shape,
+        learnt: *learnt,
+        created_at: *created_at,
+        ended_at: row.ended_at,
+        changed: row.changed,
+    })
+}

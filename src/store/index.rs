@@ -1,0 +1,405 @@
+//! The index: sled, as of a watermark of the journal, which can always rebuild it.
+//!
+//! One tree, by the first byte of the key:
+//!
+//! | key | row |
+//! |---|---|
+//! | `a` + serial | an active intent: open, or placed from a list while its POST may still land |
+//! | `r` + reference | an ended intent |
+//! | `o` + order id | a claim |
+//! | `m` + number | the watermark with the standing, then the account in pieces |
+//!
+//! Every value begins with a CRC over key and value, because sled notices no flipped bit. Whether
+//! rows are missing, old or too many is told by the [`Totals`] of the watermark's frame in the
+//! journal. sled may panic on damaged files at any call: every call runs under `catch_unwind`.
+//!
+//! `flush` alone survives no power cut (it ends in `sync_file_range`): after it, sled's file is
+//! synced through a descriptor of ours. `flush_async` is never called: it can hang for ever.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StoreError;
+use super::book::{Account, Base, Feed, Standing, Totals, claim_of};
+use super::journal::Position;
+use super::record::{
+    ClaimRow, RECORD_VERSION, Reader, RecordError, Row, decode_account, decode_claim, decode_row,
+    encode_account, encode_claim, encode_row, put_timestamp, put_u32, put_u64,
+};
+use crate::order::{ClientRef, OrderId};
+use crate::protocol::Serial;
+
+mod filter;
+
+pub(crate) use filter::Filter;
+
+/// Bytes of the account in one row: sled is safe with values of this size.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// sled's own cache, in bytes.
+const CACHE_BYTES: u64 = 128 << 20;
+
+/// Why the index cannot be used. The journal can rebuild it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unusable(pub String);
+
+impl From<sled::Error> for Unusable {
+    fn from(error: sled::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<RecordError> for Unusable {
+    fn from(error: RecordError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Unusable {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What the index holds for a start.
+pub(crate) struct Loaded {
+    /// The frame that it is a copy as of.
+    pub watermark: Position,
+    /// The standing that it was written with.
+    pub standing: Standing,
+    /// The totals that its rows have.
+    pub totals: Totals,
+    /// The active rows.
+    pub active: Vec<Row>,
+    /// The account.
+    pub account: Account,
+    /// In how many rows it is.
+    pub pieces: u32,
+}
+
+/// sled, open. See the module.
+pub(crate) struct Index {
+    db: Option<sled::Db>,
+    file: File,
+    keep_items: bool,
+}
+
+/// Runs what may panic in sled.
+fn guarded<T>(run: impl FnOnce() -> Result<T, Unusable>) -> Result<T, Unusable> {
+    catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(Unusable("sled panicked: its files are damaged".to_owned())))
+}
+
+impl Index {
+    /// Opens or creates the index in a directory. `keep_items`: ended rows keep their items.
+    pub(crate) fn open(dir: &Path, keep_items: bool) -> Result<Self, Unusable> {
+        guarded(|| {
+            let db = sled::Config::new()
+                .path(dir)
+                .segment_size(16 << 20)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None)
+                .open()?;
+            let file = File::open(dir.join("db"))?;
+            // sled syncs neither a new file's size nor its name.
+            for path in [Some(dir), dir.parent()].into_iter().flatten() {
+                File::open(path)?.sync_all()?;
+            }
+            Ok(Self { db: Some(db), file, keep_items })
+        })
+    }
+
+    fn db(&self) -> Result<&sled::Db, Unusable> {
+        self.db.as_ref().ok_or_else(|| Unusable("the index is closed".to_owned()))
+    }
+
+    /// Reads what a start needs, and compares nothing yet; `None` from an empty index.
+    ///
+    /// Every key is read on the way: references and order ids of ended intents go into the filters
+    /// so that new ones need not be looked for in sled.
+    pub(crate) fn load(
+        &self,
+        references: &mut Filter,
+        orders: &mut Filter,
+    ) -> Result<Option<Loaded>, Unusable> {
+        guarded(|| {
+            let db = self.db()?;
+            let Some(meta) = db.get(b"m\0\0\0\0")? else {
+                return if db.is_empty() { Ok(None) } else { Err(Unusable("no watermark".into())) };
+            };
+            let (watermark, standing, pieces) = decode_meta(unsealed(b"m\0\0\0\0", &meta)?)?;
+            let mut loaded = Loaded {
+                watermark,
+                standing,
+                totals: Totals::default(),
+                active: Vec::new(),
+                account: self.load_account(pieces)?,
+                pieces,
+            };
+            for entry in db.scan_prefix(b"a") {
+                let (key, value) = entry?;
+                let row = decode_row(unsealed(&key, &value)?)?;
+                if key[1..] != row.stored.id.0.to_be_bytes() || !row.is_active() {
+                    return Err(Unusable("a row is under another's key".into()));
+                }
+                loaded.totals.enter(&row);
+                loaded.active.push(row);
+            }
+            for entry in db.scan_prefix(b"r") {
+                let (key, value) = entry?;
+                let value = unsealed(&key, &value)?;
+                let (id, changed) = id_and_changed(value).ok_or(RecordError::Short)?;
+                loaded.totals.enter_ended(id, changed);
+                references.insert(&key[1..]);
+            }
+            for entry in db.scan_prefix(b"o") {
+                let (key, value) = entry?;
+                let value = unsealed(&key, &value)?;
+                let intent = value.get(1..9).and_then(|id| id.try_into().ok());
+                let intent = intent.map(u64::from_le_bytes).ok_or(RecordError::Short)?;
+                loaded.totals.claim(Serial(intent));
+                orders.insert(&key[1..]);
+            }
+            Ok(Some(loaded))
+        })
+    }
+
+    fn load_account(&self, pieces: u32) -> Result<Account, Unusable> {
+        let mut bytes = Vec::new();
+        for number in 1..=pieces {
+            let key = meta_key(number);
+            let piece = self.db()?.get(key)?;
+            let piece = piece.ok_or_else(|| Unusable("a piece of the account is missing".into()))?;
+            bytes.extend_from_slice(unsealed(&key, &piece)?);
+        }
+        if bytes.is_empty() { Ok(Account::default()) } else { Ok(decode_account(&bytes)?) }
+    }
+
+    /// Takes over what changed up to a frame, in one atomic batch.
+    ///
+    /// With `sync` it survives a power cut when this returns.
+    pub(crate) fn feed(
+        &self,
+        feed: &Feed,
+        watermark: Position,
+        pieces: &mut u32,
+        sync: bool,
+    ) -> Result<(), Unusable> {
+        guarded(|| {
+            let mut batch = sled::Batch::default();
+            let mut value = Vec::with_capacity(512);
+            for row in &feed.rows {
+                self.feed_row(&mut batch, &mut value, row);
+            }
+            if let Some(account) = &feed.account {
+                let mut bytes = Vec::new();
+                encode_account(account, &mut bytes);
+                let before = std::mem::replace(pieces, 0);
+                for piece in bytes.chunks(PIECE_BYTES) {
+                    *pieces += 1;
+                    put(&mut batch, &mut value, &meta_key(*pieces), |into| {
+                        into.extend_from_slice(piece);
+                    });
+                }
+                (*pieces + 1..=before).for_each(|number| batch.remove(&meta_key(number)));
+            }
+            put(&mut batch, &mut value, &meta_key(0), |into| {
+                encode_meta(watermark, &feed.standing, *pieces, into);
+            });
+            let db = self.db()?;
+            db.apply_batch(batch)?;
+            if sync {
+                db.flush()?;
+                self.file.sync_data()?;
+            }
+            Ok(())
+        })
+    }
+
+    fn feed_row(&self, batch: &mut sled::Batch, value: &mut Vec<u8>, row: &Row) {
+        let mut key = Vec::with_capacity(40);
+        key.push(b'a');
+        key.extend_from_slice(&row.stored.id.0.to_be_bytes());
+        if row.is_active() {
+            put(batch, value, &key, |into| encode_row(row, true, into));
+        } else {
+            batch.remove(&*key);
+            key.clear();
+            key.push(b'r');
+            key.extend_from_slice(row.stored.client_ref.as_str().as_bytes());
+            put(batch, value, &key, |into| encode_row(row, self.keep_items, into));
+        }
+        if let Some(claim) = claim_of(row) {
+            key.clear();
+            key.push(b'o');
+            key.extend_from_slice(claim.id.as_str().as_bytes());
+            put(batch, value, &key, |into| encode_claim(&claim, into));
+        }
+    }
+
+    /// The ended intent with this reference.
+    pub(crate) fn row(&self, client_ref: &ClientRef) -> Result<Option<Row>, Unusable> {
+        let key = [b"r", client_ref.as_str().as_bytes()].concat();
+        guarded(|| match self.db()?.get(&key)? {
+            Some(value) => Ok(Some(decode_row(unsealed(&key, &value)?)?)),
+            None => Ok(None),
+        })
+    }
+
+    /// Who has this order.
+    pub(crate) fn claim(&self, id: &OrderId) -> Result<Option<ClaimRow>, Unusable> {
+        let key = [b"o", id.as_str().as_bytes()].concat();
+        guarded(|| match self.db()?.get(&key)? {
+            Some(value) => Ok(Some(decode_claim(id.clone(), unsealed(&key, &value)?)?)),
+            None => Ok(None),
+        })
+    }
+
+    /// Every claim made when this serial or a higher one had been handed out, oldest first.
+    pub(crate) fn claims_since(&self, since: Serial) -> Result<Vec<Arc<ClaimRow>>, Unusable> {
+        guarded(|| {
+            let mut claims = Vec::new();
+            for entry in self.db()?.scan_prefix(b"o") {
+                let (key, value) = entry?;
+                let id = std::str::from_utf8(&key[1..]).ok().and_then(OrderId::new);
+                let id = id.ok_or(RecordError::Invalid("order id"))?;
+                let claim = decode_claim(id, unsealed(&key, &value)?)?;
+                if claim.ended_at >= since {
+                    claims.push(Arc::new(claim));
+                }
+            }
+            claims.sort_by_key(|claim| (claim.ended_at, claim.intent));
+            Ok(claims)
+        })
+    }
+
+    /// Makes everything fed so far survive a power cut.
+    pub(crate) fn sync(&self) -> Result<(), Unusable> {
+        guarded(|| {
+            self.db()?.flush()?;
+            Ok(self.file.sync_data()?)
+        })
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // sled's own drop panics on an I/O error. The journal has everything: say it and go on.
+        let db = self.db.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
+            tracing::warn!("the index could not be closed cleanly; it may be rebuilt at the next start");
+        }
+    }
+}
+
+/// The index below a book, with filters that keep most questions away from it.
+pub(crate) struct Below {
+    /// The index.
+    pub index: Arc<Index>,
+    /// The references that it has.
+    pub references: Filter,
+    /// The order ids that it has.
+    pub orders: Filter,
+}
+
+impl Below {
+    /// Notes what the index has taken over: before the book lets go of it.
+    pub(crate) fn took_over(&mut self, feed: &Feed) {
+        for row in &feed.rows {
+            if !row.is_active() {
+                self.references.insert(row.stored.client_ref.as_str().as_bytes());
+            }
+            if let crate::protocol::State::Placed { id, .. } = &row.stored.state {
+                self.orders.insert(id.as_str().as_bytes());
+            }
+        }
+    }
+}
+
+impl Base for Below {
+    fn row(&self, client_ref: &ClientRef) -> Result<Option<Row>, StoreError> {
+        if !self.references.may_have(client_ref.as_str().as_bytes()) {
+            return Ok(None);
+        }
+        self.index.row(client_ref).map_err(failed)
+    }
+
+    fn claim(&self, id: &OrderId) -> Result<Option<ClaimRow>, StoreError> {
+        if !self.orders.may_have(id.as_str().as_bytes()) {
+            return Ok(None);
+        }
+        self.index.claim(id).map_err(failed)
+    }
+}
+
+/// The index failed while the store was running.
+pub(crate) fn failed(why: Unusable) -> StoreError {
+    StoreError::Failed(format!("the index failed, and is checked at the next start: {}", why.0).into())
+}
+
+fn meta_key(number: u32) -> [u8; 5] {
+    let mut key = [b'm', 0, 0, 0, 0];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+fn put(batch: &mut sled::Batch, value: &mut Vec<u8>, key: &[u8], fill: impl FnOnce(&mut Vec<u8>)) {
+    value.clear();
+    put_u32(value, 0);
+    fill(value);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &value[4..]);
+    value[..4].copy_from_slice(&crc.to_le_bytes());
+    batch.insert(key, value.as_slice());
+}
+
+/// A value without its CRC, if that is right.
+fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Unusable> {
+    let (crc, rest) = value.split_first_chunk::<4>().ok_or(RecordError::Short)?;
+    if crc32c::crc32c_append(crc32c::crc32c(key), rest) != u32::from_le_bytes(*crc) {
+        return Err(Unusable("a row is damaged".to_owned()));
+    }
+    Ok(rest)
+}
+
+/// The fields of an intent's row that its hash is made of: at fixed places from both ends.
+fn id_and_changed(row: &[u8]) -> Option<(Serial, u64)> {
+    let id = row.get(1..9)?.try_into().ok()?;
+    let changed = row.get(row.len().checked_sub(16)?..row.len() - 8)?.try_into().ok()?;
+    Some((Serial(u64::from_le_bytes(id)), u64::from_le_bytes(changed)))
+}
+
+fn encode_meta(watermark: Position, standing: &Standing, pieces: u32, into: &mut Vec<u8>) {
+    into.push(RECORD_VERSION);
+    put_u64(into, watermark.segment);
+    put_u64(into, watermark.offset);
+    put_u64(into, watermark.seq);
+    put_u64(into, standing.changes);
+    put_u64(into, standing.highest.0);
+    standing.totals.encode(into);
+    put_u32(into, pieces);
+    into.push(u8::from(standing.newest_known.is_some()));
+    if let Some(newest) = standing.newest_known {
+        put_timestamp(into, newest);
+    }
+}
+
+fn decode_meta(bytes: &[u8]) -> Result<(Position, Standing, u32), RecordError> {
+    let mut reader = Reader::versioned(bytes)?;
+    let watermark =
+        Position { segment: reader.u64()?, offset: reader.u64()?, seq: reader.u64()? };
+    let mut standing = Standing {
+        changes: reader.u64()?,
+        highest: reader.serial()?,
+        totals: Totals::decode(&mut reader)?,
+        newest_known: None,
+    };
+    let pieces = reader.u32()?;
+    standing.newest_known = reader.option(Reader::timestamp)?;
+    reader.end()?;
+    Ok((watermark, standing, pieces))
+}
+
+#[cfg(test)]
+mod tests;

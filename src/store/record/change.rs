@@ -1,0 +1,160 @@
+//! A change as the journal holds it.
+
+use super::fields::{
+    Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_shape, put_str,
+    put_timestamp, put_u64,
+};
+use super::{RECORD_VERSION, RecordError};
+use crate::protocol::{Change, NewIntent, Verdict};
+
+/// Appends a change's record.
+pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
+    into.push(RECORD_VERSION);
+    match change {
+        Change::Accept { intent, attempt } => {
+            into.push(1);
+            put_intent(into, intent);
+            put_option(into, attempt.as_ref(), put_attempt);
+        }
+        Change::Record { intent, attempt } => {
+            into.push(2);
+            put_u64(into, intent.0);
+            put_attempt(into, attempt);
+        }
+        Change::Decide { intent, attempt, verdict } => {
+            into.push(3);
+            put_u64(into, intent.0);
+            put_u64(into, attempt.0);
+            put_verdict(into, verdict);
+        }
+        Change::Expire { intent, why } => {
+            into.push(4);
+            put_u64(into, intent.0);
+            put_str(into, why);
+        }
+        Change::Settle { intent } => {
+            into.push(5);
+            put_u64(into, intent.0);
+        }
+        Change::HoldLane { lane, why } => {
+            into.push(6);
+            into.extend_from_slice(lane.as_bytes());
+            put_str(into, why);
+        }
+        Change::FreeLane { lane } => {
+            into.push(7);
+            into.extend_from_slice(lane.as_bytes());
+        }
+        Change::Orphans { ids, why } => {
+            into.push(8);
+            put_ids(into, ids);
+            put_str(into, why);
+        }
+        Change::History { newest, ids } => {
+            into.push(9);
+            put_option(into, *newest, put_timestamp);
+            put_ids(into, ids);
+        }
+        Change::EchoSeen { shape } => {
+            into.push(10);
+            put_shape(into, *shape);
+        }
+        Change::Pause { why } => {
+            into.push(11);
+            put_str(into, why);
+        }
+        Change::Resume => into.push(12),
+    }
+}
+
+fn put_intent(into: &mut Vec<u8>, intent: &NewIntent) {
+    put_u64(into, intent.id.0);
+    put_str(into, intent.client_ref.as_str());
+    into.extend_from_slice(intent.lane.as_bytes());
+    into.extend_from_slice(intent.as_sent.as_bytes());
+    into.extend_from_slice(intent.delivered.as_bytes());
+    put_items(into, &intent.items);
+    put_timestamp(into, intent.good_until);
+    put_timestamp(into, intent.accepted_at);
+}
+
+fn put_verdict(into: &mut Vec<u8>, verdict: &Verdict) {
+    match verdict {
+        Verdict::Placed { id, learnt, created_at } => {
+            into.push(0);
+            put_id(into, id);
+            put_learnt(into, *learnt);
+            put_option(into, *created_at, put_timestamp);
+        }
+        Verdict::Refused(why) => put_reason(into, 1, why),
+        Verdict::NotSent(why) => put_reason(into, 2, why),
+        Verdict::InDoubt(why) => put_reason(into, 3, why),
+        Verdict::Held(why) => put_reason(into, 4, why),
+        Verdict::Absent => into.push(5),
+        Verdict::NotPlaced(why) => put_reason(into, 6, why),
+    }
+}
+
+fn put_reason(into: &mut Vec<u8>, kind: u8, why: &str) {
+    into.push(kind);
+    put_str(into, why);
+}
+
+/// Reads a change's record, to its last byte.
+pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
+    let mut reader = Reader::versioned(bytes)?;
+    let change = match reader.u8()? {
+        1 => Change::Accept {
+            intent: take_intent(&mut reader)?,
+            attempt: reader.option(Reader::attempt)?,
+        },
+        2 => Change::Record { intent: reader.serial()?, attempt: reader.attempt()? },
+        3 => Change::Decide {
+            intent: reader.serial()?,
+            attempt: reader.serial()?,
+            verdict: take_verdict(&mut reader)?,
+        },
+        4 => Change::Expire { intent: reader.serial()?, why: reader.why()? },
+        5 => Change::Settle { intent: reader.serial()? },
+        6 => Change::HoldLane { lane: reader.lane()?, why: reader.why()? },
+        7 => Change::FreeLane { lane: reader.lane()? },
+        8 => Change::Orphans { ids: reader.ids()?, why: reader.why()? },
+        9 => Change::History { newest: reader.option(Reader::timestamp)?, ids: reader.ids()? },
+        10 => Change::EchoSeen { shape: reader.shape()? },
+        11 => Change::Pause { why: reader.why()? },
+        12 => Change::Resume,
+        _ => return Err(RecordError::Invalid("kind")),
+    };
+    reader.end()?;
+    Ok(change)
+}
+
+fn take_intent(reader: &mut Reader<'_>) -> Result<NewIntent, RecordError> {
+    Ok(NewIntent {
+        id: reader.serial()?,
+        client_ref: reader.client_ref()?,
+        lane: reader.lane()?,
+        as_sent: reader.digest()?,
+        delivered: reader.digest()?,
+        items: reader.items()?,
+        good_until: reader.timestamp()?,
+        accepted_at: reader.timestamp()?,
+    })
+}
+
+fn take_verdict(reader: &mut Reader<'_>) -> Result<Verdict, RecordError> {
+    Ok(match reader.u8()? {
+        0 => Verdict::Placed {
+            id: reader.id()?,
+            learnt: reader.learnt()?,
+            created_at: reader.option(Reader::timestamp)?,
+        },
+        1 => Verdict::Refused(reader.why()?),
+        2 => Verdict::NotSent(reader.why()?),
+        3 => Verdict::InDoubt(reader.why()?),
+        4 => Verdict::Held(reader.why()?),
+        5 => Verdict::Absent,
+        6 => Verdict::NotPlaced(reader.why()?),
+        _ => return Err(RecordError::Invalid("verdict")),
+    })
+}
