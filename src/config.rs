@@ -9,7 +9,6 @@ use crate::protocol::lane::Rules;
 pub struct Config {
     pub(crate) request_timeout: Duration,
     pub(crate) landing_bound: Option<Duration>,
-    pub(crate) wire_bound: Option<Duration>,
     pub(crate) send_window: Duration,
     pub(crate) tries_max: u8,
     pub(crate) good_for: Duration,
@@ -53,7 +52,6 @@ impl Default for Config {
         Self {
             request_timeout: Duration::from_secs(30),
             landing_bound: Some(Duration::from_secs(15 * 60)),
-            wire_bound: None,
             send_window: Duration::from_secs(2),
             tries_max: 3,
             good_for: Duration::from_secs(60 * 60),
@@ -118,16 +116,6 @@ impl Config {
     #[must_use]
     pub fn landing_bound(mut self, bound: Option<Duration>) -> Self {
         self.landing_bound = bound;
-        self
-    }
-
-    /// How long after the gate yielded bytes of a POST may still leave this machine (rule 7): what
-    /// the supplier client sets as `TCP_USER_TIMEOUT`.
-    ///
-    /// Default: the request timeout on Linux, 15 min elsewhere.
-    #[must_use]
-    pub fn wire_bound(mut self, bound: Duration) -> Self {
-        self.wire_bound = Some(bound);
         self
     }
 
@@ -320,23 +308,14 @@ impl Config {
         }
     }
 
-    pub(crate) fn wire_bound_or_default(&self) -> Duration {
-        let fallback = if cfg!(target_os = "linux") {
-            self.request_timeout
-        } else {
-            Duration::from_secs(15 * 60)
-        };
-        self.wire_bound.unwrap_or(fallback)
-    }
-
     pub(crate) fn answer_within_or_default(&self) -> Duration {
         self.answer_within.unwrap_or(self.request_timeout + Duration::from_secs(10))
     }
 
-    pub(crate) fn rules(&self) -> Rules {
+    pub(crate) fn rules(&self, wire_bound: Duration) -> Rules {
         Rules {
             tries_max: self.tries_max,
-            wire_bound: self.wire_bound_or_default(),
+            wire_bound,
             landing_bound: self.landing_bound,
             in_flight_max: self.lane_posts_max,
             look_again_min: self.look_again.0,

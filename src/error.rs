@@ -77,6 +77,12 @@ pub enum SubmitError {
     /// start; submit it again then, under the same reference.
     #[error("the router has stopped; submit again under the same reference after its restart")]
     Stopped,
+    /// The order ended without being bought: there is nothing to deliver.
+    #[error("order {client_ref} was not bought")]
+    NotBought {
+        /// The caller's reference.
+        client_ref: ClientRef,
+    },
     /// No intent has this reference: nothing was recorded or bought under it.
     #[error("no order has the reference {client_ref}")]
     Unknown {
@@ -123,6 +129,9 @@ pub enum StartError {
         /// The store is empty: perhaps it is new on this account, perhaps its volume was lost.
         store_is_empty: bool,
     },
+    /// The router has stopped, or its start failed and the reason was told before.
+    #[error("the router has stopped")]
+    Stopped,
     /// A thread could not be started.
     #[error("a thread could not be started")]
     Thread(#[source] std::io::Error),

@@ -1,5 +1,7 @@
 //! order-router.
+mod actors;
 mod config;
+mod dispatch;
 mod error;
 mod order;
 pub mod protocol;

@@ -3,10 +3,12 @@
 //! Everything here is a function of its arguments. Time is an argument, effects are plain data,
 //! so tests, a model checker and a simulator drive the very code that runs.
 
+pub mod account;
 pub mod evidence;
 pub mod format;
 mod intent;
 pub mod lane;
+pub mod listing;
 mod time;
 
 pub use intent::{

@@ -1,15 +1,24 @@
 //! The handle that a host holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::{oneshot, watch};
 
+use crate::actors::{
+    Dormant, Follow, Handover, LaneMessage, LookoutMessage, Parts, Resolve, Resolved, Shared,
+    Start, Threads, end_of, progress_of,
+};
 use crate::config::Config;
 use crate::error::{ResolveError, StartError, SubmitError};
 use crate::order::{ClientRef, Order, OrderId};
-use crate::protocol::{Learnt, Why};
+use crate::protocol::account::{Account, AccountRules};
+use crate::protocol::lane::Decision;
+use crate::protocol::{Learnt, State, Why};
 use crate::runtime::Runtime;
 use crate::store::{IntentStore, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
@@ -36,6 +45,24 @@ pub enum End {
     },
 }
 
+impl End {
+    /// Its name in results and tables.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Placed { .. } => "placed",
+            Self::Refused { .. } => "refused",
+            Self::NotPlaced { .. } => "not_placed",
+        }
+    }
+}
+
+impl std::fmt::Debug for Fulfilment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fulfilment({}, {}, {} bytes)", self.order_id, self.status, self.raw.len())
+    }
+}
+
 /// How far a submitted order has come. Later values replace earlier ones.
 #[derive(Debug, Clone)]
 pub enum Progress {
@@ -56,7 +83,18 @@ pub enum Progress {
 /// Follows one submitted order. Dropping it cancels nothing.
 #[derive(Debug)]
 pub struct Ticket {
-    progress: tokio::sync::watch::Receiver<Progress>,
+    progress: watch::Receiver<Progress>,
+    _place: CallerPlace,
+}
+
+/// A caller's place among those who wait; given back when it is dropped.
+#[derive(Debug)]
+struct CallerPlace(Arc<AtomicUsize>);
+
+impl Drop for CallerPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Ticket {
@@ -78,8 +116,6 @@ pub struct Fulfilment {
     pub order_id: OrderId,
     /// The supplier's word for where it stands: `completed`, `cancelled`, `failed`, …
     pub status: String,
-    /// Whether that is an end.
-    pub terminal: bool,
     /// The supplier's whole answer, raw: the codes are in `items[].externalData`. Not stored and
     /// never logged: this is the only copy.
     pub raw: Bytes,
@@ -93,8 +129,6 @@ pub enum RouterEvent {
     InDoubt {
         /// The caller's reference.
         client_ref: ClientRef,
-        /// Why.
-        why: Why,
     },
     /// An order is held for a person.
     Held {
@@ -180,8 +214,6 @@ pub struct RouterStats {
     pub lanes: usize,
     /// Listings begun.
     pub listings: u64,
-    /// Orphans known.
-    pub orphans: usize,
     /// Why nothing is sent at the moment, if so.
     pub sending_stopped: Option<Why>,
     /// The store's figures.
@@ -226,14 +258,106 @@ impl Builder {
     /// # Errors
     /// [`StartError`] if the settings contradict each other or the store cannot be read.
     pub async fn start(self) -> Result<OrderRouter, StartError> {
-        let _ = (self.supplier, self.store, self.config, self.runtime);
-        unimplemented!("being built")
+        let Self { supplier, store, config, runtime } = self;
+        config.check()?;
+        let locked_at = runtime.now();
+        let found = store.rehydrate().await?;
+        let oldest = found.intents.iter().filter_map(|stored| stored.state.attempt());
+        let known = match oldest.map(|attempt| attempt.seq).min() {
+            Some(oldest) => store.known_since(oldest).await?,
+            None => Vec::new(),
+        };
+        let rules = AccountRules {
+            landing_bound: config.landing_bound,
+            list_margin: config.list_margin,
+            clock_margin: config.clock_margin,
+            trust_echo: config.trust_echo,
+            echo: supplier.capabilities().echo,
+            fingerprint: supplier.fingerprint(),
+        };
+        let newest_known =
+            found.newest_known.or(found.history.as_ref().and_then(|line| line.newest));
+        let has_history = found.history.is_some();
+        let account = Account::new(
+            rules,
+            found.history,
+            found.orphans,
+            found.echo_seen,
+            known,
+            newest_known,
+            locked_at,
+        );
+        let shared =
+            Arc::new(Shared::new(Parts { config, supplier, store, runtime, account }, locked_at));
+        lay_down(&shared, found.intents, found.held_lanes);
+        let threads = Threads::start(shared.clone()).await.map_err(StartError::Thread)?;
+        // Set once, here.
+        let _ = shared.threads.set(threads);
+        let (answer, first) = oneshot::channel();
+        shared.look(LookoutMessage::Start(Start { newest_known, has_history, answer }));
+        Ok(OrderRouter {
+            inner: Arc::new(Inner {
+                shared,
+                callers: Arc::new(AtomicUsize::new(0)),
+                stopping: AtomicBool::new(false),
+                ready: tokio::sync::Mutex::new(Readiness::Waiting(first)),
+            }),
+        })
+    }
+}
+
+/// Puts the lanes of a former process to bed; they wake once the account is known, or when an order
+/// for them comes.
+fn lay_down(
+    shared: &Arc<Shared>,
+    intents: Vec<Stored>,
+    mut holds: BTreeMap<crate::ItemsHash, Why>,
+) {
+    let open = intents.iter().filter(|stored| !stored.state.is_end()).count();
+    shared.open.store(open, Ordering::Relaxed);
+    let mut lanes: BTreeMap<_, Dormant> = BTreeMap::new();
+    for stored in intents {
+        shared.name_products(stored.items.iter().map(|item| item.id()));
+        lanes.entry(stored.lane).or_default().intents.push(stored);
+    }
+    for lane in holds.keys() {
+        lanes.entry(*lane).or_default();
+    }
+    for (lane, mut dormant) in lanes {
+        dormant.hold = holds.remove(&lane);
+        shared.registry.lay_down(lane, dormant);
     }
 }
 
 /// A running router: one account, one store. Cheap to clone; every clone is the same router.
 #[derive(Clone)]
-pub struct OrderRouter {}
+pub struct OrderRouter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    callers: Arc<AtomicUsize>,
+    stopping: AtomicBool,
+    ready: tokio::sync::Mutex<Readiness>,
+}
+
+/// What is known of the first reading of the account.
+enum Readiness {
+    Waiting(oneshot::Receiver<Result<(), StartError>>),
+    Ready,
+    /// It failed, and the reason was told.
+    Failed,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.dispatch.close();
+        if let Some(threads) = self.shared.threads.get() {
+            threads.stop();
+        }
+    }
+}
 
 impl OrderRouter {
     /// Begins to build a router for an account over a store.
@@ -246,9 +370,19 @@ impl OrderRouter {
     /// and 15): from then on orders are sent.
     ///
     /// # Errors
-    /// [`StartError`] if that failed. Nothing was sent and nothing will be until a new start.
+    /// [`StartError`] if that failed: nothing was sent and nothing will be until a new start.
+    /// Whoever asks first gets the reason, later callers [`StartError::Stopped`].
     pub async fn ready(&self) -> Result<(), StartError> {
-        unimplemented!("being built")
+        let mut ready = self.inner.ready.lock().await;
+        if let Readiness::Waiting(first) = &mut *ready {
+            let result = first.await.unwrap_or(Err(StartError::Stopped));
+            *ready = if result.is_ok() { Readiness::Ready } else { Readiness::Failed };
+            return result;
+        }
+        match *ready {
+            Readiness::Ready => Ok(()),
+            Readiness::Failed | Readiness::Waiting(_) => Err(StartError::Stopped),
+        }
     }
 
     /// Buys an order, once, and says how it ended.
@@ -261,8 +395,10 @@ impl OrderRouter {
     /// # Cancel safety
     /// Dropping the future cancels nothing: the order goes on.
     pub async fn submit(&self, order: Order) -> Result<End, SubmitError> {
-        let _ = order;
-        unimplemented!("being built")
+        let client_ref = order.client_ref().clone();
+        let limit = self.shared().config.answer_within_or_default();
+        let ticket = self.track(order)?;
+        self.follow(ticket, &client_ref, limit).await
     }
 
     /// Hands an order over and follows it: for callers who want to know when it is accepted and
@@ -271,8 +407,22 @@ impl OrderRouter {
     /// # Errors
     /// [`SubmitError::Overloaded`] or [`SubmitError::Stopped`]: nothing was recorded.
     pub fn track(&self, order: Order) -> Result<Ticket, SubmitError> {
-        let _ = order;
-        unimplemented!("being built")
+        let shared = self.shared();
+        self.going()?;
+        let place = self.take_place()?;
+        let open = shared.open.fetch_add(1, Ordering::Relaxed);
+        if open >= shared.config.open_max {
+            shared.open.fetch_sub(1, Ordering::Relaxed);
+            let (what, bound) = ("the number of open orders", shared.config.open_max);
+            return Err(SubmitError::Overloaded { what, bound });
+        }
+        let good_until =
+            order.good_until_set().unwrap_or_else(|| self.later(shared.config.good_for));
+        let lane = crate::ItemsHash::of(order.items(), shared.echo);
+        let (progress, ticket) = watch::channel(Progress::Submitted);
+        let handover = Box::new(Handover { order, good_until, progress });
+        shared.deliver(lane, LaneMessage::Submit(handover));
+        Ok(Ticket { progress: ticket, _place: place })
     }
 
     /// Where an order stands, as the store has it; `None` if the reference is unknown.
@@ -280,29 +430,71 @@ impl OrderRouter {
     /// # Errors
     /// What the store says.
     pub async fn status(&self, client_ref: &ClientRef) -> Result<Option<Stored>, StoreError> {
-        let _ = client_ref;
-        unimplemented!("being built")
+        self.shared().store.find(client_ref.clone()).await
     }
 
     /// Waits up to `limit` for the end of an order that was submitted before.
     ///
     /// # Errors
     /// [`SubmitError`], as for [`OrderRouter::submit`]; [`SubmitError::Unknown`] if there is none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels nothing.
     pub async fn wait(&self, client_ref: &ClientRef, limit: Duration) -> Result<End, SubmitError> {
-        let _ = (client_ref, limit);
-        unimplemented!("being built")
+        let shared = self.shared();
+        let deadline = shared.runtime.now().plus(limit);
+        loop {
+            let stored = self.stored(client_ref).await?;
+            if let Some(end) = end_of(&stored.state) {
+                return Ok(end);
+            }
+            self.going()?;
+            let (progress, ticket) = watch::channel(progress_of(&stored.state));
+            let intent = stored.id;
+            shared.deliver(stored.lane, LaneMessage::Attach { intent, progress });
+            let ticket = Ticket { progress: ticket, _place: self.take_place()? };
+            let left = deadline.since(shared.runtime.now());
+            match self.follow(ticket, client_ref, left).await {
+                // It ended in between: the store knows how.
+                Err(SubmitError::Unknown { .. }) => {}
+                told => return told,
+            }
+        }
     }
 
-    /// Follows a placed order's status until it is terminal, and returns the delivered codes.
+    /// Follows a placed order's status until it is terminal, and returns the supplier's whole
+    /// answer with the delivered codes. Reads in bulk: one list refreshes many orders.
     ///
     /// # Errors
-    /// [`SubmitError`] if the order does not end placed.
-    pub async fn fulfilled(&self, client_ref: &ClientRef) -> Result<Fulfilment, SubmitError> {
-        let _ = client_ref;
-        unimplemented!("being built")
+    /// [`SubmitError`] if the order does not end placed within `limit`, or its status does not
+    /// become terminal; [`SubmitError::UnderWay`] says to ask again.
+    pub async fn fulfilled(
+        &self,
+        client_ref: &ClientRef,
+        limit: Duration,
+    ) -> Result<Fulfilment, SubmitError> {
+        let shared = self.shared();
+        let deadline = shared.runtime.now().plus(limit);
+        self.wait(client_ref, limit).await?;
+        let stored = self.stored(client_ref).await?;
+        let State::Placed { id, created_at, .. } = stored.state else {
+            return Err(SubmitError::NotBought { client_ref: client_ref.clone() });
+        };
+        let (answer, told) = oneshot::channel();
+        shared.look(LookoutMessage::Follow(Follow { order_id: id, created_at, answer }));
+        let left = deadline.since(shared.runtime.now());
+        match tokio::time::timeout(left, told).await {
+            Ok(Ok(fulfilment)) => Ok(fulfilment),
+            Ok(Err(_)) => Err(SubmitError::Stopped),
+            Err(_) => Err(SubmitError::UnderWay {
+                client_ref: client_ref.clone(),
+                ask_again_at: self.later(shared.config.poll_interval),
+            }),
+        }
     }
 
-    /// Decides an order that is in doubt or held. Checked, and kept with its reason.
+    /// Decides an order that is in doubt or held: what a person says, checked, and kept with its
+    /// reason.
     ///
     /// # Errors
     /// [`ResolveError`]; nothing was changed.
@@ -312,20 +504,86 @@ impl OrderRouter {
         resolution: Resolution,
         reason: &str,
     ) -> Result<(), ResolveError> {
-        let _ = (client_ref, resolution, reason);
-        unimplemented!("being built")
+        if reason.trim().is_empty() {
+            return Err(ResolveError::NoReason);
+        }
+        let stored = self.status(client_ref).await?;
+        let Some(stored) = stored else {
+            return Err(ResolveError::Unknown { client_ref: client_ref.clone() });
+        };
+        let not_in_doubt = |state: &State| ResolveError::NotInDoubt {
+            client_ref: client_ref.clone(),
+            state: state.name(),
+        };
+        if !matches!(stored.state, State::InDoubt(..) | State::Held(..) | State::Sending(_)) {
+            return Err(not_in_doubt(&stored.state));
+        }
+        let decision = match &resolution {
+            Resolution::Absent => Decision::Absent,
+            Resolution::Placed(id) => self.checked(&stored, id).await?,
+        };
+        let (answer, told) = oneshot::channel();
+        let resolve = Resolve { intent: stored.id, decision, answer };
+        self.shared().deliver(stored.lane, LaneMessage::Resolve(resolve));
+        match (told.await, resolution) {
+            (Ok(Resolved::Done), _) => {
+                tracing::warn!(%client_ref, reason, "decided by a person");
+                Ok(())
+            }
+            (Ok(Resolved::Taken), Resolution::Placed(id)) => Err(ResolveError::Taken { id }),
+            (Ok(Resolved::NotInDoubt | Resolved::Taken), _) => Err(not_in_doubt(&stored.state)),
+            (Err(_), _) => Err(ResolveError::Stopped),
+        }
+    }
+
+    /// Checks that a supplier order can be an intent's: it exists and its items match. That nobody
+    /// has it is checked by the write itself.
+    async fn checked(&self, stored: &Stored, id: &OrderId) -> Result<Decision, ResolveError> {
+        let shared = self.shared();
+        let fetched = shared.supplier.fetch(id.clone()).await;
+        let row =
+            fetched.map_err(|source| ResolveError::NotFetched { id: id.clone(), source })?.row;
+        let hash =
+            row.items.as_deref().and_then(|items| crate::ItemsHash::of_row(items, shared.echo));
+        if hash != Some(stored.lane) {
+            return Err(ResolveError::OtherItems { id: id.clone() });
+        }
+        Ok(Decision::Placed { id: id.clone(), created_at: Some(row.created_at) })
+    }
+
+    /// Frees a lane that rule 10 holds, once a person has looked: the orders that nobody has are to
+    /// be resolved first. `client_ref` names any order of that lane.
+    ///
+    /// # Errors
+    /// [`ResolveError`]; nothing was changed.
+    pub async fn free_lane(&self, client_ref: &ClientRef) -> Result<(), ResolveError> {
+        let Some(stored) = self.status(client_ref).await? else {
+            return Err(ResolveError::Unknown { client_ref: client_ref.clone() });
+        };
+        let (done, told) = oneshot::channel();
+        self.shared().deliver(stored.lane, LaneMessage::Free { done });
+        told.await.map_err(|_| ResolveError::Stopped)
     }
 
     /// What happens, from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        unimplemented!("being built")
+        Events { receiver: self.shared().events.subscribe() }
     }
 
     /// Figures.
     #[must_use]
     pub fn stats(&self) -> RouterStats {
-        unimplemented!("being built")
+        let shared = self.shared();
+        RouterStats {
+            open: shared.open_count(),
+            in_doubt: shared.doubts_count(),
+            posts: shared.dispatch.posts(),
+            lanes: shared.registry.len(),
+            listings: shared.listings.load(Ordering::Relaxed),
+            sending_stopped: shared.dispatch.stopped(),
+            store: shared.store.stats(),
+        }
     }
 
     /// The intents that have not ended, as the store has them.
@@ -333,20 +591,103 @@ impl OrderRouter {
     /// # Errors
     /// What the store says.
     pub async fn open_orders(&self) -> Result<Vec<Stored>, StoreError> {
-        unimplemented!("being built")
+        let found = self.shared().store.rehydrate().await?;
+        Ok(found.intents.into_iter().filter(|stored| !stored.state.is_end()).collect())
     }
 
     /// Takes no more orders, waits up to `limit` for POSTs that are under way, and stops. What is
     /// open is driven on at the next start.
-    pub async fn shutdown(&self, limit: Duration) -> Shutdown {
-        let _ = limit;
-        unimplemented!("being built")
+    ///
+    /// # Errors
+    /// What the store says when it is closed.
+    pub async fn shutdown(&self, limit: Duration) -> Result<Shutdown, StoreError> {
+        let shared = self.shared();
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        shared.dispatch.close();
+        let deadline = shared.runtime.now().plus(limit);
+        while shared.dispatch.posts() > 0 && shared.runtime.now() < deadline {
+            shared.runtime.sleep(Duration::from_millis(2)).await;
+        }
+        let left = Shutdown { open: shared.open_count(), in_doubt: shared.doubts_count() };
+        // Writes that are under way become durable before the threads go.
+        let closed = shared.store.close().await;
+        if let Some(threads) = shared.threads.get() {
+            threads.stop();
+        }
+        closed.map(|()| left)
     }
 
-    /// The moment until which the caller should wait before asking again.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn ask_again_at(&self) -> Timestamp {
-        unimplemented!("being built")
+    fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    /// A moment of the wall clock, this much later.
+    fn later(&self, span: Duration) -> Timestamp {
+        self.shared().runtime.clock.wall().checked_add(span).unwrap_or(Timestamp::MAX)
+    }
+
+    fn going(&self) -> Result<(), SubmitError> {
+        if let Some(source) = self.shared().failed.borrow().clone() {
+            return Err(SubmitError::Store { may_exist: false, source });
+        }
+        if self.inner.stopping.load(Ordering::SeqCst) {
+            return Err(SubmitError::Stopped);
+        }
+        Ok(())
+    }
+
+    fn take_place(&self) -> Result<CallerPlace, SubmitError> {
+        let place = CallerPlace(self.inner.callers.clone());
+        let bound = self.shared().config.callers_max;
+        if self.inner.callers.fetch_add(1, Ordering::Relaxed) >= bound {
+            return Err(SubmitError::Overloaded { what: "the number of waiting callers", bound });
+        }
+        Ok(place)
+    }
+
+    async fn stored(&self, client_ref: &ClientRef) -> Result<Stored, SubmitError> {
+        let found = self.status(client_ref).await;
+        found
+            .map_err(|source| SubmitError::Store { may_exist: true, source })?
+            .ok_or_else(|| SubmitError::Unknown { client_ref: client_ref.clone() })
+    }
+
+    /// Follows a ticket to its end, at most for `limit`.
+    async fn follow(
+        &self,
+        mut ticket: Ticket,
+        client_ref: &ClientRef,
+        limit: Duration,
+    ) -> Result<End, SubmitError> {
+        let shared = self.shared();
+        let mut failed = shared.failed.subscribe();
+        let until = tokio::time::sleep(limit);
+        tokio::pin!(until);
+        let mut last = ticket.progress.borrow_and_update().clone();
+        loop {
+            tokio::select! {
+                biased;
+                progress = ticket.next() => match progress {
+                    Some(Progress::Ended(end)) => return Ok(end),
+                    Some(Progress::Failed(error)) => return Err(error),
+                    Some(progress) => last = progress,
+                    // The lane has let go of it: the store knows.
+                    None => return Err(SubmitError::Unknown { client_ref: client_ref.clone() }),
+                },
+                Ok(_) = failed.wait_for(Option::is_some) => {
+                    let source = shared.failed.borrow().clone().unwrap_or(StoreError::Closed);
+                    return Err(SubmitError::Store { may_exist: true, source });
+                }
+                () = &mut until => break,
+            }
+        }
+        let client_ref = client_ref.clone();
+        let soon = Duration::from_secs(10);
+        let ask_again_at = self.later(shared.config.landing_bound.map_or(soon, |b| b.min(soon)));
+        Err(match last {
+            Progress::Held(why) => SubmitError::Held { client_ref, why },
+            Progress::InDoubt => SubmitError::InDoubt { client_ref, ask_again_at },
+            _ => SubmitError::UnderWay { client_ref, ask_again_at },
+        })
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::order::{EchoProfile, EchoedItem, Item, OrderId};
-use crate::protocol::evidence::EvidencePolicy;
+use crate::protocol::evidence::{EvidencePolicy, Seen};
 use crate::protocol::{Fingerprint, Why};
 
 mod client;
@@ -43,6 +43,19 @@ pub enum Exchange {
         /// What broke, in our own words: `timeout`, `reset`, `connect`, …
         why: Why,
     },
+}
+
+impl Exchange {
+    /// What is judged of it.
+    #[must_use]
+    pub fn seen(&self) -> Seen<'_> {
+        match self {
+            Self::Broken { why } => Seen::Broken { why },
+            Self::Answer(Answer { status, retry_after, body, .. }) => {
+                Seen::Answer { status: *status, retry_after: *retry_after, body: body.as_deref() }
+            }
+        }
+    }
 }
 
 /// An HTTP answer to a POST.

@@ -273,12 +273,9 @@ fn whose(lines: Lines, evidence: &Evidence<'_>) -> Whose {
         Lines::Unreadable => return Whose::Unclear,
         Lines::Shown(lines) => lines,
     };
-    let with_quantity = lines.iter().filter(|line| line.quantity.is_some()).count();
-    if with_quantity != 0 && with_quantity != lines.len() {
-        return Whose::Unclear;
-    }
+    // Lines of which only some show a quantity have no hash: they are unclear.
     let shown = EchoProfile {
-        quantity: with_quantity != 0,
+        quantity: lines.iter().any(|line| line.quantity.is_some()),
         note: lines.iter().any(|line| line.note.is_some()),
     };
     match ItemsHash::of_row(&lines, shown) {

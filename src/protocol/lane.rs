@@ -294,6 +294,39 @@ impl Lane {
         self.intents.values().filter(|i| i.open().is_some()).count()
     }
 
+    /// Permits taken for attempts that were not sent yet.
+    #[must_use]
+    pub fn permits_held(&self) -> usize {
+        let unsent = |i: &&Intent| {
+            matches!(i.phase, Phase::Recording)
+                || (i.phase == Phase::Accepting && i.attempt.is_some())
+        };
+        self.intents.values().filter(unsent).count()
+    }
+
+    /// The oldest floor of an open attempt: how far back a list must reach. `None`: to the end.
+    #[must_use]
+    pub fn oldest_floor(&self) -> Option<jiff::Timestamp> {
+        self.intents.values().filter_map(|i| Some(i.open()?.attempt.floor)).min().flatten()
+    }
+
+    /// How an intent of this lane stands, as those who wait for it are told.
+    #[must_use]
+    pub fn standing(&self, id: IntentId) -> Option<Told> {
+        Some(match self.intents.get(&id)?.phase {
+            Phase::InDoubt { held: true } => Told::Held("a person is asked".into()),
+            Phase::InDoubt { held: false } | Phase::Deciding { from: From::InDoubt { .. }, .. } => {
+                Told::InDoubt
+            }
+            Phase::Accepting
+            | Phase::Queued { .. }
+            | Phase::Recording
+            | Phase::Sending
+            | Phase::Deciding { .. }
+            | Phase::Expiring => Told::Accepted,
+        })
+    }
+
     /// Why only a person frees the lane, if that is so (rule 10).
     #[must_use]
     pub fn hold(&self) -> Option<&Why> {

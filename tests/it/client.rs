@@ -11,11 +11,12 @@ mod wire_bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use order_router::Item;
-use order_router::protocol::Moment;
+use order_router::protocol::evidence::{Evidence, Judgement, judge};
+use order_router::protocol::{Moment, Outcome};
 use order_router::runtime::{Clock, SystemClock};
 use order_router::supplier::foxreload::Settings;
 use order_router::supplier::{Answer, ApiKey, Exchange, FoxReload, Gate, GateState, Supplier};
+use order_router::{EchoProfile, Item, OrderId};
 use tokio::sync::Notify;
 
 use fake::{Fake, Reply, Seen, answer, header};
@@ -307,6 +308,48 @@ async fn slow_answer_is_read_on_for_as_long_as_anybody_waits() {
         let answer = answered(place.await.expect("no panic"));
         assert_eq!(answer.body.as_deref(), Some(CREATED.as_bytes()));
     }
+}
+
+/// What an exchange proves, judged as the supplier says.
+async fn judged(reply: Reply, gate: Arc<Gate>) -> Judgement {
+    let fake = Fake::start([reply]).await;
+    let client = client(&fake.http());
+    let exchange = client.place(items(), gate.clone()).await;
+    let (items, echo) = (items(), EchoProfile::default());
+    let evidence = Evidence { gate: gate.state(), exchange: exchange.seen(), items: &items, echo };
+    judge(&evidence, &client.evidence_policy(), |_| false)
+}
+
+#[tokio::test]
+async fn exchange_is_judged_by_its_gate_and_its_answer() {
+    let created = answer(201, "", CREATED);
+    let id = OrderId::new("o-1").expect("an id");
+    let outcome = judged(Reply::Keep(created.clone()), open()).await.outcome;
+    assert_eq!(outcome, Outcome::Created { id, created_at: None });
+    let outcome = judged(Reply::Close(created[..created.len() - 1].to_owned()), open()).await;
+    assert_eq!(outcome.outcome, Outcome::Unknown("status 201, body cut off".into()));
+    let outcome = judged(Reply::Reset, open()).await.outcome;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    let outcome = judged(Reply::Keep(created), closed()).await.outcome;
+    assert_eq!(outcome, Outcome::NotSent("too late".into()));
+}
+
+#[tokio::test]
+async fn named_proxy_is_used_and_the_gate_holds_behind_it_too() {
+    let mut proxy = Fake::start([Reply::Keep(answer(201, "", CREATED))]).await;
+    let mut settings = Settings::default();
+    settings.allow_http = true;
+    settings.proxy = Some(proxy.http().into());
+    settings.root_certificates = Some(tls::certificate().1);
+    let client = client_with("http://supplier.invalid", settings);
+    answered(client.place(items(), open()).await);
+    let (head, body) = proxy.request().await;
+    assert!(head.starts_with("POST http://supplier.invalid/api/orders HTTP/1.1\r\n"), "{head}");
+    assert_eq!(body, SENT);
+    let gate = closed();
+    assert_eq!(broken(client.place(items(), gate.clone()).await), "too late");
+    drop(client);
+    assert_eq!(proxy.next().await, Seen::Ended(head.len() + 4 + body.len()));
 }
 
 #[tokio::test]

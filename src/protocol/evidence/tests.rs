@@ -444,7 +444,11 @@ fn bodies() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config(ProptestConfig {
+        cases: 4096,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn nothing_outside_the_whitelist_is_refused_not_sent_or_created(
         status in prop_oneof![4 => 400u16..=429, 1 => 200u16..=202, 1 => 0u16..=1000],

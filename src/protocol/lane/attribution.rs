@@ -264,9 +264,7 @@ impl Lane {
         self.asked_last = Some(now);
         self.look_at = None;
         self.asked = Some(Asked { ask: self.asks, settled: self.settled(rules, now) });
-        let floors = self.intents.values().filter_map(|i| Some(i.open()?.attempt.floor));
-        let since = floors.min().flatten();
-        effects.push(Effect::List { ask: self.asks, since });
+        effects.push(Effect::List { ask: self.asks, since: self.oldest_floor() });
     }
 
     /// What is settled at `now`: noted when a list is asked for, never judged later.

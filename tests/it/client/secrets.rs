@@ -48,7 +48,11 @@ impl tracing::Subscriber for Capture {
 #[tokio::test]
 async fn canary_is_nowhere() {
     let capture = Capture::default();
+    // With a single subscriber in the process, events that another thread was first to reach would
+    // be off for good. With two, all are asked.
+    let _second = tracing::Dispatch::new(Capture::default());
     let _guard = tracing::subscriber::set_default(capture.clone());
+    tracing::callsite::rebuild_interest_cache();
     let mut shown = String::new();
     let key = ApiKey::new("CANARY-key").expect("a key");
     let note = Note::new(&serde_json::json!({"player": "CANARY-note"})).expect("a note");

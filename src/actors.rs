@@ -1,0 +1,267 @@
+//! The actors and what they share.
+//!
+//! ```text
+//! caller ──track──▶ Registry: items-hash ─▶ LaneActor ──commit──▶ IntentStore
+//!                                             │  ▲  ▲
+//!                     ask, give back ◀────────┤  │  └── Listed ── Lookout (one listing for all)
+//!                     Dispatch ── Permitted ──┼──┘
+//!                     POST tasks ─ Answered ──┘
+//! ```
+//!
+//! A lane's actor receives, calls the core's `step`, keeps the state and hands out the effects. It
+//! decides nothing and does no I/O of its own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use dashmap::DashSet;
+use jiff::Timestamp;
+use tokio::sync::{broadcast, watch};
+
+use crate::config::Config;
+use crate::dispatch::{Dispatch, LateSockets};
+use crate::order::{EchoProfile, ItemsHash, OrderId};
+use crate::protocol::account::Account;
+use crate::protocol::evidence::EvidencePolicy;
+use crate::protocol::lane::Rules;
+use crate::protocol::{Change, Fingerprint, IDS_PER_RECORD_MAX, Moment, Why};
+use crate::router::RouterEvent;
+use crate::runtime::Runtime;
+use crate::store::{IntentStore, StoreError};
+use crate::supplier::Supplier;
+
+mod lane;
+mod lookout;
+mod registry;
+mod threads;
+
+pub(crate) use lane::{Handover, LaneMessage, Resolve, Resolved, end_of, progress_of};
+pub(crate) use lookout::{Follow, LookoutMessage, Start};
+pub(crate) use registry::{Dormant, Registry};
+pub(crate) use threads::Threads;
+
+/// What every part of one router has in common.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) rules: Rules,
+    pub(crate) policy: EvidencePolicy,
+    pub(crate) echo: EchoProfile,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) supplier: Arc<dyn Supplier>,
+    pub(crate) store: Arc<dyn IntentStore>,
+    pub(crate) runtime: Runtime,
+    pub(crate) registry: Registry,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) late_sockets: LateSockets,
+    pub(crate) threads: OnceLock<Threads>,
+    account: Mutex<Account>,
+    /// Unclaimed rows, by the moment of the list that first showed them.
+    free_rows: Mutex<BTreeMap<OrderId, Moment>>,
+    pub(crate) events: broadcast::Sender<RouterEvent>,
+    /// Intents that have not ended.
+    pub(crate) open: AtomicUsize,
+    pub(crate) listings: AtomicU64,
+    /// Doubts by lane: how many, and the oldest floor of their attempts.
+    doubts: Mutex<BTreeMap<ItemsHash, LaneDoubts>>,
+    /// Products that an order of ours ever named in this process.
+    products: DashSet<Arc<str>>,
+    /// When this process held the lock: settling of attempts of a former process counts from here.
+    pub(crate) locked_at: Moment,
+    /// Set once the store has failed: nobody is answered and nothing is sent any more.
+    pub(crate) failed: watch::Sender<Option<StoreError>>,
+}
+
+/// The doubts of one lane.
+#[derive(Clone, Copy)]
+pub(crate) struct LaneDoubts {
+    pub(crate) count: usize,
+    /// The oldest floor of an open attempt; `None`: one knew no order at all.
+    pub(crate) floor: Option<Timestamp>,
+}
+
+/// What a router is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) supplier: Arc<dyn Supplier>,
+    pub(crate) store: Arc<dyn IntentStore>,
+    pub(crate) runtime: Runtime,
+    pub(crate) account: Account,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
+        let Parts { config, supplier, store, runtime, account } = parts;
+        let (events, _) = broadcast::channel(config.events_max.max(1));
+        Self {
+            rules: config.rules(supplier.wire_bound()),
+            policy: supplier.evidence_policy(),
+            echo: supplier.capabilities().echo,
+            fingerprint: supplier.fingerprint(),
+            dispatch: Dispatch::new(&config, runtime.now()),
+            registry: Registry::default(),
+            late_sockets: LateSockets::default(),
+            threads: OnceLock::new(),
+            account: Mutex::new(account),
+            free_rows: Mutex::default(),
+            events,
+            open: AtomicUsize::new(0),
+            listings: AtomicU64::new(0),
+            doubts: Mutex::default(),
+            products: DashSet::default(),
+            locked_at,
+            failed: watch::channel(None).0,
+            config,
+            supplier,
+            store,
+            runtime,
+        }
+    }
+
+    pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn doubts(&self) -> MutexGuard<'_, BTreeMap<ItemsHash, LaneDoubts>> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands a message to a lane, starting its actor where it is asleep.
+    pub(crate) fn deliver(self: &Arc<Self>, lane: ItemsHash, message: LaneMessage) {
+        self.registry.deliver(self, lane, message);
+    }
+
+    /// Runs a task on the router's own threads, outside any actor.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(threads) = self.threads.get() {
+            threads.spawn(task);
+        }
+    }
+
+    /// Tells the operator's readers, if there are any.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> RouterEvent) {
+        if self.events.receiver_count() > 0 {
+            // Fails only when the last reader left in between.
+            let _ = self.events.send(event());
+        }
+    }
+
+    /// Something that a person should know.
+    pub(crate) fn alarm(&self, what: &str) {
+        tracing::warn!(what, "alarm");
+        self.tell(|| RouterEvent::Alarm { what: what.to_owned() });
+    }
+
+    pub(crate) fn sending_stopped(&self, why: Option<Why>) {
+        match &why {
+            Some(why) => tracing::warn!(%why, "sending has stopped"),
+            None => tracing::info!("sending goes on"),
+        }
+        self.tell(|| RouterEvent::Sending { stopped: why });
+    }
+
+    /// Looks, after a pause, whether the supplier answers as itself again.
+    pub(crate) fn probe_after_pause(&self) {
+        self.look(LookoutMessage::Probe);
+    }
+
+    /// Hands a message to the lookout.
+    pub(crate) fn look(&self, message: LookoutMessage) {
+        if let Some(threads) = self.threads.get() {
+            threads.look(message);
+        }
+    }
+
+    /// The store has failed: nobody is answered and nothing is sent any more.
+    pub(crate) fn fail(&self, error: &StoreError) {
+        self.dispatch.close();
+        let first = self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            failed.get_or_insert_with(|| error.clone());
+            first
+        });
+        if first {
+            tracing::error!(%error, "the store has failed: nothing is sent or answered any more");
+            self.tell(|| RouterEvent::Alarm {
+                what: format!("the store has failed: {error}; nothing is sent any more"),
+            });
+        }
+    }
+
+    /// Measures the supplier's clock.
+    pub(crate) fn supplier_clock(&self, date: Option<Timestamp>) {
+        if let Some(date) = date {
+            self.account().supplier_clock(date, self.runtime.clock.wall());
+        }
+    }
+
+    /// Whether a list had shown this id, to nobody's claim, before the attempt was recorded.
+    pub(crate) fn seen_before(&self, id: &OrderId, recorded: Moment) -> bool {
+        let rows = self.free_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.get(id).is_some_and(|seen| *seen <= recorded) || self.account().is_nobodys(id)
+    }
+
+    pub(crate) fn remember_free_rows(&self, ids: &[OrderId], now: Moment) {
+        let mut rows = self.free_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = ids.iter().map(|id| (id.clone(), rows.get(id).copied().unwrap_or(now)));
+        *rows = kept.collect();
+    }
+
+    /// Notes how many attempts of a lane are in doubt.
+    pub(crate) fn lane_doubts(self: &Arc<Self>, lane: ItemsHash, doubts: LaneDoubts) {
+        let mut all = self.doubts();
+        if doubts.count == 0 {
+            all.remove(&lane);
+        } else {
+            all.insert(lane, doubts);
+        }
+        let sum = all.values().map(|lane| lane.count).sum();
+        drop(all);
+        self.dispatch.doubts(self, sum);
+    }
+
+    pub(crate) fn doubts_count(&self) -> usize {
+        self.doubts().values().map(|lane| lane.count).sum()
+    }
+
+    /// The oldest floor of an attempt in doubt; `None`: nothing is in doubt.
+    pub(crate) fn oldest_doubt(&self) -> Option<Option<Timestamp>> {
+        self.doubts().values().map(|lane| lane.floor).min()
+    }
+
+    /// Remembers the products of an order.
+    pub(crate) fn name_products<'a>(&self, ids: impl Iterator<Item = &'a str>) {
+        for id in ids {
+            if !self.products.contains(id) {
+                self.products.insert(id.into());
+            }
+        }
+    }
+
+    pub(crate) fn names_product(&self, id: &str) -> bool {
+        self.products.contains(id)
+    }
+
+    /// Keeps orders that no intent has: never candidates again (rule 12).
+    pub(crate) fn orphans(self: &Arc<Self>, ids: Vec<OrderId>, why: &'static str) {
+        if ids.is_empty() {
+            return;
+        }
+        self.account().orphan(ids.iter().cloned());
+        self.alarm(&format!("{} orders on the account that no intent has: {why}", ids.len()));
+        let shared = self.clone();
+        self.spawn(async move {
+            for ids in ids.chunks(IDS_PER_RECORD_MAX) {
+                let change = Change::Orphans { ids: ids.to_vec(), why: why.into() };
+                if let Err(error) = shared.store.commit(change).await {
+                    shared.fail(&error);
+                }
+            }
+            shared.tell(|| RouterEvent::Orphans { ids });
+        });
+    }
+
+    pub(crate) fn open_count(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}

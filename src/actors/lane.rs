@@ -1,0 +1,404 @@
+//! The actor of one lane, its messages and its handlers.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message};
+use actix::{SpawnHandle, WrapFuture};
+use jiff::Timestamp;
+use tokio::sync::{oneshot, watch};
+
+use super::registry::Gauge;
+use super::{LaneDoubts, Shared};
+use crate::error::SubmitError;
+use crate::order::{ClientRef, ItemsHash, Order};
+use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
+use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, State};
+use crate::router::{End, Progress};
+use crate::store::Stored;
+
+mod effects;
+mod waking;
+
+/// A caller's order on its way to its lane.
+pub(crate) struct Handover {
+    pub(crate) order: Order,
+    pub(crate) good_until: Timestamp,
+    pub(crate) progress: watch::Sender<Progress>,
+}
+
+/// A person's checked decision on its way to its lane.
+pub(crate) struct Resolve {
+    pub(crate) intent: IntentId,
+    pub(crate) decision: Decision,
+    pub(crate) answer: oneshot::Sender<Resolved>,
+}
+
+/// What came of a person's decision.
+#[derive(Debug)]
+pub(crate) enum Resolved {
+    /// It is durable.
+    Done,
+    /// The intent is not in doubt.
+    NotInDoubt,
+    /// Another intent has the order.
+    Taken,
+}
+
+/// What a lane is told.
+pub(crate) enum LaneMessage {
+    /// A caller hands an order over.
+    Submit(Box<Handover>),
+    /// A caller waits for an intent that was accepted before; dropped if it has ended.
+    Attach { intent: IntentId, progress: watch::Sender<Progress> },
+    /// A permit to send.
+    Permitted { intent: IntentId },
+    /// The outcome of a POST.
+    Answered { intent: IntentId, seq: AttemptSeq, outcome: Outcome, left: Option<Moment> },
+    /// A list that was asked for.
+    Listed(Box<ListView>),
+    /// A person's decision.
+    Resolve(Resolve),
+    /// A person ends the hold.
+    Free { done: oneshot::Sender<()> },
+    /// Wakes a lane of a former process.
+    Wake,
+    /// Fails on purpose: what follows is the proof that a panic loses nothing.
+    #[cfg(any(test, feature = "testing"))]
+    Panic,
+}
+
+impl Message for LaneMessage {
+    type Result = ();
+}
+
+/// One intent of the lane, as far as the core need not know it.
+struct Open {
+    client_ref: ClientRef,
+    order: NewIntent,
+    waiters: Vec<watch::Sender<Progress>>,
+    span: tracing::Span,
+}
+
+/// Owns the in-flight orders of one items-hash, so that duplicates are serialised in memory.
+pub(crate) struct LaneActor {
+    shared: Arc<Shared>,
+    hash: ItemsHash,
+    lane: Lane,
+    orders: BTreeMap<IntentId, Open>,
+    resolving: BTreeMap<IntentId, oneshot::Sender<Resolved>>,
+    gauge: Arc<Gauge>,
+    timer: Option<(Moment, SpawnHandle)>,
+    doubts: usize,
+    /// Futures of this actor that are under way.
+    busy: usize,
+    /// Counts rebuilds: what was under way before one is not for the lane after it.
+    epoch: u64,
+    /// Messages that wait for the rebuild after a panic.
+    rebuilding: Option<Vec<LaneMessage>>,
+}
+
+impl Actor for LaneActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(dormant) = self.shared.registry.take_dormant(&self.hash) {
+            let left = self.shared.locked_at;
+            self.guarded(ctx, |lane, ctx| lane.wake(dormant, left, ctx));
+        }
+    }
+}
+
+impl Handler<LaneMessage> for LaneActor {
+    type Result = ();
+
+    fn handle(&mut self, message: LaneMessage, ctx: &mut Self::Context) {
+        if let Some(waiting) = &mut self.rebuilding {
+            waiting.push(message);
+        } else {
+            self.guarded(ctx, |lane, ctx| lane.receive(message, ctx));
+        }
+        let idle = self.is_idle();
+        if self.shared.registry.handled(&self.hash, idle) {
+            ctx.stop();
+        }
+    }
+}
+
+impl LaneActor {
+    pub(crate) fn new(shared: Arc<Shared>, hash: ItemsHash, gauge: Arc<Gauge>) -> Self {
+        Self {
+            shared,
+            hash,
+            lane: Lane::default(),
+            orders: BTreeMap::new(),
+            resolving: BTreeMap::new(),
+            gauge,
+            timer: None,
+            doubts: 0,
+            busy: 0,
+            epoch: 0,
+            rebuilding: None,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.busy == 0 && self.rebuilding.is_none() && self.orders.is_empty() && self.lane.is_idle()
+    }
+
+    /// Does something that must not panic; if it does, the lane is rebuilt from the store, with its
+    /// attempts in doubt. A panic is our bug: nothing of the state is believed after it.
+    fn guarded(
+        &mut self,
+        ctx: &mut Context<Self>,
+        work: impl FnOnce(&mut Self, &mut Context<Self>),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| work(self, ctx))).is_err() {
+            self.shared.alarm(&format!(
+                "lane {} has panicked and is rebuilt from the store; its attempts are in doubt",
+                self.hash
+            ));
+            self.rebuild(ctx);
+        }
+    }
+
+    fn receive(&mut self, message: LaneMessage, ctx: &mut Context<Self>) {
+        match message {
+            LaneMessage::Submit(handover) => self.submit(*handover, ctx),
+            LaneMessage::Attach { intent, progress } => self.attach(intent, progress),
+            LaneMessage::Permitted { intent } => {
+                let attempt = self.attempt();
+                self.feed(Event::Permitted { intent, attempt }, ctx);
+            }
+            LaneMessage::Answered { intent, seq, outcome, left } => {
+                self.feed(Event::Answered { intent, seq, outcome, left }, ctx);
+            }
+            LaneMessage::Listed(view) => self.feed(Event::Listed(*view), ctx),
+            LaneMessage::Resolve(resolve) => self.resolve(resolve, ctx),
+            LaneMessage::Free { done } => {
+                self.feed(Event::Freed, ctx);
+                // Nobody waits any more if this fails.
+                let _ = done.send(());
+            }
+            LaneMessage::Wake => {}
+            #[cfg(any(test, feature = "testing"))]
+            LaneMessage::Panic => panic!("told to"),
+        }
+    }
+
+    /// The next attempt of this lane, as of now.
+    fn attempt(&self) -> Attempt {
+        Attempt {
+            seq: self.shared.store.next_serial(),
+            fingerprint: self.shared.fingerprint,
+            floor: self.shared.account().floor(),
+        }
+    }
+
+    fn submit(&mut self, handover: Handover, ctx: &mut Context<Self>) {
+        let Handover { order, good_until, progress } = handover;
+        let shared = self.shared.clone();
+        let (now, wall) = (shared.runtime.now(), shared.runtime.clock.wall());
+        let id = shared.store.next_serial();
+        let new = NewIntent {
+            id,
+            client_ref: order.client_ref().clone(),
+            lane: self.hash,
+            as_sent: crate::order::ItemsDigest::as_sent(order.items()),
+            delivered: crate::order::ItemsDigest::delivered(
+                order.items(),
+                shared.config.guard_distinguishes,
+            ),
+            items: order.items_shared(),
+            good_until,
+            accepted_at: wall,
+        };
+        let delivered = new.delivered;
+        self.enter(new, vec![progress]);
+        let permit = shared.dispatch.try_take(now).then(|| self.attempt());
+        let good_until = now.plus(until(wall, good_until));
+        self.feed(Event::Submitted { intent: id, delivered, good_until, permit }, ctx);
+    }
+
+    /// Takes an intent in.
+    fn enter(&mut self, order: NewIntent, waiters: Vec<watch::Sender<Progress>>) {
+        let span = tracing::info_span!(
+            "order",
+            client_ref = %order.client_ref,
+            items_hash = %self.hash,
+            verdict = tracing::field::Empty,
+        );
+        self.gauge.products.get_or_init(|| order.items.iter().map(|i| i.id().into()).collect());
+        self.shared.name_products(order.items.iter().map(|i| i.id()));
+        let client_ref = order.client_ref.clone();
+        self.orders.insert(order.id, Open { client_ref, order, waiters, span });
+    }
+
+    fn attach(&mut self, intent: IntentId, progress: watch::Sender<Progress>) {
+        if let Some(open) = self.orders.get_mut(&intent) {
+            if let Some(standing) = self.lane.standing(intent) {
+                progress.send_replace(told_progress(&standing));
+            }
+            open.waiters.push(progress);
+        }
+    }
+
+    fn resolve(&mut self, resolve: Resolve, ctx: &mut Context<Self>) {
+        let Resolve { intent, decision, answer } = resolve;
+        self.resolving.insert(intent, answer);
+        self.feed(Event::Resolved { intent, decision }, ctx);
+    }
+
+    fn resolved(&mut self, intent: IntentId, outcome: Resolved) {
+        if let Some(answer) = self.resolving.remove(&intent) {
+            // Nobody waits any more if this fails.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    /// Steps the core, carries its effects out, and settles what follows from the new state.
+    fn feed(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let now = self.shared.runtime.now();
+        let effects = self.lane.step(&self.shared.rules, event, now);
+        // Before anything of it can leave: rows of a list are explained from here on.
+        let open = self.lane.open_attempts();
+        if open > self.gauge.open_attempts.load(Ordering::Relaxed) {
+            self.gauge.open_attempts.store(open, Ordering::SeqCst);
+        }
+        for effect in effects {
+            self.carry_out(effect, ctx);
+        }
+        self.gauge.open_attempts.store(self.lane.open_attempts(), Ordering::SeqCst);
+        self.note_doubts();
+        self.set_timer(now, ctx);
+    }
+
+    fn note_doubts(&mut self) {
+        let count = self.lane.doubts_count();
+        if count != self.doubts {
+            self.doubts = count;
+            let floor = self.lane.oldest_floor();
+            self.shared.lane_doubts(self.hash, LaneDoubts { count, floor });
+        }
+    }
+
+    fn set_timer(&mut self, now: Moment, ctx: &mut Context<Self>) {
+        let at = self.lane.wakes_at(&self.shared.rules);
+        if self.timer.map(|(set, _)| set) == at {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        self.timer = at.map(|at| {
+            // A moment later rather than earlier: a timer that comes too early comes again.
+            let span = at.since(now) + Duration::from_millis(1);
+            let handle = ctx.run_later(span, |lane, ctx| {
+                lane.timer = None;
+                if lane.rebuilding.is_none() {
+                    lane.guarded(ctx, |lane, ctx| lane.feed(Event::Woke, ctx));
+                }
+                lane.rest(ctx);
+            });
+            (at, handle)
+        });
+    }
+
+    /// Stops if there is nothing to do and no message is on its way.
+    fn rest(&mut self, ctx: &mut Context<Self>) {
+        if self.is_idle() && self.shared.registry.remove_idle(&self.hash) {
+            ctx.stop();
+        }
+    }
+
+    /// Runs a future of this actor's, then goes on with its result.
+    fn after<T: 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        future: impl Future<Output = T> + 'static,
+        then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+    ) {
+        self.busy += 1;
+        let epoch = self.epoch;
+        let future = future.into_actor(self).map(move |result, lane, ctx| {
+            lane.busy -= 1;
+            if lane.epoch == epoch {
+                lane.guarded(ctx, |lane, ctx| then(lane, result, ctx));
+            } else {
+                lane.rebuild_once_quiet(ctx);
+            }
+            lane.rest(ctx);
+        });
+        ctx.spawn(future);
+    }
+}
+
+/// How long until a wall-clock moment; nothing if it has passed.
+fn until(wall: Timestamp, moment: Timestamp) -> Duration {
+    Duration::try_from(moment.duration_since(wall)).unwrap_or(Duration::ZERO)
+}
+
+/// What callers see of what the core tells.
+fn told_progress(told: &Told) -> Progress {
+    match told.clone() {
+        Told::Accepted | Told::NotInDoubt => Progress::Accepted,
+        Told::InDoubt => Progress::InDoubt,
+        Told::Held(why) => Progress::Held(why),
+        Told::LaneHeld(why) => Progress::Failed(SubmitError::LaneHeld { why }),
+        Told::Placed { id, learnt, .. } => Progress::Ended(End::Placed { order_id: id, learnt }),
+        Told::Refused(why) => Progress::Ended(End::Refused { why }),
+        Told::NotPlaced(why) => Progress::Ended(End::NotPlaced { why }),
+    }
+}
+
+/// An intent of the store as the core takes it back.
+fn restored(stored: &Stored, wall: Timestamp, now: Moment) -> Restored {
+    Restored {
+        intent: stored.id,
+        delivered: stored.delivered,
+        good_until: now.plus(until(wall, stored.good_until)),
+        tries: stored.tries,
+        state: stored.state.clone(),
+        last_attempt: stored.last_attempt,
+        unsettled: stored.unsettled,
+    }
+}
+
+/// An intent of the store as the actor takes it back.
+fn renewed(stored: &Stored) -> NewIntent {
+    NewIntent {
+        id: stored.id,
+        client_ref: stored.client_ref.clone(),
+        lane: stored.lane,
+        as_sent: stored.as_sent,
+        delivered: stored.delivered,
+        items: stored.items.clone(),
+        good_until: stored.good_until,
+        accepted_at: stored.accepted_at,
+    }
+}
+
+/// The end that a stored state is, if it is one.
+pub(crate) fn end_of(state: &State) -> Option<End> {
+    match state {
+        State::Placed { id, learnt, .. } => {
+            Some(End::Placed { order_id: id.clone(), learnt: *learnt })
+        }
+        State::Refused(why) => Some(End::Refused { why: why.clone() }),
+        State::NotPlaced(why) => Some(End::NotPlaced { why: why.clone() }),
+        State::Queued | State::Sending(_) | State::InDoubt(..) | State::Held(..) => None,
+    }
+}
+
+/// What callers see of a stored state.
+pub(crate) fn progress_of(state: &State) -> Progress {
+    match (end_of(state), state) {
+        (Some(end), _) => Progress::Ended(end),
+        (None, State::InDoubt(..)) => Progress::InDoubt,
+        (None, State::Held(_, why)) => Progress::Held(why.clone()),
+        (None, _) => Progress::Accepted,
+    }
+}

@@ -1,0 +1,271 @@
+//! Carries the core's effects out: writes, POSTs, permits, lists, answers.
+
+use std::sync::atomic::Ordering;
+
+use actix::Context;
+use tokio::sync::watch;
+
+use super::{LaneActor, Resolved, told_progress};
+use crate::actors::LookoutMessage;
+use crate::actors::lookout::Ask;
+use crate::dispatch::{self, Job};
+use crate::error::SubmitError;
+use crate::order::OrderId;
+use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
+use crate::protocol::{AttemptSeq, Change, IntentId, Shape};
+use crate::router::{Progress, RouterEvent};
+use crate::store::{Claim, Committed, Known, StoreError, Stored};
+
+impl LaneActor {
+    pub(super) fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Write(write) => self.write(write, ctx),
+            Effect::AskPermit { intent } => {
+                let shared = self.shared.clone();
+                shared.dispatch.ask(&shared, self.hash, intent);
+            }
+            Effect::ReturnPermit { .. } => self.shared.dispatch.give_back(&self.shared),
+            Effect::Send { intent, seq } => self.send(intent, seq),
+            Effect::List { ask, since } => {
+                let items = self.orders.values().map(|open| &open.order.items);
+                let shapes = items.map(|items| Shape::of(items)).collect();
+                let products =
+                    self.gauge.products.get().cloned().unwrap_or_else(|| Vec::new().into());
+                let ask = Ask { lane: self.hash, ask, since, products, shapes };
+                self.shared.look(LookoutMessage::Ask(ask));
+            }
+            Effect::Tell { intent, told } => self.tell(intent, told),
+            Effect::Orphans { ids } => self.shared.orphans(ids, "its lane has no open attempt"),
+            Effect::Stray { intent, seq, id } => self.stray(intent, seq, id, ctx),
+            Effect::Released { intent } => {
+                self.resolved(intent, Resolved::Done);
+                self.shared.look(LookoutMessage::Released);
+            }
+            Effect::Alarm(alarm) => self.alarm(&alarm),
+        }
+    }
+
+    /// Hands a change to the store; its answer comes back as an event.
+    fn write(&mut self, write: Write, ctx: &mut Context<Self>) {
+        let (intent, change) = match write {
+            Write::Accept { intent, attempt } => {
+                let Some(open) = self.orders.get(&intent) else { return };
+                (Some(intent), Change::Accept { intent: open.order.clone(), attempt })
+            }
+            Write::Record { intent, attempt } => (Some(intent), Change::Record { intent, attempt }),
+            Write::Decide { intent, seq, verdict } => {
+                (Some(intent), Change::Decide { intent, attempt: seq, verdict })
+            }
+            Write::Expire { intent, why } => (Some(intent), Change::Expire { intent, why }),
+            Write::Settle { intent } => (None, Change::Settle { intent }),
+            Write::HoldLane { why } => (None, Change::HoldLane { lane: self.hash, why }),
+            Write::FreeLane => (None, Change::FreeLane { lane: self.hash }),
+        };
+        let accepts = matches!(change, Change::Accept { .. });
+        let commit = self.shared.store.commit(change);
+        self.after(ctx, commit, move |lane, result, ctx| match (result, intent) {
+            (Ok(committed), Some(intent)) => lane.committed(intent, committed, ctx),
+            (Ok(_), None) => {}
+            (Err(error), intent) => lane.write_failed(intent.filter(|_| accepts), &error, ctx),
+        });
+    }
+
+    fn committed(&mut self, intent: IntentId, committed: Committed, ctx: &mut Context<Self>) {
+        let written = match committed {
+            Committed::Done => Written::Done,
+            Committed::Joined(stored) => {
+                self.join(intent, *stored, ctx);
+                Written::NotNew
+            }
+            Committed::Conflict => {
+                if let Some(open) = self.leave(intent) {
+                    let client_ref = open.client_ref.clone();
+                    let error = SubmitError::Conflict { client_ref };
+                    notify(&open.waiters, &Progress::Failed(error));
+                }
+                Written::NotNew
+            }
+            Committed::IdTaken(Claim { intent: holder, lane, learnt, .. }) => {
+                self.resolved(intent, Resolved::Taken);
+                Written::IdTaken { holder, learnt, same_lane: lane == self.hash }
+            }
+            Committed::Stale => {
+                // The store knows better than this lane: nothing of its state is believed.
+                self.shared.alarm(&format!("lane {} disagrees with the store", self.hash));
+                self.rebuild(ctx);
+                return;
+            }
+        };
+        self.feed(Event::Written { intent, written }, ctx);
+    }
+
+    /// An intent leaves the lane.
+    pub(super) fn leave(&mut self, intent: IntentId) -> Option<super::Open> {
+        let open = self.orders.remove(&intent)?;
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        Some(open)
+    }
+
+    /// The reference exists with the same order: its callers wait for that intent.
+    fn join(&mut self, intent: IntentId, stored: Stored, ctx: &mut Context<Self>) {
+        let Some(open) = self.leave(intent) else { return };
+        tracing::debug!(parent: &open.span, "joins an order under the same reference");
+        if let Some(there) = self.orders.get_mut(&stored.id) {
+            let standing = self.lane.standing(stored.id);
+            for waiter in open.waiters {
+                if let Some(standing) = &standing {
+                    waiter.send_replace(told_progress(standing));
+                }
+                there.waiters.push(waiter);
+            }
+            return;
+        }
+        if stored.state.is_end() {
+            notify(&open.waiters, &super::progress_of(&stored.state));
+            return;
+        }
+        // It has ended since: what the store says now is its end.
+        let find = self.shared.store.find(open.client_ref);
+        let waiters = open.waiters;
+        self.after(ctx, find, move |lane, found, _| match found {
+            Ok(Some(stored)) => match lane.orders.get_mut(&stored.id) {
+                Some(there) => there.waiters.extend(waiters),
+                None => notify(&waiters, &super::progress_of(&stored.state)),
+            },
+            // Their channel closes, and they ask the store again.
+            Ok(None) => {}
+            Err(error) => lane.shared.fail(&error),
+        });
+    }
+
+    /// The store did not take a change.
+    fn write_failed(
+        &mut self,
+        accepting: Option<IntentId>,
+        error: &StoreError,
+        ctx: &mut Context<Self>,
+    ) {
+        let refused = matches!(error, StoreError::Full { .. } | StoreError::TooLarge { .. });
+        if let Some(intent) = accepting
+            && let Some(open) = self.leave(intent)
+        {
+            let failed = SubmitError::Store { may_exist: !refused, source: error.clone() };
+            notify(&open.waiters, &Progress::Failed(failed));
+            self.feed(Event::Written { intent, written: Written::NotNew }, ctx);
+        }
+        if !refused {
+            self.shared.fail(error);
+        }
+    }
+
+    fn send(&mut self, intent: IntentId, seq: AttemptSeq) {
+        let Some(open) = self.orders.get(&intent) else { return };
+        let (client_ref, items) = (open.client_ref.clone(), open.order.items.clone());
+        let job = Job { lane: self.hash, client_ref, intent, seq, items };
+        open.span.in_scope(|| dispatch::send(&self.shared, job));
+    }
+
+    fn tell(&mut self, intent: IntentId, told: Told) {
+        let ended = match &told {
+            Told::Accepted => false,
+            Told::InDoubt | Told::Held(_) => {
+                self.tell_doubt(intent, &told);
+                false
+            }
+            Told::NotInDoubt => {
+                self.resolved(intent, Resolved::NotInDoubt);
+                return;
+            }
+            Told::LaneHeld(_) | Told::Refused(_) | Told::NotPlaced(_) => true,
+            Told::Placed { id, learnt, created_at } => {
+                if let Some(open) = self.orders.get(&intent) {
+                    let known = Known {
+                        id: id.clone(),
+                        lane: self.hash,
+                        shape: Shape::of(&open.order.items),
+                        learnt: *learnt,
+                        created_at: *created_at,
+                    };
+                    self.shared.account().learnt(known, self.shared.runtime.now());
+                }
+                self.resolved(intent, Resolved::Done);
+                true
+            }
+        };
+        let progress = told_progress(&told);
+        if !ended {
+            if let Some(open) = self.orders.get(&intent) {
+                notify(&open.waiters, &progress);
+            }
+            return;
+        }
+        let Some(open) = self.leave(intent) else { return };
+        if let Progress::Ended(end) = &progress {
+            open.span.record("verdict", end.word());
+            tracing::debug!(parent: &open.span, verdict = end.word(), "ended");
+            self.shared.tell(|| RouterEvent::Ended {
+                client_ref: open.client_ref.clone(),
+                end: end.clone(),
+            });
+        }
+        notify(&open.waiters, &progress);
+    }
+
+    fn tell_doubt(&self, intent: IntentId, told: &Told) {
+        let Some(open) = self.orders.get(&intent) else { return };
+        let client_ref = || open.client_ref.clone();
+        match told {
+            Told::Held(why) => {
+                tracing::warn!(parent: &open.span, %why, "held for a person");
+                let why = why.clone();
+                self.shared.tell(|| RouterEvent::Held { client_ref: client_ref(), why });
+            }
+            _ => {
+                tracing::info!(parent: &open.span, "in doubt");
+                self.shared.tell(|| RouterEvent::InDoubt { client_ref: client_ref() });
+            }
+        }
+    }
+
+    /// An order came for an attempt that is closed. If somebody has it, identical orders were
+    /// exchanged; if an attempt is open, a list will give it its owner; else it is an orphan.
+    fn stray(&mut self, intent: IntentId, seq: AttemptSeq, id: OrderId, ctx: &mut Context<Self>) {
+        let claims = self.shared.store.claims(vec![id.clone()]);
+        self.after(ctx, claims, move |lane, claims, _| match claims {
+            Ok(claims) if claims.iter().all(Option::is_none) && !lane.lane.has_open_attempt() => {
+                lane.alarm(&Alarm::LandedAfterAbsent { intent, seq });
+                lane.shared.orphans(vec![id], "it came for an attempt that was closed");
+            }
+            Ok(_) => {}
+            Err(error) => lane.shared.fail(&error),
+        });
+    }
+
+    fn alarm(&self, alarm: &Alarm) {
+        let what = match alarm {
+            Alarm::IdTaken { .. } => {
+                "an answer names an order that another intent has: the supplier's answers are mixed up".into()
+            }
+            Alarm::LandedAfterAbsent { .. } => {
+                "an attempt that was declared absent did land: the landing bound is too short (A1)".into()
+            }
+            Alarm::Surplus { candidates, doubts } => format!(
+                "{candidates} orders for {doubts} attempts in doubt: somebody else buys here, or a POST landed twice (A3)"
+            ),
+            Alarm::NearMiss { id } => format!(
+                "order {id} is similar to one in doubt: is the list's echo faithful (A4)? A person must look"
+            ),
+            Alarm::OtherKey { .. } => {
+                "an attempt in doubt was sent with another key than the list is read with (A2)".into()
+            }
+        };
+        self.shared.alarm(&format!("lane {}: {what}", self.hash));
+    }
+}
+
+/// Tells every caller who waits.
+pub(super) fn notify(waiters: &[watch::Sender<Progress>], progress: &Progress) {
+    for waiter in waiters {
+        waiter.send_replace(progress.clone());
+    }
+}

@@ -1,0 +1,97 @@
+//! A lane comes back: after a restart from what was dormant, after a panic from the store.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use actix::Context;
+
+use super::effects::notify;
+use super::{LaneActor, progress_of, renewed, restored};
+use crate::actors::Dormant;
+use crate::protocol::Moment;
+use crate::protocol::lane::Lane;
+use crate::store::{Rehydration, StoreError};
+
+impl LaneActor {
+    /// Takes over what the store holds of this lane (rule 11).
+    pub(super) fn wake(&mut self, dormant: Dormant, left: Moment, ctx: &mut Context<Self>) {
+        let (now, wall) = (self.shared.runtime.now(), self.shared.runtime.clock.wall());
+        let known: Vec<_> = dormant.intents.iter().map(|s| restored(s, wall, now)).collect();
+        for stored in &dormant.intents {
+            if stored.state.is_end() {
+                let products = stored.items.iter().map(|i| i.id().into());
+                self.gauge.products.get_or_init(|| products.collect());
+            } else if !self.orders.contains_key(&stored.id) {
+                self.enter(renewed(stored), Vec::new());
+            }
+        }
+        let (lane, effects) = Lane::rehydrate(&self.shared.rules, &known, dormant.hold, left, now);
+        self.lane = lane;
+        self.gauge.open_attempts.store(self.lane.open_attempts(), Ordering::SeqCst);
+        for effect in effects {
+            self.carry_out(effect, ctx);
+        }
+        self.note_doubts();
+        self.set_timer(now, ctx);
+    }
+
+    /// Begins to build this lane anew from the store: nothing in memory is believed.
+    pub(super) fn rebuild(&mut self, ctx: &mut Context<Self>) {
+        self.epoch += 1;
+        if self.rebuilding.is_none() {
+            self.rebuilding = Some(Vec::new());
+            // Attempts that are recorded, or being so, will not be sent by this lane any more.
+            for _ in 0..self.lane.permits_held() {
+                self.shared.dispatch.give_back(&self.shared);
+            }
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            use actix::AsyncContext as _;
+            ctx.cancel_future(handle);
+        }
+        self.rebuild_once_quiet(ctx);
+    }
+
+    /// Once no write of the old lane is under way any more, the store has the last word.
+    pub(super) fn rebuild_once_quiet(&mut self, ctx: &mut Context<Self>) {
+        if self.rebuilding.is_none() || self.busy > 0 {
+            return;
+        }
+        let rehydrate = self.shared.store.rehydrate();
+        self.after(ctx, rehydrate, |lane, found, ctx| lane.rebuilt(found, ctx));
+    }
+
+    fn rebuilt(&mut self, found: Result<Rehydration, StoreError>, ctx: &mut Context<Self>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return self.shared.fail(&error),
+        };
+        let hold = found.held_lanes.get(&self.hash).cloned();
+        let mine = found.intents.into_iter().filter(|stored| stored.lane == self.hash);
+        let intents: Vec<_> = mine.collect();
+        self.forget_ended(&intents.iter().map(|s| (s.id, s)).collect());
+        // The latest moment at which the gate of an attempt of the old lane could have yielded:
+        // gates close within the send window after their record, and every record is over.
+        let left = self.shared.runtime.now().plus(self.shared.config.send_window);
+        let waiting = self.rebuilding.take().unwrap_or_default();
+        self.wake(Dormant { intents, hold }, left, ctx);
+        for message in waiting {
+            self.guarded(ctx, |lane, ctx| lane.receive(message, ctx));
+        }
+    }
+
+    /// Orders that the store does not hold as open have ended or were never accepted: their callers
+    /// ask the store again, for their channel closes.
+    fn forget_ended(&mut self, open: &BTreeMap<crate::protocol::IntentId, &crate::store::Stored>) {
+        let gone: Vec<_> =
+            self.orders.keys().filter(|id| !open.contains_key(id)).copied().collect();
+        for id in gone {
+            self.leave(id);
+        }
+        for (id, stored) in open {
+            if let Some(order) = self.orders.get(id) {
+                notify(&order.waiters, &progress_of(&stored.state));
+            }
+        }
+    }
+}

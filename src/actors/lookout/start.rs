@@ -1,0 +1,139 @@
+//! The start: one list must be understood, and the account must not know more than the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::{Arrived, arrive};
+use crate::actors::{LaneMessage, Shared};
+use crate::config::StartAnswer;
+use crate::error::StartError;
+use crate::protocol::{Change, IDS_PER_RECORD_MAX};
+use crate::store::HistoryLine;
+use crate::supplier::{PageRequest, ReadError};
+
+/// How far back an account is read that an empty store meets (rule 15).
+const EMPTY_STORE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many lanes are woken before others get their turn.
+const WAKES_AT_ONCE: usize = 256;
+
+/// The first reading of the account.
+pub(crate) struct Start {
+    /// The newest order that any intent has, or else the history line.
+    pub(crate) newest_known: Option<Timestamp>,
+    /// The history line was drawn before.
+    pub(crate) has_history: bool,
+    pub(crate) answer: oneshot::Sender<Result<(), StartError>>,
+}
+
+/// Reads the account, then begins to send; or says why not, and sends nothing.
+pub(super) async fn prepare(shared: Arc<Shared>, start: Start) {
+    let ready = read_account(&shared, &start).await;
+    let ok = ready.is_ok();
+    // Nobody waits for it if this fails; what it says stands in the log as well.
+    if let Err(Err(error)) = start.answer.send(ready) {
+        tracing::error!(%error, "the router does not send");
+    }
+    if ok {
+        shared.dispatch.open(&shared);
+        wake_all(&shared).await;
+    }
+}
+
+/// Wakes the lanes of a former process, a few at a time.
+async fn wake_all(shared: &Arc<Shared>) {
+    for lanes in shared.registry.dormant_lanes().chunks(WAKES_AT_ONCE) {
+        for lane in lanes {
+            shared.deliver(*lane, LaneMessage::Wake);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartError> {
+    first_list(shared).await?;
+    if !start.has_history {
+        // Nothing is sent before the line is drawn, so nothing on the account is ours.
+        return meet_account(shared).await;
+    }
+    let Arrived { sheet, open, claims, .. } = arrive(shared, start.newest_known, None).await;
+    let claims = claims?;
+    if let Err(why) = &sheet.reach {
+        let limit = shared.config.probe_limit;
+        return Err(StartError::Probe { limit, last: why.to_string() });
+    }
+    let unexplained = shared.account().unexplained(&sheet, &claims, &open);
+    match (unexplained.first(), shared.config.start) {
+        (None, _) => {}
+        (Some(_), StartAnswer::Adopt) => {
+            shared.orphans(unexplained, "a person says that they are somebody else's");
+        }
+        (Some(example), StartAnswer::Ask | StartAnswer::NewAccount) => {
+            return Err(StartError::UnknownOrders {
+                count: unexplained.len(),
+                example: example.clone(),
+                store_is_empty: false,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Reads until one list is understood, up to the probe limit.
+async fn first_list(shared: &Arc<Shared>) -> Result<(), StartError> {
+    let (runtime, limit) = (&shared.runtime, shared.config.probe_limit);
+    let deadline = runtime.now().plus(limit);
+    let mut wait = Duration::from_millis(50);
+    loop {
+        let error = match shared.supplier.list(PageRequest { offset: 0, limit: 1 }).await {
+            Ok(_) => return Ok(()),
+            Err(ReadError::KeyRefused(status)) => return Err(StartError::KeyRefused { status }),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "no list was understood yet");
+        if runtime.now().plus(wait) >= deadline {
+            return Err(StartError::Probe { limit, last: error.to_string() });
+        }
+        runtime.sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// The first start on an account: draws the history line (rule 14), if a person says so or nothing
+/// was bought there of late (rule 15).
+async fn meet_account(shared: &Arc<Shared>) -> Result<(), StartError> {
+    let wall = shared.runtime.clock.wall();
+    let back = match shared.config.start {
+        StartAnswer::Ask => EMPTY_STORE,
+        StartAnswer::NewAccount | StartAnswer::Adopt => 2 * shared.config.clock_margin,
+    };
+    let since = wall.checked_sub(back).unwrap_or(Timestamp::MIN);
+    let Arrived { sheet, .. } = arrive(shared, Some(since), None).await;
+    if let Err(why) = &sheet.reach {
+        let limit = shared.config.probe_limit;
+        return Err(StartError::Probe { limit, last: why.to_string() });
+    }
+    let recent: Vec<_> = sheet.rows.iter().filter(|row| row.created_at >= since).collect();
+    if let (StartAnswer::Ask, Some(row)) = (shared.config.start, recent.first()) {
+        return Err(StartError::UnknownOrders {
+            count: recent.len(),
+            example: row.id.clone(),
+            store_is_empty: true,
+        });
+    }
+    let line = shared.account().draw_history(&sheet);
+    draw_history(shared, line).await
+}
+
+async fn draw_history(shared: &Arc<Shared>, line: HistoryLine) -> Result<(), StartError> {
+    let newest = line.newest;
+    let mut chunks = line.ids.chunks(IDS_PER_RECORD_MAX).map(<[_]>::to_vec);
+    let first = chunks.next().unwrap_or_default();
+    shared.store.commit(Change::History { newest, ids: first }).await?;
+    for ids in chunks {
+        shared.store.commit(Change::History { newest, ids }).await?;
+    }
+    Ok(())
+}

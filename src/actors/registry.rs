@@ -1,0 +1,152 @@
+//! Items-hash to lane: at most one actor lives for each, and none is lost while it sleeps.
+//!
+//! A message is counted under the map's entry lock before it is sent. An actor is removed under
+//! the same lock, and only if nothing is counted: so a lane never stops with a message on its way,
+//! and two actors of one lane never live at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::{Actor, Addr};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use super::Shared;
+use super::lane::{LaneActor, LaneMessage};
+use crate::order::ItemsHash;
+use crate::protocol::Why;
+use crate::store::Stored;
+
+/// The lanes of one account.
+#[derive(Default)]
+pub(crate) struct Registry {
+    lanes: DashMap<ItemsHash, Slot>,
+    /// Lanes of a former process that have not been woken yet.
+    dormant: DashMap<ItemsHash, Dormant>,
+}
+
+/// A lane that lives.
+struct Slot {
+    addr: Addr<LaneActor>,
+    /// Messages sent and not yet handled to the end.
+    pending: usize,
+    gauge: Arc<Gauge>,
+}
+
+/// What the lookout sees of a lane without asking it.
+pub(crate) struct Gauge {
+    /// Open attempts. Raised before an attempt can leave, lowered once its end is durable.
+    pub(crate) open_attempts: AtomicUsize,
+    /// The products of the lane's orders.
+    pub(crate) products: std::sync::OnceLock<Arc<[Arc<str>]>>,
+}
+
+/// What a lane wakes with.
+#[derive(Default)]
+pub(crate) struct Dormant {
+    pub(crate) intents: Vec<Stored>,
+    pub(crate) hold: Option<Why>,
+}
+
+impl Dormant {
+    fn open_attempts(&self) -> usize {
+        self.intents.iter().filter(|stored| stored.state.attempt().is_some()).count()
+    }
+}
+
+impl Registry {
+    pub(crate) fn deliver(&self, shared: &Arc<Shared>, lane: ItemsHash, message: LaneMessage) {
+        let Some(threads) = shared.threads.get() else { return };
+        let sent = match self.lanes.entry(lane) {
+            Entry::Occupied(mut entry) => {
+                let slot = entry.get_mut();
+                slot.pending += 1;
+                slot.addr.try_send(message)
+            }
+            Entry::Vacant(entry) => {
+                let gauge = Arc::new(Gauge {
+                    // Also while it wakes, its attempts explain rows.
+                    open_attempts: AtomicUsize::new(self.dormant_attempts(&lane)),
+                    products: std::sync::OnceLock::new(),
+                });
+                let (shared, seen) = (shared.clone(), gauge.clone());
+                let addr = LaneActor::start_in_arbiter(threads.arbiter(&lane), move |ctx| {
+                    // Bounds are ours: a mailbox that refuses would lose an answer.
+                    ctx.set_mailbox_capacity(0);
+                    LaneActor::new(shared, lane, seen)
+                });
+                let sent = addr.try_send(message);
+                entry.insert(Slot { addr, pending: 1, gauge });
+                sent
+            }
+        };
+        if sent.is_err() {
+            // The mailbox has no bound, so its thread is gone: the router has stopped. What the
+            // message told is found again in the store at the next start.
+            tracing::debug!(%lane, "a message came after the stop");
+        }
+    }
+
+    /// A message was handled to its end. True if the lane is removed, because it has nothing to do
+    /// and no message is on its way to it: its actor must stop.
+    pub(crate) fn handled(&self, lane: &ItemsHash, idle: bool) -> bool {
+        let Entry::Occupied(mut entry) = self.lanes.entry(*lane) else { return false };
+        let slot = entry.get_mut();
+        slot.pending -= 1;
+        let gone = idle && slot.pending == 0;
+        if gone {
+            entry.remove();
+        }
+        gone
+    }
+
+    /// Removes a lane that has nothing to do, unless a message is on its way to it.
+    pub(crate) fn remove_idle(&self, lane: &ItemsHash) -> bool {
+        self.lanes.remove_if(lane, |_, slot| slot.pending == 0).is_some()
+    }
+
+    fn dormant_attempts(&self, lane: &ItemsHash) -> usize {
+        self.dormant.get(lane).map_or(0, |dormant| dormant.open_attempts())
+    }
+
+    /// Puts a lane of a former process to bed.
+    pub(crate) fn lay_down(&self, lane: ItemsHash, dormant: Dormant) {
+        self.dormant.insert(lane, dormant);
+    }
+
+    /// What a lane wakes with, once.
+    pub(crate) fn take_dormant(&self, lane: &ItemsHash) -> Option<Dormant> {
+        if self.dormant.is_empty() {
+            return None;
+        }
+        self.dormant.remove(lane).map(|(_, dormant)| dormant)
+    }
+
+    /// The lanes that sleep.
+    pub(crate) fn dormant_lanes(&self) -> Vec<ItemsHash> {
+        self.dormant.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// How many lanes live.
+    pub(crate) fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Every lane with an open attempt, and its products.
+    pub(crate) fn open_lanes(&self, mut each: impl FnMut(ItemsHash, usize, Vec<Arc<str>>)) {
+        for slot in &self.lanes {
+            let attempts = slot.gauge.open_attempts.load(Ordering::SeqCst);
+            if attempts > 0 {
+                let products = slot.gauge.products.get().map_or_else(Vec::new, |p| p.to_vec());
+                each(*slot.key(), attempts, products);
+            }
+        }
+        for entry in &self.dormant {
+            let attempts = entry.value().open_attempts();
+            if attempts > 0 {
+                let items = entry.value().intents.iter().flat_map(|s| s.items.iter());
+                each(*entry.key(), attempts, items.map(|i| i.id().into()).collect());
+            }
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! POSTs: who may send when, and the tasks that send.
+//!
+//! A permit is a rate token and a place among the POSTs under way. It is taken before the attempt
+//! is recorded (rule 2) and given back with the first outcome. The tasks live on tokio, outside any
+//! actor: nothing that stops an actor cuts a POST off.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::actors::{LaneMessage, Shared};
+use crate::config::Config;
+use crate::order::ItemsHash;
+use crate::protocol::evidence::{AccountEffect, PauseWhy};
+use crate::protocol::{IntentId, Moment, Why};
+
+mod post;
+
+pub(crate) use post::{Job, LateSockets, send};
+
+/// How long sending is slowed after a 429, and refusals in a row that pause the account.
+const SLOW_FOR: Duration = Duration::from_secs(60);
+const REFUSALS_MAX: u32 = 50;
+/// How long a 429 without `Retry-After` stops sending.
+const DRAIN_DEFAULT: Duration = Duration::from_secs(1);
+/// The first and the longest pause; it doubles while the cause comes back.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// The first and the longest wait after a POST that could not leave: nobody is there.
+const UNREACHABLE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Hands out permits, first come first served.
+pub(crate) struct Dispatch {
+    permits: Mutex<Permits>,
+}
+
+/// The state behind the permits.
+struct Permits {
+    /// The list was understood and the account is known (rules 14 and 15).
+    ready: bool,
+    /// Nothing more is sent: shutdown, or the store has failed.
+    closed: bool,
+    /// POSTs under way, and how many there may be.
+    posts: usize,
+    posts_max: usize,
+    doubts: usize,
+    doubts_max: usize,
+    waiting: VecDeque<(ItemsHash, IntentId)>,
+    /// Tokens a second; `None`: no limit of our own.
+    rate: Option<f64>,
+    tokens: f64,
+    refilled: Moment,
+    slow_until: Moment,
+    blocked_until: Moment,
+    paused: Option<Pause>,
+    pause_next: Duration,
+    paused_last: Moment,
+    refusals: u32,
+    /// How long to wait after the next POST that could not leave; it doubles.
+    unreachable_next: Duration,
+    /// A timer that pumps is set for this moment.
+    timer: Option<Moment>,
+}
+
+/// Why the account does not send, and until when at least.
+struct Pause {
+    why: Why,
+    until: Moment,
+}
+
+/// Why there is no permit now, and when there may be one by itself.
+enum NotNow {
+    Until(Moment),
+    UntilTold,
+}
+
+impl Dispatch {
+    pub(crate) fn new(config: &Config, now: Moment) -> Self {
+        let rate = config.rate_per_minute.map(|rate| f64::from(rate) / 60.0);
+        Self {
+            permits: Mutex::new(Permits {
+                ready: false,
+                closed: false,
+                posts: 0,
+                posts_max: config.posts_max,
+                doubts: 0,
+                doubts_max: config.doubts_max,
+                waiting: VecDeque::new(),
+                rate,
+                tokens: 1.0,
+                refilled: now,
+                slow_until: now,
+                blocked_until: now,
+                paused: None,
+                pause_next: PAUSE.0,
+                paused_last: now,
+                refusals: 0,
+                unreachable_next: UNREACHABLE.0,
+                timer: None,
+            }),
+        }
+    }
+
+    fn permits(&self) -> MutexGuard<'_, Permits> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a permit if one is free and nobody waits for one.
+    pub(crate) fn try_take(&self, now: Moment) -> bool {
+        let mut permits = self.permits();
+        permits.waiting.is_empty() && permits.take(now).is_ok()
+    }
+
+    /// Asks for a permit; it comes as a message to the lane.
+    pub(crate) fn ask(&self, shared: &Arc<Shared>, lane: ItemsHash, intent: IntentId) {
+        self.permits().waiting.push_back((lane, intent));
+        self.pump(shared);
+    }
+
+    /// Gives a permit back: its POST has an outcome, or it was not needed.
+    pub(crate) fn give_back(&self, shared: &Arc<Shared>) {
+        let mut permits = self.permits();
+        permits.posts = permits.posts.saturating_sub(1);
+        let pumps = !permits.waiting.is_empty();
+        drop(permits);
+        if pumps {
+            self.pump(shared);
+        }
+    }
+
+    /// Tells how many attempts are in doubt on the account.
+    pub(crate) fn doubts(&self, shared: &Arc<Shared>, doubts: usize) {
+        let mut permits = self.permits();
+        let reopened = permits.doubts >= permits.doubts_max && doubts < permits.doubts_max;
+        let reached = permits.doubts < permits.doubts_max && doubts >= permits.doubts_max;
+        permits.doubts = doubts;
+        drop(permits);
+        if reached {
+            shared.alarm("as many orders are in doubt as are allowed: nothing more is sent until some are decided");
+        }
+        if reopened {
+            self.pump(shared);
+        }
+    }
+
+    /// Begins to send: the account is known.
+    pub(crate) fn open(&self, shared: &Arc<Shared>) {
+        self.permits().ready = true;
+        self.pump(shared);
+    }
+
+    /// Sends nothing more.
+    pub(crate) fn close(&self) {
+        self.permits().closed = true;
+    }
+
+    /// POSTs under way.
+    pub(crate) fn posts(&self) -> usize {
+        self.permits().posts
+    }
+
+    /// Why nothing is sent, if so.
+    pub(crate) fn stopped(&self) -> Option<Why> {
+        let permits = self.permits();
+        if permits.closed {
+            return Some("the router is stopping".into());
+        }
+        if !permits.ready {
+            return Some("the supplier's list was not understood yet".into());
+        }
+        if permits.doubts >= permits.doubts_max {
+            return Some("too many orders are in doubt".into());
+        }
+        permits.paused.as_ref().map(|pause| pause.why.clone())
+    }
+
+    /// Takes in what an answer means for the whole account.
+    pub(crate) fn effect(&self, shared: &Arc<Shared>, effect: AccountEffect, created: bool) {
+        let now = shared.runtime.now();
+        let mut permits = self.permits();
+        if created {
+            permits.refusals = 0;
+        }
+        let why: Why = match effect {
+            AccountEffect::None | AccountEffect::Alarm(_) => return,
+            AccountEffect::Drain { retry_after } => {
+                permits.tokens = 0.0;
+                permits.slow_until = now.plus(SLOW_FOR);
+                let until = now.plus(retry_after.unwrap_or(DRAIN_DEFAULT));
+                permits.blocked_until = permits.blocked_until.max(until);
+                return;
+            }
+            AccountEffect::CountsAsRefusal => {
+                permits.refusals += 1;
+                if permits.refusals < REFUSALS_MAX {
+                    return;
+                }
+                permits.refusals = 0;
+                "every order is refused".into()
+            }
+            AccountEffect::Pause(PauseWhy::KeyRefused(status)) => {
+                format!("the key is refused: status {status}").into()
+            }
+            AccountEffect::Pause(PauseWhy::NotTheSupplier(status)) => {
+                format!("something else than the supplier answers: status {status}").into()
+            }
+            AccountEffect::Pause(PauseWhy::Redirected(status)) => {
+                format!("the order path is redirected: status {status}").into()
+            }
+            AccountEffect::Pause(PauseWhy::Balance) => "the balance does not suffice".into(),
+        };
+        let begins = permits.pause(why.clone(), now);
+        drop(permits);
+        if begins {
+            shared.sending_stopped(Some(why));
+            shared.probe_after_pause();
+        }
+    }
+
+    /// Takes in whether a POST could leave: while nobody answers at the door, knock less often.
+    pub(crate) fn left(&self, shared: &Shared, left: bool) {
+        let mut permits = self.permits();
+        if left {
+            permits.unreachable_next = UNREACHABLE.0;
+            return;
+        }
+        let now = shared.runtime.now();
+        if permits.blocked_until <= now {
+            permits.blocked_until = now.plus(permits.unreachable_next);
+            permits.unreachable_next = (permits.unreachable_next * 2).min(UNREACHABLE.1);
+        }
+    }
+
+    /// Whether a pause is over by time, so that a probe may end it; else how long it lasts.
+    pub(crate) fn pause_left(&self, now: Moment) -> Option<Duration> {
+        self.permits().paused.as_ref().map(|pause| pause.until.since(now))
+    }
+
+    /// Ends the pause: the supplier was seen to answer as itself.
+    pub(crate) fn resume(&self, shared: &Arc<Shared>) {
+        let ended = self.permits().paused.take().is_some();
+        if ended {
+            shared.sending_stopped(None);
+            self.pump(shared);
+        }
+    }
+
+    /// Hands out permits while there are any.
+    pub(crate) fn pump(&self, shared: &Arc<Shared>) {
+        let now = shared.runtime.now();
+        loop {
+            let mut permits = self.permits();
+            if permits.waiting.is_empty() {
+                return;
+            }
+            match permits.take(now) {
+                Ok(()) => {
+                    let Some((lane, intent)) = permits.waiting.pop_front() else { return };
+                    drop(permits);
+                    shared.deliver(lane, LaneMessage::Permitted { intent });
+                }
+                Err(NotNow::UntilTold) => return,
+                Err(NotNow::Until(at)) => {
+                    if permits.timer.is_some_and(|set| now < set && set <= at) {
+                        return;
+                    }
+                    permits.timer = Some(at);
+                    drop(permits);
+                    self.pump_at(shared, at);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn pump_at(&self, shared: &Arc<Shared>, at: Moment) {
+        let shared = shared.clone();
+        shared.clone().spawn(async move {
+            shared.runtime.sleep_until(at).await;
+            shared.dispatch.permits().timer = None;
+            shared.dispatch.pump(&shared);
+        });
+    }
+}
+
+impl Permits {
+    fn take(&mut self, now: Moment) -> Result<(), NotNow> {
+        if self.closed
+            || !self.ready
+            || self.paused.is_some()
+            || self.posts >= self.posts_max
+            || self.doubts >= self.doubts_max
+        {
+            return Err(NotNow::UntilTold);
+        }
+        if now < self.blocked_until {
+            return Err(NotNow::Until(self.blocked_until));
+        }
+        if let Some(rate) = self.rate {
+            let rate = if now < self.slow_until { rate / 2.0 } else { rate };
+            let burst = rate.max(1.0);
+            let gained = now.since(self.refilled).as_secs_f64() * rate;
+            self.tokens = (self.tokens + gained).min(burst);
+            self.refilled = now;
+            if self.tokens < 1.0 {
+                let wait = Duration::from_secs_f64((1.0 - self.tokens) / rate);
+                return Err(NotNow::Until(now.plus(wait + Duration::from_millis(1))));
+            }
+            self.tokens -= 1.0;
+        }
+        self.posts += 1;
+        Ok(())
+    }
+
+    /// Begins a pause; false if one was on already.
+    fn pause(&mut self, why: Why, now: Moment) -> bool {
+        if self.paused.is_some() {
+            return false;
+        }
+        let calm = now.since(self.paused_last) > 2 * self.pause_next;
+        let span = if calm { PAUSE.0 } else { self.pause_next };
+        self.pause_next = (span * 2).min(PAUSE.1);
+        self.paused_last = now.plus(span);
+        self.paused = Some(Pause { why, until: now.plus(span) });
+        true
+    }
+}

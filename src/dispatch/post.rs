@@ -1,0 +1,187 @@
+//! The task of one POST: send it once, judge the answer, read on after the timeout (rule 5).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::{AbortHandle, Abortable};
+use tracing::Instrument;
+
+use crate::actors::{LaneMessage, Shared};
+use crate::order::{ClientRef, Item, ItemsHash};
+use crate::protocol::evidence::{AccountEffect, Evidence, Judgement, Seen, judge};
+use crate::protocol::{AttemptSeq, IntentId, Moment, Outcome};
+use crate::supplier::{Exchange, Gate, GateState};
+
+/// How long an answer is read for where no landing bound is set.
+const READ_ON_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// One recorded attempt to send.
+pub(crate) struct Job {
+    pub(crate) lane: ItemsHash,
+    pub(crate) client_ref: ClientRef,
+    pub(crate) intent: IntentId,
+    pub(crate) seq: AttemptSeq,
+    pub(crate) items: Arc<[Item]>,
+}
+
+/// The sockets that are read on after their request timeout, oldest first.
+#[derive(Default)]
+pub(crate) struct LateSockets(Mutex<VecDeque<(AttemptSeq, AbortHandle)>>);
+
+impl LateSockets {
+    /// Adds one; over the bound, the oldest is dropped: that costs time, not money.
+    fn add(&self, seq: AttemptSeq, handle: AbortHandle, sockets_max: usize) {
+        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.push_back((seq, handle));
+        while sockets.len() > sockets_max {
+            if let Some((_, oldest)) = sockets.pop_front() {
+                oldest.abort();
+            }
+        }
+    }
+
+    fn remove(&self, seq: AttemptSeq) {
+        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.retain(|(other, _)| *other != seq);
+    }
+}
+
+/// Reports an attempt's outcome to its lane, at the latest when the task is gone: a task that dies
+/// without a word leaves its attempt in doubt and, without a report, unsettled (rule 7).
+struct Report {
+    shared: Arc<Shared>,
+    lane: ItemsHash,
+    intent: IntentId,
+    seq: AttemptSeq,
+    first: bool,
+}
+
+impl Report {
+    fn send(&mut self, outcome: Outcome, left: Option<Moment>) {
+        let (intent, seq) = (self.intent, self.seq);
+        self.shared.deliver(self.lane, LaneMessage::Answered { intent, seq, outcome, left });
+        if std::mem::take(&mut self.first) {
+            self.shared.dispatch.give_back(&self.shared);
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if self.first {
+            self.send(Outcome::Unknown("its task has died".into()), None);
+        }
+    }
+}
+
+/// Sends one recorded attempt in a task of its own.
+pub(crate) fn send(shared: &Arc<Shared>, job: Job) {
+    let span = tracing::debug_span!(
+        "attempt",
+        client_ref = %job.client_ref,
+        items_hash = %job.lane,
+        attempt = job.seq.0,
+        outcome = tracing::field::Empty,
+    );
+    let shared = shared.clone();
+    tokio::spawn(post(shared, job).instrument(span));
+}
+
+async fn post(shared: Arc<Shared>, job: Job) {
+    let (lane, intent, seq) = (job.lane, job.intent, job.seq);
+    let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
+    let recorded = shared.runtime.now();
+    let gate = Arc::new(Gate::new(recorded.plus(shared.config.send_window)));
+    let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
+    match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
+        Ok(exchange) => {
+            let judgement = judged(&shared, &job, &gate, &exchange, recorded);
+            let left = left(&shared, &gate);
+            report.send(judgement.outcome, left);
+        }
+        Err(_) => match gate.close() {
+            GateState::Yielded(at) => {
+                tracing::Span::current().record("outcome", "timeout");
+                report.send(Outcome::Unknown("timeout".into()), Some(at));
+                read_on(&shared, &job, &gate, exchange, recorded, &mut report).await;
+            }
+            GateState::Unasked | GateState::Closed => {
+                report.send(Outcome::NotSent("timeout before it was sent".into()), None);
+            }
+        },
+    }
+}
+
+/// The report of rule 7: when the gate yielded; nothing if nothing left.
+fn left(shared: &Shared, gate: &Gate) -> Option<Moment> {
+    match gate.close() {
+        GateState::Yielded(at) => Some(at),
+        GateState::Closed | GateState::Unasked => Some(shared.runtime.now()),
+    }
+}
+
+/// Reads an answer that comes after the request timeout, up to the landing bound.
+async fn read_on(
+    shared: &Arc<Shared>,
+    job: &Job,
+    gate: &Gate,
+    exchange: impl Future<Output = Exchange>,
+    recorded: Moment,
+    report: &mut Report,
+) {
+    let (handle, registration) = AbortHandle::new_pair();
+    shared.late_sockets.add(job.seq, handle, shared.config.late_sockets_max);
+    let limit = shared.config.landing_bound.unwrap_or(READ_ON_DEFAULT);
+    let answer = Abortable::new(tokio::time::timeout(limit, exchange), registration).await;
+    shared.late_sockets.remove(job.seq);
+    if let Ok(Ok(exchange)) = answer {
+        let judgement = judged(shared, job, gate, &exchange, recorded);
+        if !matches!(judgement.outcome, Outcome::Unknown(_)) {
+            report.send(judgement.outcome, left(shared, gate));
+        }
+    }
+}
+
+/// What an exchange proves, and what it means for the account.
+fn judged(
+    shared: &Arc<Shared>,
+    job: &Job,
+    gate: &Gate,
+    exchange: &Exchange,
+    recorded: Moment,
+) -> Judgement {
+    let seen = match exchange {
+        Exchange::Broken { why } => Seen::Broken { why },
+        Exchange::Answer(answer) => {
+            shared.supplier_clock(answer.date);
+            Seen::Answer {
+                status: answer.status,
+                retry_after: answer.retry_after,
+                body: answer.body.as_deref(),
+            }
+        }
+    };
+    let evidence =
+        Evidence { gate: gate.close(), exchange: seen, items: &job.items, echo: shared.echo };
+    let judgement = judge(&evidence, &shared.policy, |id| shared.seen_before(id, recorded));
+    tracing::Span::current().record("outcome", outcome_word(&judgement.outcome));
+    if let AccountEffect::Alarm(alarm) = judgement.account {
+        shared.alarm(&format!("order {}: {alarm:?}", job.client_ref));
+    }
+    let created = matches!(judgement.outcome, Outcome::Created { .. });
+    let left = matches!(exchange, Exchange::Answer(_))
+        || !matches!(judgement.outcome, Outcome::NotSent(_));
+    shared.dispatch.left(shared, left);
+    shared.dispatch.effect(shared, judgement.account, created);
+    judgement
+}
+
+fn outcome_word(outcome: &Outcome) -> &str {
+    match outcome {
+        Outcome::Created { .. } => "created",
+        Outcome::Refused(_) => "refused",
+        Outcome::NotSent(_) => "not sent",
+        Outcome::Unknown(why) => why,
+    }
+}
