@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use order_router::runtime::Runtime;
-use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError};
+use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError, StoreError};
 use order_router::supplier::FoxReload;
 use order_router::{OrderRouter, StartError};
 
@@ -47,8 +47,17 @@ pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failur
 /// Waits until the router may send. On failure it is shut down.
 pub async fn ready(router: &OrderRouter, args: &RouterArgs) -> Result<(), Failure> {
     let Err(error) = router.ready().await else { return Ok(()) };
-    router.shutdown(Duration::from_secs(1)).await;
+    stop(router, Duration::ZERO).await;
     Err(not_started(args, &error))
+}
+
+/// Stops a router; POSTs that are under way may still be answered within `limit`.
+pub async fn stop(router: &OrderRouter, limit: Duration) {
+    match router.shutdown(limit).await {
+        // A router that is stopped twice.
+        Ok(_) | Err(StoreError::Closed) => {}
+        Err(error) => eprintln!("the data directory was not closed properly: {}", chain(&error)),
+    }
 }
 
 /// Shows on standard error how a long reading of the journal comes along.

@@ -140,7 +140,7 @@ async fn submit(
     tokio::select! {
         ready = open::ready(&router, &args.router) => ready?,
         () = signals.next() => {
-            router.shutdown(Duration::ZERO).await;
+            open::stop(&router, Duration::ZERO).await;
             let what = "interrupted before the supplier's list was understood";
             return Err(Failure::nothing_sent(what, "run again"));
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use order_router::store::StoreError;
 use order_router::{ClientRef, Item, OrderRouter, SubmitError};
@@ -17,6 +18,7 @@ use super::follow::{Left, follow};
 use super::report::{Reporter, Summary};
 use super::tally::Tally;
 use crate::commands::input::{Input, Line};
+use crate::commands::open;
 use crate::commands::results::{Outcome, ResultLine, Results};
 use crate::commands::signals::Signals;
 
@@ -27,7 +29,9 @@ const LINES_AHEAD: usize = 256;
 /// How long POSTs that are under way may still be answered when a run is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 /// One wait for an order of an earlier run; it is only asked for again.
-const WAIT_LIMIT: Duration = Duration::from_secs(3600);
+const WAIT_LIMIT: Duration = Duration::from_secs(1);
+/// How many orders of earlier runs are waited for at once; the router drives all of them.
+const EARLIER_AT_ONCE: usize = 256;
 
 /// What the tasks of a run share.
 pub(super) struct Shared {
@@ -128,13 +132,13 @@ impl Session {
 
     /// Runs to the end.
     pub(super) async fn run(self, input: Input, mut signals: Signals) -> Summary {
-        let open = Arc::new(Semaphore::new(OPEN_LINES_MAX as usize));
-        let mut stop = self.hand_over(input, &open, &mut signals).await;
+        let room = Arc::new(Semaphore::new(OPEN_LINES_MAX as usize));
+        let mut stop = self.hand_over(input, &room, &mut signals).await;
         let earlier = tokio::spawn(finish_earlier(Arc::clone(&self.shared)));
         let shared = &self.shared;
         let all_ended = async {
             earlier.await.expect("the task that waits for earlier orders does not panic");
-            drop(open.acquire_many(OPEN_LINES_MAX).await.expect("it is never closed"));
+            drop(room.acquire_many(OPEN_LINES_MAX).await.expect("it is never closed"));
         };
         tokio::pin!(all_ended);
         let waits =
@@ -142,13 +146,13 @@ impl Session {
         if waits {
             tokio::select! {
                 _ = &mut all_ended => return self.end(stop).await,
-                () = self.given_up(&open) => {}
+                () = self.given_up(&room) => {}
                 why = self.interrupted(&mut signals, false) => stop = why,
             }
         }
         self.reporter.say("no longer waiting: writing where each order stands");
         let finish = async {
-            shared.router.shutdown(GRACE).await;
+            open::stop(&shared.router, GRACE).await;
             shared.given_up.send_replace(true);
             all_ended.await;
         };
@@ -164,7 +168,7 @@ impl Session {
     }
 
     async fn end(self, stop: Stop) -> Summary {
-        self.shared.router.shutdown(GRACE).await;
+        open::stop(&self.shared.router, GRACE).await;
         self.reporter.stop().await;
         Summary::new(&self.shared.tally, stop, self.shared.trouble.borrow().clone())
     }
@@ -278,24 +282,27 @@ fn read_ahead(mut input: Input) -> mpsc::Receiver<std::io::Result<Line>> {
     receiver
 }
 
-/// Waits for what earlier runs left open and the input does not name; one after the other, for
-/// the router drives all of them at once.
+/// Waits for what earlier runs left open and the input does not name.
 async fn finish_earlier(shared: Arc<Shared>) {
-    let mut given_up = shared.given_up.subscribe();
-    loop {
-        let next = {
-            let earlier = shared.earlier.lock().unwrap_or_else(PoisonError::into_inner);
-            earlier.iter().next().map(|(client_ref, items)| (client_ref.clone(), items.clone()))
-        };
-        let Some((client_ref, items)) = next else { return };
-        let left = tokio::select! {
-            biased;
-            left = end_of_earlier(&shared, &client_ref) => left,
-            _ = given_up.wait_for(|yes| *yes) => still_open(),
-        };
-        shared.tell(&client_ref, items, None, left).await;
-        shared.met(&client_ref);
-    }
+    let earlier: Vec<_> = {
+        let earlier = shared.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.iter().map(|(client_ref, items)| (client_ref.clone(), items.clone())).collect()
+    };
+    let each = futures_util::stream::iter(earlier);
+    each.for_each_concurrent(EARLIER_AT_ONCE, |(client_ref, items)| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let mut given_up = shared.given_up.subscribe();
+            let left = tokio::select! {
+                biased;
+                left = end_of_earlier(&shared, &client_ref) => left,
+                _ = given_up.wait_for(|yes| *yes) => still_open(),
+            };
+            shared.tell(&client_ref, items, None, left).await;
+            shared.met(&client_ref);
+        }
+    })
+    .await;
 }
 
 fn still_open() -> Left {
@@ -310,7 +317,5 @@ async fn end_of_earlier(shared: &Shared, client_ref: &ClientRef) -> Left {
             Err(SubmitError::InDoubt { .. } | SubmitError::UnderWay { .. }) => {}
             Err(_) => return still_open(),
         }
-        // A wait that is answered at once must not spin.
-        sleep(Duration::from_millis(50)).await;
     }
 }
