@@ -4,10 +4,12 @@ mod check;
 mod failure;
 mod input;
 mod open;
+mod orders;
 mod results;
 mod settings;
 mod signals;
 mod simulate;
+mod store;
 mod submit;
 
 use std::process::ExitCode;
@@ -30,6 +32,9 @@ pub struct Arguments {
 enum Command {
     Submit(Box<submit::SubmitArgs>),
     Check(check::CheckArgs),
+    Status(orders::ShowArgs),
+    Orders(orders::OrdersArgs),
+    Store(store::StoreArgs),
     Simulate(Box<simulate::SimulateArgs>),
 }
 
@@ -39,6 +44,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Submit(arguments) => submit::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => orders::show(&arguments),
+        Command::Orders(arguments) => orders::run(arguments),
+        Command::Store(arguments) => store::run(&arguments),
         Command::Simulate(arguments) => simulate::run(*arguments),
     }
 }
