@@ -2,4 +2,5 @@
 
 mod client;
 mod command;
+mod router;
 mod stores;
