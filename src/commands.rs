@@ -1,6 +1,7 @@
 //! The commands: each parses, calls the library and prints.
 
 mod check;
+mod demo;
 mod failure;
 mod input;
 mod open;
@@ -32,6 +33,7 @@ pub struct Arguments {
 enum Command {
     Submit(Box<submit::SubmitArgs>),
     Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
     Status(orders::ShowArgs),
     Orders(orders::OrdersArgs),
     Store(store::StoreArgs),
@@ -44,6 +46,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Submit(arguments) => submit::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Status(arguments) => orders::show(&arguments),
         Command::Orders(arguments) => orders::run(arguments),
         Command::Store(arguments) => store::run(&arguments),
