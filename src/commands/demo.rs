@@ -92,10 +92,10 @@ fn could_not(what: &str, error: &dyn std::fmt::Display) -> Failure {
 fn in_words(rows: &[Row], kills: usize, took: Duration) -> String {
     let wanted = rows.first().map_or(0, |row| row.wanted);
     format!(
-        "{wanted} orders, a third of them identical, {} s. The suppliers lost or broke about one\n\
-         answer in five; request timeout {} s, landing bound {} s (short, for the demo: the\n\
-         default is 15 min). The router's process was killed {kills} times with SIGKILL.\n\
-         {}",
+        "{wanted} orders, a third of them identical, in {} s. The suppliers lost or broke\n\
+         about one answer in five. Request timeout {} s, landing bound {} s (short, for the\n\
+         demo: the default is 15 min). The router's process was killed with SIGKILL and\n\
+         started again {kills} times.\n{}",
         took.as_secs(),
         REQUEST_TIMEOUT.as_secs(),
         LANDING_BOUND.as_secs(),

@@ -2,15 +2,12 @@
 
 use std::collections::HashMap;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use order_router::simulator::Simulator;
 use serde::Serialize;
 
 use super::orders::price;
 use crate::commands::check::verdict::Verdict;
-
-/// Columns of a terminal.
-const WIDTH: u16 = 80;
 
 /// What came of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,21 +85,17 @@ pub(super) fn print(rows: &[Row]) {
 
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(WIDTH)
-        .set_header([
-            "",
-            "wanted",
-            "bought",
-            "bought twice",
-            "claimed by nobody",
-            "wrong customer",
-            "lost",
-            "falsely failed",
-            "money lost",
-        ]);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "",
+        "wanted",
+        "bought",
+        "bought\ntwice",
+        "claimed\nby\nnobody",
+        "wrong\ncustomer",
+        "lost",
+        "falsely\nfailed",
+        "money\nlost",
+    ]);
     for row in rows {
         let numbers = [
             row.wanted,
@@ -119,8 +112,11 @@ fn table(rows: &[Row]) -> Table {
         cells.push(money);
         table.add_row(cells);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 1));
+        if at > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table
 }
