@@ -96,7 +96,7 @@ struct Waiting {
 /// The same shape with nothing in it: a thread that appends what is there and syncs. It waits for
 /// company as the store does.
 fn plain_file(count: usize) -> f64 {
-    let dir = tempfile::tempdir_in(".").expect("a directory");
+    let dir = tempfile::tempdir().expect("a directory");
     let mut file = std::fs::File::create(dir.path().join("plain")).expect("a file");
     let shared: Arc<(Mutex<Waiting>, Condvar)> = Arc::default();
     let committer = std::thread::spawn({
@@ -127,7 +127,9 @@ fn plain_file(count: usize) -> f64 {
                 last = batch.len();
                 file.write_all(&vec![7; batch.len() * RECORD_BYTES]).expect("writes");
                 file.sync_data().expect("syncs");
-                batch.into_iter().for_each(|answer| drop(answer.send(())));
+                for answer in batch {
+                    let _ = answer.send(());
+                }
             }
         }
     });
@@ -182,7 +184,7 @@ fn intents(
     count: usize,
     caught_up: bool,
 ) -> (f64, order_router::store::StoreStats, tempfile::TempDir) {
-    let dir = tempfile::tempdir_in(".").expect("a directory");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Arc::new(open(dir.path()));
     let begun = Instant::now();
     let mut per_second = run(count, |writer| {
@@ -208,7 +210,7 @@ fn intents(
 
 /// How long a start takes, after a clean close and without an index.
 fn restart(ended: usize) {
-    let dir = tempfile::tempdir_in(".").expect("a directory");
+    let dir = tempfile::tempdir().expect("a directory");
     let store = Arc::new(open(dir.path()));
     let filled = run(ended, |writer| {
         let store = store.clone();

@@ -7,7 +7,7 @@ use order_router::protocol::{Attempt, Change, Fingerprint, Learnt, NewIntent, Se
 use order_router::runtime::Runtime;
 use order_router::store::{
     Committed, Committing, EmbeddedConfig, EmbeddedStore, IndexMode, IntentStore, MemoryStore,
-    OpenError, tools,
+    OpenError, StoreError, tools,
 };
 use order_router::testing::conformance::{self, MakeStore, Store};
 use order_router::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, OrderId};
@@ -210,6 +210,12 @@ async fn index_that_is_gone_short_or_unopenable_is_rebuilt() {
     }
 }
 
+/// The index as the store opens it.
+fn open_sled(dir: &std::path::Path) -> sled::Db {
+    let config = sled::Config::new().path(dir.join("index")).segment_size(16 << 20);
+    config.open().expect("opens")
+}
+
 /// Up to where a file is not zeros.
 fn used_bytes(path: &std::path::Path) -> u64 {
     let bytes = std::fs::read(path).expect("reads");
@@ -230,6 +236,47 @@ async fn index_with_a_flipped_bit_is_rebuilt_or_right() {
         std::fs::write(index_file(copy.path()), bytes).expect("writes");
         let store = open(copy.path()).unwrap_or_else(|e| panic!("byte {at}: {e}"));
         check(&store, &expected).await;
+    }
+}
+
+#[tokio::test]
+async fn ended_rows_that_the_index_lost_are_missed_and_rebuilt() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let expected = filled(dir.path()).await;
+    // Damage that no checksum shows: rows are gone, everything else agrees.
+    let db = open_sled(dir.path());
+    assert!(db.remove(b"rr7").expect("removes").is_some());
+    db.flush().expect("flushes");
+    drop(db);
+    for change in ["rr7", "oo8"] {
+        let store = open(dir.path()).expect("opens: nothing shows that rows are gone");
+        let answer = match change {
+            "rr7" => store.commit(accept(&store, "r7").0).await,
+            _ => {
+                let (intent, id, seq) = accept(&store, "thief");
+                assert_eq!(store.commit(intent).await.expect("works"), Committed::Done);
+                let id_taken = OrderId::new("o8").expect("an id");
+                let verdict =
+                    Verdict::Placed { id: id_taken, learnt: Learnt::List, created_at: None };
+                store.commit(Change::Decide { intent: id, attempt: seq, verdict }).await
+            }
+        };
+        assert!(matches!(answer, Err(StoreError::Failed(_))), "{change}: {answer:?}");
+        drop(store);
+        if change == "rr7" {
+            // The rebuilt index has both again: take the other one out once more.
+            check(&open(dir.path()).expect("opens"), &expected).await;
+            let db = open_sled(dir.path());
+            assert!(db.remove(b"oo8").expect("removes").is_some());
+            db.flush().expect("flushes");
+        }
+    }
+    let store = open(dir.path()).expect("opens");
+    let id = OrderId::new("o8").expect("an id");
+    assert!(store.claims(vec![id]).await.expect("works")[0].is_some());
+    for (name, state) in &expected {
+        let stored = store.find(ClientRef::new(name).expect("ok")).await.expect("works");
+        assert_eq!(stored.expect("there").state, *state);
     }
 }
 
