@@ -80,7 +80,7 @@ fn a_near_miss_is_explained_by_an_attempt_in_another_lane() {
     let mut lanes = open(&[("card", 1)]);
     let row = row_of(1, 5, &[("card", 2)]);
     lanes.insert(lane_of(&[("card", 2)]), lane(1));
-    account().see(sheet(None, &[row.clone()]), &lanes, 1).check_near_miss("card", None);
+    account().see(sheet(None, std::slice::from_ref(&row)), &lanes, 1).check_near_miss("card", None);
     lanes.insert(lane_of(&[("card", 2)]), lane(0));
     account().see(sheet(None, &[row]), &lanes, 1).check_near_miss("card", Some(1));
 }
