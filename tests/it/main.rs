@@ -1,4 +1,5 @@
 //! Everything that needs sockets, files or processes, in one binary.
 
 mod client;
+mod router;
 mod stores;

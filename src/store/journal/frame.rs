@@ -2,7 +2,9 @@
 
 use crate::protocol::{Change, Serial};
 use crate::store::book::{Standing, Totals};
-use crate::store::record::{Reader, RecordError, decode_change, put_u32, put_u64};
+use crate::store::record::{
+    JournalKey, Reader, RecordError, decode_change, journal_key, put_u32, put_u64,
+};
 
 /// The first bytes of a segment.
 const MAGIC: &[u8; 8] = b"ordrjrnl";
@@ -81,13 +83,7 @@ pub(crate) fn begin(buffer: &mut Vec<u8>) {
 }
 
 /// Ends a frame: fills in what [`begin`] left room for.
-pub(crate) fn finish(
-    buffer: &mut [u8],
-    segment: u64,
-    seq: u64,
-    standing: &Standing,
-    records: u32,
-) {
+pub(crate) fn finish(buffer: &mut [u8], segment: u64, seq: u64, standing: &Standing, records: u32) {
     let mut fixed = Vec::with_capacity(BODY_FIXED_BYTES);
     put_u64(&mut fixed, standing.highest.0);
     put_u64(&mut fixed, standing.changes);
@@ -132,8 +128,11 @@ impl<'a> Frame<'a> {
             return None;
         }
         let body = bytes.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length)?;
-        (checksum(segment, seq, body_bytes, body) == u32::from_le_bytes(*crc))
-            .then_some(Self { seq, bytes: FRAME_HEADER_BYTES + length, body })
+        (checksum(segment, seq, body_bytes, body) == u32::from_le_bytes(*crc)).then_some(Self {
+            seq,
+            bytes: FRAME_HEADER_BYTES + length,
+            body,
+        })
     }
 
     /// What it holds: the standing after it (without the newest date) and its changes.
@@ -153,6 +152,19 @@ impl<'a> Frame<'a> {
         }
         reader.end()?;
         Ok((standing, changes))
+    }
+
+    /// Shows the keys that its changes bring, without reading the rest of them.
+    pub(crate) fn keys(&self, see: &mut dyn FnMut(JournalKey<'_>)) -> Result<(), RecordError> {
+        let mut reader = Reader::new(self.body);
+        reader.bytes(BODY_FIXED_BYTES - 4)?;
+        for _ in 0..reader.u32()? {
+            let bytes = reader.u32()? as usize;
+            if let Some(key) = journal_key(reader.bytes(bytes)?)? {
+                see(key);
+            }
+        }
+        Ok(())
     }
 
     /// The standing after it alone.
