@@ -248,7 +248,10 @@ fn restart(ended: usize) {
             assert_eq!(open % 100_000, open - 100_000);
             store.commit(accept(&store, 0).0).await.expect("the store works");
         });
-        println!("| {what}: opened {opened:.2}, first accept | {:.2} |", begun.elapsed().as_secs_f64());
+        println!(
+            "| {what}: opened {opened:.2}, first accept | {:.2} |",
+            begun.elapsed().as_secs_f64()
+        );
     };
     timed("after a close");
     timed("again");

@@ -20,8 +20,8 @@ use crate::protocol::{
 mod totals;
 mod witnesses;
 
-pub(crate) use totals::Totals;
 use totals::SerialHasher;
+pub(crate) use totals::Totals;
 use witnesses::Witnesses;
 
 /// What lies below the book: ended intents and their claims that it has let go of.
@@ -78,11 +78,20 @@ pub(crate) struct Standing {
 #[derive(Debug)]
 pub(crate) struct Feed {
     /// The rows, each once, in the order in which they first changed.
-    pub rows: Vec<Arc<Row>>,
+    pub rows: Vec<FeedRow>,
     /// The account, if it changed.
     pub account: Option<Account>,
     /// Where the book stood.
     pub standing: Standing,
+}
+
+/// A row for the index.
+#[derive(Debug)]
+pub(crate) struct FeedRow {
+    /// The row as it stands now.
+    pub row: Arc<Row>,
+    /// The index was given it as an active row before.
+    pub was_active: bool,
 }
 
 /// A change that cannot follow on what the book holds: the records are not of one history.
@@ -92,6 +101,8 @@ pub(crate) struct Impossible;
 struct Entry {
     row: Arc<Row>,
     dirty: bool,
+    /// The index was given it as an active row.
+    fed_active: bool,
 }
 
 /// See the module.
@@ -129,7 +140,10 @@ impl Book {
         let mut book = Self::new(true);
         for row in rows {
             book.by_ref.insert(row.stored.client_ref.clone(), row.stored.id);
-            book.intents.insert(row.stored.id, Entry { row: Arc::new(row), dirty: false });
+            book.intents.insert(
+                row.stored.id,
+                Entry { row: Arc::new(row), dirty: false, fed_active: true },
+            );
         }
         book.account = account;
         book.standing = standing;
@@ -264,7 +278,7 @@ impl Book {
             return Err(Impossible);
         }
         let id = row.stored.id;
-        self.intents.insert(id, Entry { row: Arc::new(row), dirty: self.fed });
+        self.intents.insert(id, Entry { row: Arc::new(row), dirty: self.fed, fed_active: false });
         if self.fed {
             self.dirty.push(id);
         }
@@ -388,16 +402,22 @@ impl Book {
         for id in std::mem::take(&mut self.dirty) {
             if let Some(entry) = self.intents.get_mut(&id) {
                 entry.dirty = false;
-                rows.push(entry.row.clone());
+                let was_active = std::mem::replace(&mut entry.fed_active, entry.row.is_active());
+                rows.push(FeedRow { row: entry.row.clone(), was_active });
             }
         }
         let account = std::mem::take(&mut self.account_dirty).then(|| self.account.clone());
         Feed { rows, account, standing: self.standing }
     }
 
+    /// Has the account fed once more.
+    pub(crate) fn account_changed(&mut self) {
+        self.account_dirty = true;
+    }
+
     /// Lets go of what the index has taken over: rows that have ended and did not change since.
     pub(crate) fn let_go(&mut self, fed: &Feed) {
-        for row in &fed.rows {
+        for FeedRow { row, .. } in &fed.rows {
             let Some(entry) = self.intents.get(&row.stored.id) else { continue };
             if entry.row.changed > fed.standing.changes {
                 continue;

@@ -34,6 +34,9 @@ pub(crate) enum Request {
     Close(Answer<()>),
 }
 
+/// A request that cannot be answered, and why.
+type Refused = (StoreError, Request);
+
 /// An answer that waits until everything before it is durable.
 enum Pending {
     Commit(Committed, Answer<Committed>),
@@ -166,17 +169,17 @@ impl Committer {
             return self.closing.push(answer);
         }
         let outcome = match self.latched.clone() {
-            Some(error) => Err((error, request)),
+            Some(error) => Err(Box::new((error, request))),
             None => self.decide(request),
         };
         match outcome {
             Ok(pending) => self.pending.extend(pending),
-            Err((error, request)) => refuse(request, error),
+            Err(refused) => refuse(refused.1, refused.0),
         }
     }
 
     /// Decides a request; an error that is not about it alone latches the store.
-    fn decide(&mut self, request: Request) -> Result<Option<Pending>, (StoreError, Request)> {
+    fn decide(&mut self, request: Request) -> Result<Option<Pending>, Box<Refused>> {
         let base: &dyn Base = match &self.indexed {
             Some(indexed) => &indexed.below,
             None => &NoBase,
@@ -213,7 +216,7 @@ impl Committer {
             Ok(pending) => Ok(Some(pending)),
             Err((error, request)) => {
                 self.latch(&error);
-                Err((error, request))
+                Err(Box::new((error, request)))
             }
         }
     }
