@@ -74,6 +74,14 @@ pub(crate) struct Standing {
     pub newest_known: Option<Timestamp>,
 }
 
+impl Standing {
+    /// Whether two are of the same moment. The highest serial may have grown without a change, and
+    /// the newest date is not in the journal.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        (self.changes, self.totals) == (other.changes, other.totals)
+    }
+}
+
 /// What changed since the last feed: rows as they stand now, for the index.
 #[derive(Debug)]
 pub(crate) struct Feed {

@@ -222,12 +222,6 @@ impl Committer {
     }
 
     fn commit(&mut self, change: Change, answer: Answer<Committed>) -> Option<Pending> {
-        if let (Some(full), Change::Accept { .. }) = (&self.full, &change) {
-            // A join and a conflict would be right even now, but a caller that is told "full" has
-            // been told that nothing was recorded, which is right as well.
-            let _ = answer.send(Err(full.clone()));
-            return None;
-        }
         let base: &dyn Base = match &self.indexed {
             Some(indexed) => &indexed.below,
             None => &NoBase,
@@ -240,6 +234,10 @@ impl Committer {
                 let _ = answer.send(Err(error));
                 return None;
             }
+        }
+        if let (Some(full), Change::Accept { .. }) = (&self.full, &change) {
+            let _ = answer.send(Err(full.clone()));
+            return None;
         }
         if let Err(error) = self.journal.add(&change) {
             let _ = answer.send(Err(error));

@@ -277,7 +277,7 @@ fn load_index(
     let mut visit = |position: Position, frame: &Frame<'_>| {
         if position.seq == watermark.seq {
             let says = frame.standing().map_err(|error| (places.journal.as_path(), error))?;
-            disagrees |= !agree(&says, &standing);
+            disagrees |= !says.agrees_with(&standing);
         } else if !disagrees {
             disagrees |= apply_frame(&mut book, frame, &places.journal)?.is_err();
         }
@@ -337,11 +337,6 @@ fn create_private(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// Whether two standings are of the same moment; the newest date is not in the journal.
-fn agree(one: &Standing, two: &Standing) -> bool {
-    (one.changes, one.highest, one.totals) == (two.changes, two.highest, two.totals)
-}
-
 /// Applies a frame; `Err(Impossible)` inside if it does not follow on the book.
 fn apply_frame(
     book: &mut Book,
@@ -355,7 +350,7 @@ fn apply_frame(
             return Ok(Err(Impossible));
         }
     }
-    Ok(if agree(&standing, book.standing()) { Ok(()) } else { Err(Impossible) })
+    Ok(if standing.agrees_with(book.standing()) { Ok(()) } else { Err(Impossible) })
 }
 
 /// Replays a whole journal into an empty book and opens it for appending. `after` is called after
