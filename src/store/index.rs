@@ -217,13 +217,15 @@ impl Index {
             }
             writes.sort_unstable();
             let db = self.db()?;
-            for (key, value) in writes {
-                match value {
-                    Some(value) => db.insert(key, value)?,
-                    None => db.remove(key)?,
-                };
-            }
-            Ok(())
+            let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
+            let share = writes.len().div_ceil(threads).max(1);
+            std::thread::scope(|scope| {
+                let filling: Vec<_> =
+                    writes.chunks(share).map(|part| scope.spawn(|| insert_all(db, part))).collect();
+                filling.into_iter().try_for_each(|part| {
+                    part.join().unwrap_or_else(|_| Err(Unusable("filling it panicked".into())))
+                })
+            })
         })
     }
 
@@ -297,6 +299,16 @@ impl Index {
             Ok(self.file.sync_data()?)
         })
     }
+}
+
+fn insert_all(db: &sled::Db, writes: &[Written]) -> Result<(), Unusable> {
+    for (key, value) in writes {
+        match value {
+            Some(value) => db.insert(key, &**value)?,
+            None => db.remove(key)?,
+        };
+    }
+    Ok(())
 }
 
 /// Frees the old versions of pages that a batch left behind.
