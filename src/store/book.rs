@@ -11,15 +11,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::record::{ClaimRow, Row};
-use super::{Committed, HistoryLine, Known, Rehydration, StoreError, Stored};
-use crate::order::{ClientRef, ItemsHash, OrderId};
+use super::{Committed, Known, Rehydration, StoreError, Stored};
+use crate::order::{ClientRef, OrderId};
 use crate::protocol::{
-    AttemptSeq, Change, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict, Why,
+    AttemptSeq, Change, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict,
 };
 
+mod account;
 mod totals;
 mod witnesses;
 
+pub(crate) use account::Account;
 use totals::SerialHasher;
 pub(crate) use totals::Totals;
 use witnesses::Witnesses;
@@ -44,21 +46,6 @@ impl Base for NoBase {
     fn claim(&self, _: &OrderId) -> Result<Option<ClaimRow>, StoreError> {
         Ok(None)
     }
-}
-
-/// What is known of the account, beside intents.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Account {
-    /// The lanes that only a person can free.
-    pub held_lanes: BTreeMap<ItemsHash, Why>,
-    /// Orders that no intent has.
-    pub orphans: Vec<OrderId>,
-    /// The history line.
-    pub history: Option<HistoryLine>,
-    /// The shapes whose echo was seen.
-    pub echo_seen: Vec<Shape>,
-    /// Why sending is stopped.
-    pub paused: Option<Why>,
 }
 
 /// Where a book stands: what its copy in the index must agree with.
@@ -450,46 +437,6 @@ impl Book {
     }
 }
 
-impl Account {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::HoldLane { lane, why } => {
-                self.held_lanes.insert(lane, why);
-            }
-            Change::FreeLane { lane } => {
-                self.held_lanes.remove(&lane);
-            }
-            Change::Orphans { ids, .. } => add_ids(&mut self.orphans, ids),
-            Change::History { newest, ids } => {
-                let line = self.history.get_or_insert_default();
-                line.newest = line.newest.max(newest);
-                add_ids(&mut line.ids, ids);
-            }
-            Change::EchoSeen { shape } => {
-                if !self.echo_seen.contains(&shape) {
-                    self.echo_seen.push(shape);
-                }
-            }
-            Change::Pause { why } => self.paused = Some(why),
-            Change::Resume => self.paused = None,
-            Change::Accept { .. }
-            | Change::Record { .. }
-            | Change::Decide { .. }
-            | Change::Expire { .. }
-            | Change::Settle { .. } => unreachable!("not a change of the account"),
-        }
-    }
-}
-
-/// Adds ids that are not there yet, in order.
-fn add_ids(to: &mut Vec<OrderId>, ids: Vec<OrderId>) {
-    for id in ids {
-        if let Err(at) = to.binary_search(&id) {
-            to.insert(at, id);
-        }
-    }
-}
-
 /// Rule 3, and rule 5 for an answer that comes after its intent was queued again.
 fn decidable(stored: &Stored, attempt: AttemptSeq, verdict: &Verdict) -> bool {
     let late = matches!(verdict, Verdict::Placed { learnt: Learnt::Answer, .. })
@@ -532,3 +479,6 @@ pub(crate) fn claim_of(row: &Row) -> Option<ClaimRow> {
         changed: row.changed,
     })
 }
+
+#[cfg(test)]
+mod tests;
