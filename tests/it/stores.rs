@@ -281,7 +281,7 @@ async fn index_that_is_gone_short_or_unopenable_is_rebuilt() {
 
 /// The index as the store opens it.
 fn open_sled(dir: &std::path::Path) -> sled::Db {
-    let config = sled::Config::new().path(dir.join("index")).segment_size(16 << 20);
+    let config = sled::Config::new().path(dir.join("index")).segment_size(4 << 20);
     config.open().expect("opens")
 }
 

@@ -107,3 +107,39 @@ fn row_that_was_damaged_or_moved_is_refused() {
         assert!(index.row(&reference(1)).is_err(), "byte {at}");
     }
 }
+
+#[test]
+fn largest_rows_survive_in_numbers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let note = serde_json::json!({ "player": "x".repeat(1010) });
+    let note = crate::order::Note::new(&note).expect("a note");
+    let item = Item::new("i".repeat(255), 1).expect("an item").note(note);
+    let (mut book, mut pieces) = (Book::new(true), 0);
+    {
+        let index = Index::open(dir.path(), true).expect("opens");
+        for n in 1..=400 {
+            let mut intent = intent(n);
+            intent.items = vec![item.clone(); 10].into();
+            let attempt = crate::protocol::Attempt { seq: Serial(n + 1000), ..attempt() };
+            book.apply(Change::Accept { intent, attempt: Some(attempt) }).expect("follows");
+            if n % 2 == 0 {
+                place(&mut book, n, Learnt::Answer);
+            }
+            if n % 50 == 0 {
+                let feed = book.take_feed();
+                index.feed(&feed, at(n), &mut pieces, true).expect("feeds");
+                book.let_go(&feed);
+            }
+        }
+    }
+    for _ in 0..2 {
+        let index = Index::open(dir.path(), true).expect("opens");
+        let loaded = index.load().expect("loads").expect("not empty");
+        assert_eq!(loaded.active.len(), 200);
+        assert_eq!(loaded.totals.active_xor, loaded.standing.totals.active_xor);
+        for n in (2..=400).step_by(2) {
+            let row = index.row(&intent(n).client_ref).expect("works").expect("there");
+            assert_eq!(row.stored.items.len(), 10);
+        }
+    }
+}
