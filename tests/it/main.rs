@@ -1,4 +1,6 @@
 //! Everything that needs sockets, files or processes, in one binary.
 
 mod client;
+mod examples;
 mod stores;
+mod tidy;
