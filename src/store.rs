@@ -18,9 +18,7 @@ mod open_error;
 mod record;
 pub mod tools;
 
-pub use embedded::{
-    Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress,
-};
+pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
 pub use memory::MemoryStore;
 pub use open_error::OpenError;
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};

@@ -216,7 +216,9 @@ impl Lane {
         let mut effects = Vec::new();
         match event {
             Event::Submitted { intent, delivered, good_until, permit } => {
-                self.submitted(rules, intent, delivered, good_until, permit, &mut effects);
+                let in_time = permit.filter(|_| now < good_until);
+                effects.extend((permit != in_time).then_some(Effect::ReturnPermit { intent }));
+                self.submitted(rules, intent, delivered, good_until, in_time, &mut effects);
             }
             Event::Permitted { intent, attempt } => {
                 self.permitted(rules, intent, attempt, now, &mut effects);

@@ -20,8 +20,8 @@ use crate::protocol::{
 mod totals;
 mod witnesses;
 
-pub(crate) use totals::Totals;
 use totals::SerialHasher;
+pub(crate) use totals::Totals;
 use witnesses::Witnesses;
 
 /// What lies below the book: ended intents and their claims that it has let go of.

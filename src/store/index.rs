@@ -171,7 +171,8 @@ impl Index {
         for number in 1..=pieces {
             let key = meta_key(number);
             let piece = self.db()?.get(key)?;
-            let piece = piece.ok_or_else(|| Unusable("a piece of the account is missing".into()))?;
+            let piece =
+                piece.ok_or_else(|| Unusable("a piece of the account is missing".into()))?;
             bytes.extend_from_slice(unsealed(&key, &piece)?);
         }
         if bytes.is_empty() { Ok(Account::default()) } else { Ok(decode_account(&bytes)?) }
@@ -289,7 +290,9 @@ impl Drop for Index {
         // sled's own drop panics on an I/O error. The journal has everything: say it and go on.
         let db = self.db.take();
         if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
-            tracing::warn!("the index could not be closed cleanly; it may be rebuilt at the next start");
+            tracing::warn!(
+                "the index could not be closed cleanly; it may be rebuilt at the next start"
+            );
         }
     }
 }
@@ -336,7 +339,9 @@ impl Base for Below {
 
 /// The index failed while the store was running.
 pub(crate) fn failed(why: Unusable) -> StoreError {
-    StoreError::Failed(format!("the index failed, and is checked at the next start: {}", why.0).into())
+    StoreError::Failed(
+        format!("the index failed, and is checked at the next start: {}", why.0).into(),
+    )
 }
 
 fn meta_key(number: u32) -> [u8; 5] {
@@ -387,8 +392,7 @@ fn encode_meta(watermark: Position, standing: &Standing, pieces: u32, into: &mut
 
 fn decode_meta(bytes: &[u8]) -> Result<(Position, Standing, u32), RecordError> {
     let mut reader = Reader::versioned(bytes)?;
-    let watermark =
-        Position { segment: reader.u64()?, offset: reader.u64()?, seq: reader.u64()? };
+    let watermark = Position { segment: reader.u64()?, offset: reader.u64()?, seq: reader.u64()? };
     let mut standing = Standing {
         changes: reader.u64()?,
         highest: reader.serial()?,

@@ -59,8 +59,7 @@ pub fn read_journal(
     .map(|end| JournalEnd { changes: number, ..end })
 }
 
-type VisitFrame<'a> =
-    dyn FnMut(Position, &Frame<'_>, &Path) -> Result<(), OpenError> + 'a;
+type VisitFrame<'a> = dyn FnMut(Position, &Frame<'_>, &Path) -> Result<(), OpenError> + 'a;
 
 fn read_frames(dir: &Path, visit: &mut VisitFrame<'_>) -> Result<JournalEnd, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);

@@ -170,10 +170,7 @@ pub(crate) fn order(text: &str) -> OrderId {
     OrderId::new(text).expect("an order id")
 }
 
-pub(crate) fn decide(
-    (intent, attempt): (IntentId, AttemptSeq),
-    verdict: Verdict,
-) -> Change {
+pub(crate) fn decide((intent, attempt): (IntentId, AttemptSeq), verdict: Verdict) -> Change {
     Change::Decide { intent, attempt, verdict }
 }
 

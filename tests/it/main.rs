@@ -2,5 +2,6 @@
 
 mod client;
 mod examples;
+mod router;
 mod stores;
 mod tidy;

@@ -137,7 +137,9 @@ fn close(shared: &Shared, mut running: Running, why: StoreError) {
     let left = shared.queue.close(why.clone());
     drop(running);
     if finishing.is_err() {
-        tracing::warn!("the index could not be closed cleanly; it may be rebuilt at the next start");
+        tracing::warn!(
+            "the index could not be closed cleanly; it may be rebuilt at the next start"
+        );
     }
     for answer in waiting {
         let _ = answer.send(result.clone());

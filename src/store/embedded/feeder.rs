@@ -82,11 +82,7 @@ fn work(
 }
 
 /// The claims of the index and those of the book, which overlap, oldest first.
-fn scan(
-    index: &Index,
-    since: Serial,
-    newer: Vec<Arc<ClaimRow>>,
-) -> Result<Vec<Known>, StoreError> {
+fn scan(index: &Index, since: Serial, newer: Vec<Arc<ClaimRow>>) -> Result<Vec<Known>, StoreError> {
     let mut claims = index.claims_since(since).map_err(failed)?;
     claims.extend(newer);
     claims.sort_by_key(|claim| (claim.ended_at, claim.intent));

@@ -149,7 +149,9 @@ fn check_format(bytes: &[u8]) -> Result<(), OpenError> {
 /// Writes the format file: the first thing of a new store, before any segment.
 fn create_format(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> {
     if !Segments::find(disk.clone(), &places.journal)?.files.is_empty() {
-        return Err(OpenError::lost("the format file is missing, and a journal is there".to_owned()));
+        return Err(OpenError::lost(
+            "the format file is missing, and a journal is there".to_owned(),
+        ));
     }
     let write = || -> io::Result<()> {
         let unfinished = places.format.with_extension("new");
@@ -358,11 +360,8 @@ fn rebuild(
     let failed = |why: Unusable| io(io::Error::other(why.0));
     create_private(&places.index_new).map_err(io)?;
     let index = Index::open(&places.index_new, config.keep_items).map_err(failed)?;
-    let mut below = Below {
-        index: Arc::new(index),
-        references: Filter::default(),
-        orders: Filter::default(),
-    };
+    let mut below =
+        Below { index: Arc::new(index), references: Filter::default(), orders: Filter::default() };
     let mut book = Book::new(true);
     let mut pieces = 0;
     let mut last = Position::default();

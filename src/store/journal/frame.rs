@@ -81,13 +81,7 @@ pub(crate) fn begin(buffer: &mut Vec<u8>) {
 }
 
 /// Ends a frame: fills in what [`begin`] left room for.
-pub(crate) fn finish(
-    buffer: &mut [u8],
-    segment: u64,
-    seq: u64,
-    standing: &Standing,
-    records: u32,
-) {
+pub(crate) fn finish(buffer: &mut [u8], segment: u64, seq: u64, standing: &Standing, records: u32) {
     let mut fixed = Vec::with_capacity(BODY_FIXED_BYTES);
     put_u64(&mut fixed, standing.highest.0);
     put_u64(&mut fixed, standing.changes);
@@ -132,8 +126,11 @@ impl<'a> Frame<'a> {
             return None;
         }
         let body = bytes.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + length)?;
-        (checksum(segment, seq, body_bytes, body) == u32::from_le_bytes(*crc))
-            .then_some(Self { seq, bytes: FRAME_HEADER_BYTES + length, body })
+        (checksum(segment, seq, body_bytes, body) == u32::from_le_bytes(*crc)).then_some(Self {
+            seq,
+            bytes: FRAME_HEADER_BYTES + length,
+            body,
+        })
     }
 
     /// What it holds: the standing after it (without the newest date) and its changes.

@@ -83,9 +83,10 @@ impl Segments {
 
     /// Bytes of all segments.
     pub(crate) fn bytes(&self) -> Result<u64, OpenError> {
-        let lengths = self.files.iter().map(|(_, path)| {
-            self.open(path)?.len().map_err(|e| OpenError::io(path, e))
-        });
+        let lengths = self
+            .files
+            .iter()
+            .map(|(_, path)| self.open(path)?.len().map_err(|e| OpenError::io(path, e)));
         lengths.sum()
     }
 
@@ -165,11 +166,8 @@ impl Scan<'_> {
                     read.next_seq
                 )));
             }
-            let position = Position {
-                segment: self.number,
-                offset: self.start + at as u64,
-                seq: frame.seq,
-            };
+            let position =
+                Position { segment: self.number, offset: self.start + at as u64, seq: frame.seq };
             visit(position, &frame)?;
             read.last = Some(position);
             read.next_seq += 1;
@@ -192,8 +190,7 @@ impl Scan<'_> {
                 let ahead = rest.get(later + 8..later + 16).and_then(|seq| seq.try_into().ok());
                 let seq = ahead.map_or(0, u64::from_le_bytes);
                 let near = (expected..expected.saturating_add(SEQ_LEAP_MAX)).contains(&seq);
-                (near || expected == 0)
-                    && Frame::parse(&rest[later..], self.number).is_some()
+                (near || expected == 0) && Frame::parse(&rest[later..], self.number).is_some()
             });
         if follows {
             return Err(OpenError::lost(format!(

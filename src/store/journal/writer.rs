@@ -168,8 +168,7 @@ impl Journal {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let header =
-            SegmentHeader { segment: self.next.segment + 1, first_seq: self.next.seq };
+        let header = SegmentHeader { segment: self.next.segment + 1, first_seq: self.next.seq };
         self.file = Self::create_segment(&*self.disk, &self.dir, header)?;
         self.bytes_before += self.next.offset;
         self.next = Position {

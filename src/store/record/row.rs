@@ -54,12 +54,7 @@ pub(crate) struct ClaimRow {
 impl ClaimRow {
     /// As others see it.
     pub(crate) fn claim(&self) -> Claim {
-        Claim {
-            id: self.id.clone(),
-            intent: self.intent,
-            lane: self.lane,
-            learnt: self.learnt,
-        }
+        Claim { id: self.id.clone(), intent: self.intent, lane: self.lane, learnt: self.learnt }
     }
 
     /// As a witness.
@@ -112,12 +107,8 @@ pub(crate) fn decode_row(bytes: &[u8]) -> Result<Row, RecordError> {
         last_attempt: reader.option(Reader::serial)?,
         unsettled: reader.bool()?,
     };
-    let row = Row {
-        stored,
-        shape: reader.shape()?,
-        changed: reader.u64()?,
-        ended_at: reader.serial()?,
-    };
+    let row =
+        Row { stored, shape: reader.shape()?, changed: reader.u64()?, ended_at: reader.serial()? };
     reader.end()?;
     Ok(row)
 }

@@ -437,6 +437,17 @@ fn an_unsent_order_ends_not_placed_when_its_time_has_passed() {
 }
 
 #[test]
+fn an_order_that_comes_too_late_is_not_sent_even_if_a_permit_is_free() {
+    let mut bench = Bench::new();
+    let (a, permit) = (bench.serial(), Some(bench.attempt()));
+    let good_until = bench.now;
+    bench.feed(Event::Submitted { intent: a, delivered: digest("x"), good_until, permit });
+    assert_eq!(bench.sends(), 0);
+    assert!(bench.seen.contains(&Effect::ReturnPermit { intent: a }));
+    assert!(matches!(bench.told(a).last(), Some(Told::NotPlaced(_))));
+}
+
+#[test]
 fn an_order_in_doubt_outlives_its_time() {
     let mut bench = Bench::new();
     let a = bench.submit("x");

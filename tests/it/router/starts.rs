@@ -1,0 +1,80 @@
+use order_router::{StartAnswer, StartError};
+
+use super::*;
+
+/// Buys directly at the supplier, past any router.
+async fn buy_by_hand(world: &World, item: &str) {
+    let url = format!("{}/api/orders", world.simulator.url());
+    let body = format!(r#"{{"items":[{{"itemId":"{item}","quantity":1}}]}}"#);
+    let client = reqwest::Client::new();
+    let answer = client.post(url).header("X-API-Key", "test-key").body(body).send().await;
+    assert_eq!(answer.expect("an answer").status(), 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_15_an_empty_store_on_an_account_with_recent_orders_stops_the_start() {
+    let world = World::new(Faults::default());
+    buy_by_hand(&world, "x").await;
+    let router = world.start().await;
+    let error = router.ready().await.expect_err("stopped");
+    assert!(matches!(error, StartError::UnknownOrders { store_is_empty: true, .. }), "{error}");
+    let mut ticket = router.track(order("waits", "x", 1)).expect("taken");
+    assert!(matches!(ticket.next().await, Some(Progress::Accepted)));
+    assert_eq!(world.simulator.stats().posts, 1, "accepted, not sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_14_what_was_there_before_the_first_start_is_never_claimed() {
+    let mut world = World::new(Faults::default());
+    buy_by_hand(&world, "x").await;
+    let history = world.simulator.ledger()[0].id.clone();
+    world.config = world.config.clone().start(StartAnswer::NewAccount);
+    let router = world.ready().await;
+    let script = [Some(order_router::simulator::PostFault::WithheldNeverCreated)];
+    let faults = Faults { script: script.into(), ..Faults::default() };
+    world.simulator.set_faults(faults).expect("faults");
+    let mut lost = router.track(order("lost", "x", 1)).expect("taken");
+    while !matches!(lost.next().await, Some(Progress::InDoubt)) {}
+    placed(&buy(&router, order("witness", "y", 1)).await);
+    let end = loop {
+        if let Some(Progress::Ended(end)) = lost.next().await {
+            break end;
+        }
+    };
+    assert_ne!(placed(&end), history);
+    assert_eq!(world.simulator.ledger().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_15_orders_that_the_store_does_not_know_stop_a_later_start_until_a_person_answers() {
+    let mut world = World::new(Faults::default());
+    let router = world.ready().await;
+    placed(&buy(&router, order("ours", "x", 1)).await);
+    drop(router);
+    buy_by_hand(&world, "x").await;
+    let error = world.start().await.ready().await.expect_err("stopped");
+    assert!(matches!(error, StartError::UnknownOrders { count: 1, store_is_empty: false, .. }));
+    world.config = world.config.clone().start(StartAnswer::Adopt);
+    let router = world.ready().await;
+    drop(router);
+    world.config = world.config.clone().start(StartAnswer::Ask);
+    let router = world.ready().await;
+    placed(&buy(&router, order("next", "x", 1)).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_not_understood_stops_the_start_and_says_what_was_seen() {
+    let mut world = World::new(Faults { list_wrong_envelope: 1.0, ..Faults::default() });
+    world.config = world.config.clone().probe_limit(Duration::from_millis(300));
+    let error = world.start().await.ready().await.expect_err("stopped");
+    assert!(matches!(error, StartError::Probe { .. }), "{error}");
+    assert!(error.to_string().contains("not understood"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_stops_the_start() {
+    let simulator =
+        SimulatorConfig { required_key: Some("another".into()), ..SimulatorConfig::default() };
+    let error = World::with(simulator).start().await.ready().await.expect_err("stopped");
+    assert!(matches!(error, StartError::KeyRefused { status: 401 }), "{error}");
+}
