@@ -25,11 +25,11 @@ use super::StoreError;
 use super::book::{Account, Base, Feed, Standing, Totals, claim_of};
 use super::journal::Position;
 use super::record::{
-    ClaimRow, RECORD_VERSION, Reader, RecordError, Row, decode_account, decode_claim, decode_row,
+    ClaimRow, JournalKey, RECORD_VERSION, Reader, RecordError, Row, decode_account, decode_claim, decode_row,
     encode_account, encode_claim, encode_row, put_timestamp, put_u32, put_u64,
 };
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::Serial;
+use crate::protocol::{Serial, State};
 
 mod filter;
 
@@ -64,6 +64,7 @@ impl From<std::io::Error> for Unusable {
 }
 
 /// What the index holds for a start.
+#[derive(Default)]
 pub(crate) struct Loaded {
     /// The frame that it is a copy as of.
     pub watermark: Position,
@@ -117,19 +118,14 @@ impl Index {
 
     /// Reads what a start needs, and compares nothing yet; `None` from an empty index.
     ///
-    /// Every key is read on the way: references and order ids of ended intents go into the filters
-    /// so that new ones need not be looked for in sled.
-    pub(crate) fn load(
-        &self,
-        references: &mut Filter,
-        orders: &mut Filter,
-    ) -> Result<Option<Loaded>, Unusable> {
+    /// Ended rows are not read: the journal says which there must be (see [`Below`]).
+    pub(crate) fn load(&self) -> Result<Option<Loaded>, Unusable> {
         guarded(|| {
             let db = self.db()?;
-            let Some(meta) = db.get(b"m\0\0\0\0")? else {
+            let Some(meta) = db.get(meta_key(0))? else {
                 return if db.is_empty() { Ok(None) } else { Err(Unusable("no watermark".into())) };
             };
-            let (watermark, standing, pieces) = decode_meta(unsealed(b"m\0\0\0\0", &meta)?)?;
+            let (watermark, standing, pieces) = decode_meta(unsealed(&meta_key(0), &meta)?)?;
             let mut loaded = Loaded {
                 watermark,
                 standing,
@@ -147,21 +143,6 @@ impl Index {
                 loaded.totals.enter(&row);
                 loaded.active.push(row);
             }
-            for entry in db.scan_prefix(b"r") {
-                let (key, value) = entry?;
-                let value = unsealed(&key, &value)?;
-                let (id, changed) = id_and_changed(value).ok_or(RecordError::Short)?;
-                loaded.totals.enter_ended(id, changed);
-                references.insert(&key[1..]);
-            }
-            for entry in db.scan_prefix(b"o") {
-                let (key, value) = entry?;
-                let value = unsealed(&key, &value)?;
-                let intent = value.get(1..9).and_then(|id| id.try_into().ok());
-                let intent = intent.map(u64::from_le_bytes).ok_or(RecordError::Short)?;
-                loaded.totals.claim(Serial(intent));
-                orders.insert(&key[1..]);
-            }
             Ok(Some(loaded))
         })
     }
@@ -171,8 +152,7 @@ impl Index {
         for number in 1..=pieces {
             let key = meta_key(number);
             let piece = self.db()?.get(key)?;
-            let piece =
-                piece.ok_or_else(|| Unusable("a piece of the account is missing".into()))?;
+            let piece = piece.ok_or_else(|| Unusable("a piece of the account is missing".into()))?;
             bytes.extend_from_slice(unsealed(&key, &piece)?);
         }
         if bytes.is_empty() { Ok(Account::default()) } else { Ok(decode_account(&bytes)?) }
@@ -211,6 +191,7 @@ impl Index {
             });
             let db = self.db()?;
             db.apply_batch(batch)?;
+            collect_garbage(feed.rows.len());
             if sync {
                 db.flush()?;
                 self.file.sync_data()?;
@@ -285,37 +266,86 @@ impl Index {
     }
 }
 
+/// Frees the old versions of pages that a batch left behind.
+///
+/// sled does it on one in 128 calls, a few hundred versions at a time: enough where a call writes
+/// one row, but a batch is one call, and memory would grow by gigabytes.
+fn collect_garbage(rows: usize) {
+    for _ in 0..=rows / 32 {
+        crossbeam_epoch::pin().flush();
+    }
+}
+
 impl Drop for Index {
     fn drop(&mut self) {
         // sled's own drop panics on an I/O error. The journal has everything: say it and go on.
         let db = self.db.take();
         if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
-            tracing::warn!(
-                "the index could not be closed cleanly; it may be rebuilt at the next start"
-            );
+            tracing::warn!("the index could not be closed cleanly; it may be rebuilt at the next start");
         }
     }
 }
 
-/// The index below a book, with filters that keep most questions away from it.
+/// The keys that the journal has.
+pub(crate) struct Keys {
+    /// References of intents, open and ended.
+    pub references: Filter,
+    /// Order ids of claims.
+    pub orders: Filter,
+}
+
+impl Keys {
+    /// Notes the key that a change brings.
+    pub(crate) fn note(&mut self, key: JournalKey<'_>) {
+        match key {
+            JournalKey::Reference(reference) => self.references.insert(reference.as_bytes()),
+            JournalKey::Order(id) => self.orders.insert(id.as_bytes()),
+        }
+    }
+}
+
+/// The index below a book.
+///
+/// What the journal does not have is new, whatever the index says. What the journal seems to have,
+/// and neither book nor index does, is looked for in the segments before it counts as new: if it
+/// is there, the index has lost it, the store stops, and the next start rebuilds the index.
 pub(crate) struct Below {
     /// The index.
     pub index: Arc<Index>,
-    /// The references that it has.
-    pub references: Filter,
-    /// The order ids that it has.
-    pub orders: Filter,
+    /// The keys that the journal has.
+    pub keys: Keys,
+    /// Looks for a key in the segments.
+    pub in_segments: Box<dyn Fn(JournalKey<'_>) -> Result<bool, StoreError> + Send>,
+    /// Makes the next start rebuild the index.
+    pub condemn: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Below {
     /// Notes what the index has taken over: before the book lets go of it.
     pub(crate) fn took_over(&mut self, feed: &Feed) {
         for row in &feed.rows {
-            if !row.is_active() {
-                self.references.insert(row.stored.client_ref.as_str().as_bytes());
+            self.keys.note(JournalKey::Reference(row.stored.client_ref.as_str()));
+            if let State::Placed { id, .. } = &row.stored.state {
+                self.keys.note(JournalKey::Order(id.as_str()));
             }
-            if let crate::protocol::State::Placed { id, .. } = &row.stored.state {
-                self.orders.insert(id.as_str().as_bytes());
+        }
+    }
+
+    fn found<T>(
+        &self,
+        found: Result<Option<T>, Unusable>,
+        key: JournalKey<'_>,
+    ) -> Result<Option<T>, StoreError> {
+        match found {
+            Ok(Some(found)) => Ok(Some(found)),
+            Ok(None) if (self.in_segments)(key)? => {
+                (self.condemn)();
+                Err(failed(Unusable("it lacks an order that the journal has".to_owned())))
+            }
+            Ok(None) => Ok(None),
+            Err(why) => {
+                (self.condemn)();
+                Err(failed(why))
             }
         }
     }
@@ -323,25 +353,24 @@ impl Below {
 
 impl Base for Below {
     fn row(&self, client_ref: &ClientRef) -> Result<Option<Row>, StoreError> {
-        if !self.references.may_have(client_ref.as_str().as_bytes()) {
+        if !self.keys.references.may_have(client_ref.as_str().as_bytes()) {
             return Ok(None);
         }
-        self.index.row(client_ref).map_err(failed)
+        self.found(self.index.row(client_ref), JournalKey::Reference(client_ref.as_str()))
     }
 
     fn claim(&self, id: &OrderId) -> Result<Option<ClaimRow>, StoreError> {
-        if !self.orders.may_have(id.as_str().as_bytes()) {
+        if !self.keys.orders.may_have(id.as_str().as_bytes()) {
             return Ok(None);
         }
-        self.index.claim(id).map_err(failed)
+        self.found(self.index.claim(id), JournalKey::Order(id.as_str()))
     }
 }
 
 /// The index failed while the store was running.
 pub(crate) fn failed(why: Unusable) -> StoreError {
-    StoreError::Failed(
-        format!("the index failed, and is checked at the next start: {}", why.0).into(),
-    )
+    let why = format!("the index failed, and is rebuilt at the next start: {}", why.0);
+    StoreError::Failed(why.into())
 }
 
 fn meta_key(number: u32) -> [u8; 5] {
@@ -368,13 +397,6 @@ fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Unusable> {
     Ok(rest)
 }
 
-/// The fields of an intent's row that its hash is made of: at fixed places from both ends.
-fn id_and_changed(row: &[u8]) -> Option<(Serial, u64)> {
-    let id = row.get(1..9)?.try_into().ok()?;
-    let changed = row.get(row.len().checked_sub(16)?..row.len() - 8)?.try_into().ok()?;
-    Some((Serial(u64::from_le_bytes(id)), u64::from_le_bytes(changed)))
-}
-
 fn encode_meta(watermark: Position, standing: &Standing, pieces: u32, into: &mut Vec<u8>) {
     into.push(RECORD_VERSION);
     put_u64(into, watermark.segment);
@@ -392,7 +414,8 @@ fn encode_meta(watermark: Position, standing: &Standing, pieces: u32, into: &mut
 
 fn decode_meta(bytes: &[u8]) -> Result<(Position, Standing, u32), RecordError> {
     let mut reader = Reader::versioned(bytes)?;
-    let watermark = Position { segment: reader.u64()?, offset: reader.u64()?, seq: reader.u64()? };
+    let watermark =
+        Position { segment: reader.u64()?, offset: reader.u64()?, seq: reader.u64()? };
     let mut standing = Standing {
         changes: reader.u64()?,
         highest: reader.serial()?,

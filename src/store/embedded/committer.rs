@@ -150,6 +150,9 @@ impl Committer {
             }
         }
         self.last_batch = commits;
+        // Serials that were chosen elsewhere are not handed out again.
+        let used = self.book.standing().highest.0;
+        self.shared.next_serial.fetch_max(used.saturating_add(1), Ordering::AcqRel);
         self.make_durable();
         self.feed_when_due();
         self.show();
@@ -349,7 +352,12 @@ impl Committer {
                 self.book.let_go(&feed);
             }
             (Ok(()), None) => {}
-            (Err(why), _) => self.latch(&failed(why)),
+            (Err(why), indexed) => {
+                if let Some(indexed) = indexed {
+                    (indexed.below.condemn)();
+                }
+                self.latch(&failed(why));
+            }
         }
     }
 

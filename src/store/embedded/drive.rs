@@ -15,7 +15,7 @@ use crate::store::{OpenError, StoreError};
 const GATHER_FROM: usize = 8;
 
 /// The committer and the lock of its directory, which outlives everything that writes there.
-struct Running {
+pub(super) struct Running {
     committer: Committer,
     _lock: Lock,
 }
