@@ -274,3 +274,6 @@ impl Shared {
         self.open.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;

@@ -617,7 +617,7 @@ impl OrderRouter {
         closed.map(|()| left)
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.inner.shared
     }
 

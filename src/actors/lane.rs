@@ -67,7 +67,7 @@ pub(crate) enum LaneMessage {
     /// Wakes a lane of a former process.
     Wake,
     /// Fails on purpose: what follows is the proof that a panic loses nothing.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(test)]
     Panic,
 }
 
@@ -116,11 +116,7 @@ impl Handler<LaneMessage> for LaneActor {
     type Result = ();
 
     fn handle(&mut self, message: LaneMessage, ctx: &mut Self::Context) {
-        if let Some(waiting) = &mut self.rebuilding {
-            waiting.push(message);
-        } else {
-            self.guarded(ctx, |lane, ctx| lane.receive(message, ctx));
-        }
+        self.take(message, ctx);
         let idle = self.is_idle();
         if self.shared.registry.handled(&self.hash, idle) {
             ctx.stop();
@@ -165,6 +161,14 @@ impl LaneActor {
         }
     }
 
+    /// Handles a message, or keeps it until the lane is rebuilt.
+    fn take(&mut self, message: LaneMessage, ctx: &mut Context<Self>) {
+        match &mut self.rebuilding {
+            Some(waiting) => waiting.push(message),
+            None => self.guarded(ctx, |lane, ctx| lane.receive(message, ctx)),
+        }
+    }
+
     fn receive(&mut self, message: LaneMessage, ctx: &mut Context<Self>) {
         match message {
             LaneMessage::Submit(handover) => self.submit(*handover, ctx),
@@ -184,7 +188,7 @@ impl LaneActor {
                 let _ = done.send(());
             }
             LaneMessage::Wake => {}
-            #[cfg(any(test, feature = "testing"))]
+            #[cfg(test)]
             LaneMessage::Panic => panic!("told to"),
         }
     }
