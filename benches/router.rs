@@ -9,6 +9,8 @@
 //! how many durable orders a second come out of what the machine can send at all; CPU is user and
 //! system time of this process for each order, start and stop of the router included.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 //! cargo bench --bench store -- --restart 1000000     start with 100,000 open and so many ended
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
