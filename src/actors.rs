@@ -244,24 +244,36 @@ impl Shared {
 
     /// Keeps orders that no intent has: never candidates again (rule 12).
     pub(crate) fn orphans(self: &Arc<Self>, ids: Vec<OrderId>, why: &'static str) {
-        if ids.is_empty() {
-            return;
-        }
-        self.account().orphan(ids.iter().cloned());
-        self.alarm(&format!("{} orders on the account that no intent has: {why}", ids.len()));
-        let shared = self.clone();
-        self.spawn(async move {
-            for ids in ids.chunks(IDS_PER_RECORD_MAX) {
-                let change = Change::Orphans { ids: ids.to_vec(), why: why.into() };
-                if let Err(error) = shared.store.commit(change).await {
+        if !ids.is_empty() {
+            let shared = self.clone();
+            self.account().orphan(ids.iter().cloned());
+            self.spawn(async move {
+                if let Err(error) = shared.keep_orphans(ids, why).await {
                     shared.fail(&error);
                 }
-            }
-            shared.tell(|| RouterEvent::Orphans { ids });
-        });
+            });
+        }
+    }
+
+    /// The same, durable when it returns.
+    pub(crate) async fn keep_orphans(
+        &self,
+        ids: Vec<OrderId>,
+        why: &'static str,
+    ) -> Result<(), StoreError> {
+        self.account().orphan(ids.iter().cloned());
+        self.alarm(&format!("{} orders on the account that no intent has: {why}", ids.len()));
+        for ids in ids.chunks(IDS_PER_RECORD_MAX) {
+            self.store.commit(Change::Orphans { ids: ids.to_vec(), why: why.into() }).await?;
+        }
+        self.tell(|| RouterEvent::Orphans { ids });
+        Ok(())
     }
 
     pub(crate) fn open_count(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix::{Actor, Addr};
+use actix::dev::channel;
+use actix::{Addr, Context};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
@@ -70,11 +71,14 @@ impl Registry {
                     products: std::sync::OnceLock::new(),
                 });
                 let (shared, seen) = (shared.clone(), gauge.clone());
-                let addr = LaneActor::start_in_arbiter(threads.arbiter(&lane), move |ctx| {
-                    // Bounds are ours: a mailbox that refuses would lose an answer.
-                    ctx.set_mailbox_capacity(0);
-                    LaneActor::new(shared, lane, seen)
+                // Bounds are ours, so the mailbox has none from the first message on: one that
+                // refuses would lose an answer. (`start_in_arbiter` begins with 16.)
+                let (sender, receiver) = channel::channel(0);
+                threads.arbiter(&lane).spawn_fn(move || {
+                    let actor = LaneActor::new(shared, lane, seen);
+                    drop(actix::spawn(Context::with_receiver(receiver).into_future(actor)));
                 });
+                let addr = Addr::new(sender);
                 let sent = addr.try_send(message);
                 entry.insert(Slot { addr, pending: 1, gauge });
                 sent

@@ -24,8 +24,6 @@ pub use assessment::Assessment;
 
 /// How long an order must be known before a list has to show it, where no landing bound is set.
 const LANDING_BOUND: Duration = Duration::from_secs(15 * 60);
-/// How much longer than the list margin what is older than any listing reaches is remembered.
-const KEPT_LONGER: Duration = Duration::from_secs(60);
 
 /// What the rules of an account are set to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,7 +232,7 @@ impl Account {
     /// come, so nothing is forgotten.
     pub fn prune(&mut self, oldest_open_floor: Option<Timestamp>) {
         let Some(oldest) = oldest_open_floor else { return };
-        let cut = earlier(earlier(oldest, self.rules.list_margin), KEPT_LONGER);
+        let cut = earlier(oldest, self.rules.list_margin);
         while let Some((created_at, id)) = self.by_age.pop_first() {
             if created_at >= cut {
                 self.by_age.insert((created_at, id));

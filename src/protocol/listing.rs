@@ -17,8 +17,8 @@ use crate::supplier::{Capabilities, Page, PageRequest, Row};
 /// Most pages of one listing, unless set otherwise. Reaching it is no evidence.
 pub const PAGES_MAX: u32 = 20_000;
 
-/// How many pages in a row may fail to overlap before the listing gives up: rows were shifted
-/// faster than they were read.
+/// How many pages may fail to overlap before one brings the listing on: beyond it, rows are shifted
+/// faster than they are read, or pages are clamped to a single row.
 const MISSES_MAX: u32 = 8;
 
 /// Why a list proves no absence. Its rows may still be claimed.
@@ -293,8 +293,10 @@ impl Listing {
 
     /// The page holds the last row in sequence, `at` this index; what comes after it is next.
     fn follow(&mut self, rows: Vec<Row>, at: usize, position: u64) -> Next {
-        self.misses = 0;
         let nothing_new = at + 1 == rows.len();
+        if !nothing_new {
+            self.misses = 0;
+        }
         // Asked for what comes after the last row, a page that is not full shows the rows that
         // others have pushed there, down to the last one: there is no other after it.
         let is_end = nothing_new && self.asked > position && rows.len() < self.rows_per_page_seen;

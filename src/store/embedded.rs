@@ -35,7 +35,7 @@ mod queue;
 
 use committer::Request;
 use drive::Drive;
-pub(crate) use open::{Places, lock_and_check, rebuild_index, replay};
+pub(crate) use open::{Places, rebuild_index};
 use queue::Shared;
 
 /// Where the index is kept.

@@ -65,6 +65,8 @@ impl MemoryStore {
         }
         book.handed_out(Serial(self.next.load(Ordering::Acquire).saturating_sub(1)));
         book.apply(change).map_err(|_| StoreError::Failed("a change follows on nothing".into()))?;
+        // Serials that were chosen elsewhere are not handed out again.
+        self.next.fetch_max(book.standing().highest.0.saturating_add(1), Ordering::AcqRel);
         Ok(Committed::Done)
     }
 }

@@ -11,8 +11,8 @@ mod change;
 mod fields;
 mod row;
 
-pub(crate) use change::{decode_change, encode_change};
-pub(crate) use fields::{Reader, put_id, put_str, put_timestamp, put_u32, put_u64};
+pub(crate) use change::{JournalKey, decode_change, encode_change, journal_key};
+pub(crate) use fields::{Reader, put_timestamp, put_u32, put_u64};
 pub(crate) use row::{
     ClaimRow, Row, decode_account, decode_claim, decode_row, encode_account, encode_claim,
     encode_row,

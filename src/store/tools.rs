@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::book::{Book, NoBase, Standing};
+use super::book::{Book, NoBase};
 use super::embedded::{EmbeddedConfig, OnProgress, Places, Progress, rebuild_index};
 use super::journal::{Frame, Position, Segments, Tail};
 use super::{OpenError, Rehydration, Stored};
@@ -70,16 +70,12 @@ fn read_frames(dir: &Path, visit: &mut VisitFrame<'_>) -> Result<JournalEnd, Ope
         bytes: segments.bytes()?,
         ..JournalEnd::default()
     };
-    let mut next_seq = 1;
-    for at in 0..segments.files.len() {
-        let read = segments.read(at, 0, next_seq, &mut |position, frame| {
-            end.frames += 1;
-            visit(position, frame, &journal)
-        })?;
-        next_seq = read.next_seq;
-        if let Tail::Torn { bytes } = read.tail {
-            end.torn_bytes = bytes;
-        }
+    let tail = segments.read_all(&mut |position, frame| {
+        end.frames += 1;
+        visit(position, frame, &journal)
+    })?;
+    if let Tail::Torn { bytes } = tail {
+        end.torn_bytes = bytes;
     }
     Ok(end)
 }
@@ -174,8 +170,7 @@ fn replay(
             }
             book.apply(change).map_err(|_| does_not_follow(position))?;
         }
-        let is = Standing { newest_known: None, ..*book.standing() };
-        if is != standing {
+        if !standing.agrees_with(book.standing()) {
             return Err(does_not_follow(position));
         }
         bytes += frame.bytes as u64;
@@ -225,18 +220,7 @@ pub struct DiskStats {
 pub fn stats(dir: impl AsRef<Path>) -> Result<DiskStats, OpenError> {
     let places = Places::new(dir.as_ref());
     let segments = Segments::find(Arc::new(SystemDisk), &places.journal)?;
-    let mut standing = Standing::default();
-    // The newest segment may not have a frame yet.
-    for at in (0..segments.files.len()).rev() {
-        let Some(header) = segments.header(at)? else { continue };
-        let read = segments.read(at, 0, header.first_seq, &mut |_, frame| {
-            standing = frame.standing().map_err(|error| (places.journal.as_path(), error))?;
-            Ok(())
-        })?;
-        if read.last.is_some() {
-            break;
-        }
-    }
+    let standing = segments.newest_standing()?.unwrap_or_default();
     let journal_bytes = segments.bytes()?;
     let index_bytes = bytes_below(&places.index);
     let ended = standing.totals.intents() - standing.totals.open;

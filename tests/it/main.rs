@@ -1,6 +1,10 @@
 //! Everything that needs sockets, files or processes, in one binary.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure real time; `tidy` bans the rest")]
+
 mod client;
 mod command;
+mod examples;
 mod router;
 mod stores;
+mod tidy;

@@ -76,7 +76,7 @@ impl LaneActor {
         let waiting = self.rebuilding.take().unwrap_or_default();
         self.wake(Dormant { intents, hold }, left, ctx);
         for message in waiting {
-            self.guarded(ctx, |lane, ctx| lane.receive(message, ctx));
+            self.take(message, ctx);
         }
     }
 

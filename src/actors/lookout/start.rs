@@ -68,7 +68,8 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
     match (unexplained.first(), shared.config.start) {
         (None, _) => {}
         (Some(_), StartAnswer::Adopt) => {
-            shared.orphans(unexplained, "a person says that they are somebody else's");
+            let why = "a person says that they are somebody else's";
+            shared.keep_orphans(unexplained, why).await?;
         }
         (Some(example), StartAnswer::Ask | StartAnswer::NewAccount) => {
             return Err(StartError::UnknownOrders {

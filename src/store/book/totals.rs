@@ -47,12 +47,6 @@ impl Totals {
         *xor ^= hash(row.stored.id.0, row.changed);
     }
 
-    /// Counts an ended row in, by what its hash is made of.
-    pub(crate) fn enter_ended(&mut self, id: Serial, changed: u64) {
-        self.ended += 1;
-        self.ended_xor ^= hash(id.0, changed);
-    }
-
     /// Counts a claim in.
     pub(crate) fn claim(&mut self, intent: Serial) {
         self.claims += 1;

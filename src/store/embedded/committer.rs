@@ -34,6 +34,9 @@ pub(crate) enum Request {
     Close(Answer<()>),
 }
 
+/// A request that cannot be answered, and why.
+type Refused = (StoreError, Request);
+
 /// An answer that waits until everything before it is durable.
 enum Pending {
     Commit(Committed, Answer<Committed>),
@@ -150,6 +153,9 @@ impl Committer {
             }
         }
         self.last_batch = commits;
+        // Serials that were chosen elsewhere are not handed out again.
+        let used = self.book.standing().highest.0;
+        self.shared.next_serial.fetch_max(used.saturating_add(1), Ordering::AcqRel);
         self.make_durable();
         self.feed_when_due();
         self.show();
@@ -163,17 +169,17 @@ impl Committer {
             return self.closing.push(answer);
         }
         let outcome = match self.latched.clone() {
-            Some(error) => Err((error, request)),
+            Some(error) => Err(Box::new((error, request))),
             None => self.decide(request),
         };
         match outcome {
             Ok(pending) => self.pending.extend(pending),
-            Err((error, request)) => refuse(request, error),
+            Err(refused) => refuse(refused.1, refused.0),
         }
     }
 
     /// Decides a request; an error that is not about it alone latches the store.
-    fn decide(&mut self, request: Request) -> Result<Option<Pending>, (StoreError, Request)> {
+    fn decide(&mut self, request: Request) -> Result<Option<Pending>, Box<Refused>> {
         let base: &dyn Base = match &self.indexed {
             Some(indexed) => &indexed.below,
             None => &NoBase,
@@ -210,18 +216,12 @@ impl Committer {
             Ok(pending) => Ok(Some(pending)),
             Err((error, request)) => {
                 self.latch(&error);
-                Err((error, request))
+                Err(Box::new((error, request)))
             }
         }
     }
 
     fn commit(&mut self, change: Change, answer: Answer<Committed>) -> Option<Pending> {
-        if let (Some(full), Change::Accept { .. }) = (&self.full, &change) {
-            // A join and a conflict would be right even now, but a caller that is told "full" has
-            // been told that nothing was recorded, which is right as well.
-            let _ = answer.send(Err(full.clone()));
-            return None;
-        }
         let base: &dyn Base = match &self.indexed {
             Some(indexed) => &indexed.below,
             None => &NoBase,
@@ -234,6 +234,10 @@ impl Committer {
                 let _ = answer.send(Err(error));
                 return None;
             }
+        }
+        if let (Some(full), Change::Accept { .. }) = (&self.full, &change) {
+            let _ = answer.send(Err(full.clone()));
+            return None;
         }
         if let Err(error) = self.journal.add(&change) {
             let _ = answer.send(Err(error));
@@ -349,7 +353,12 @@ impl Committer {
                 self.book.let_go(&feed);
             }
             (Ok(()), None) => {}
-            (Err(why), _) => self.latch(&failed(why)),
+            (Err(why), indexed) => {
+                if let Some(indexed) = indexed {
+                    (indexed.below.condemn)();
+                }
+                self.latch(&failed(why));
+            }
         }
     }
 

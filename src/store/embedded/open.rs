@@ -11,10 +11,11 @@ use super::queue::{Figures, Queue, Shared};
 use super::{EmbeddedConfig, IndexMode, OnProgress, Progress};
 use crate::runtime::Runtime;
 use crate::runtime::disk::{Disk, Lock, Locking};
-use crate::store::OpenError;
 use crate::store::book::{Book, Impossible, Standing};
-use crate::store::index::{Below, Filter, Index, Loaded, Unusable};
+use crate::store::index::{Below, Filter, Index, Keys, Loaded, Unusable};
 use crate::store::journal::{Frame, Journal, Position, Segments, recover};
+use crate::store::record::JournalKey;
+use crate::store::{OpenError, StoreError};
 
 /// The version of the directory's layout.
 const FORMAT_VERSION: u32 = 1;
@@ -23,7 +24,9 @@ const FORMAT_VERSION: u32 = 1;
 const FORMAT_WORDS: &str = "order-router store ";
 
 /// How many rows a rebuild gives to the index at once.
-const REBUILD_ROWS: usize = 16_384;
+///
+/// More are faster, being sorted, and take memory: about a kilobyte each.
+const REBUILD_ROWS: usize = 131_072;
 
 /// After how many journal bytes progress is told.
 const PROGRESS_BYTES: u64 = 4 << 20;
@@ -35,6 +38,8 @@ pub(crate) struct Places {
     pub index: PathBuf,
     pub index_new: PathBuf,
     pub index_old: PathBuf,
+    /// There if the index was seen to be damaged.
+    pub condemned: PathBuf,
     /// How many changes the index has taken over, for other processes' figures.
     pub fed: PathBuf,
     lock: PathBuf,
@@ -49,6 +54,7 @@ impl Places {
             index: dir.join("index"),
             index_new: dir.join("index.new"),
             index_old: dir.join("index.old"),
+            condemned: dir.join("index.damaged"),
             fed: dir.join("index.fed"),
             lock: dir.join("lock"),
             format: dir.join("format"),
@@ -111,7 +117,7 @@ pub(super) fn open(
 }
 
 /// Creates the directory if need be, locks it, and checks that its layout is known.
-pub(crate) fn lock_and_check(disk: &Arc<dyn Disk>, places: &Places) -> Result<Lock, OpenError> {
+fn lock_and_check(disk: &Arc<dyn Disk>, places: &Places) -> Result<Lock, OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |error: io::Error| OpenError::io(&path, error)
@@ -226,31 +232,43 @@ fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The index's side of a start.
+fn open_index(
+    places: &Places,
+    config: &EmbeddedConfig,
+) -> Result<(Index, Option<Loaded>), Unusable> {
+    if places.condemned.exists() {
+        return Err(Unusable("it was seen to be damaged".to_owned()));
+    }
+    create_private(&places.index)?;
+    let index = Index::open(&places.index, config.keep_items)?;
+    let loaded = index.load()?;
+    Ok((index, loaded))
+}
+
 fn load_index(
     disk: &Arc<dyn Disk>,
     places: &Places,
     config: &EmbeddedConfig,
 ) -> Result<Ready, Miss> {
     let unusable = |why: &str| Miss::Index(Unusable(why.to_owned()));
-    create_private(&places.index).map_err(|error| OpenError::io(&places.index, error))?;
-    let index = Index::open(&places.index, config.keep_items).map_err(Miss::Index)?;
-    let (mut references, mut orders) = (Filter::default(), Filter::default());
-    let loaded = index.load(&mut references, &mut orders).map_err(Miss::Index)?;
+    // Both take their time; the machine has more than one core.
+    let (keys, opened) = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_keys(disk, &places.journal));
+        let opened = open_index(places, config);
+        let died = || OpenError::lost("reading the journal panicked".to_owned());
+        (reading.join().unwrap_or_else(|_| Err(died())), opened)
+    });
+    let (index, loaded) = opened.map_err(Miss::Index)?;
     let loaded = match loaded {
         Some(loaded) => loaded,
         None if !Segments::find(disk.clone(), &places.journal)?.files.is_empty() => {
             return Err(unusable("it is missing or empty"));
         }
-        None => Loaded {
-            watermark: Position::default(),
-            standing: Standing::default(),
-            totals: crate::store::book::Totals::default(),
-            active: Vec::new(),
-            account: crate::store::book::Account::default(),
-            pieces: 0,
-        },
+        None => Loaded::default(),
     };
-    if loaded.totals != loaded.standing.totals {
+    let (is, says) = (loaded.totals, loaded.standing.totals);
+    if (is.open, is.active, is.active_xor) != (says.open, says.active, says.active_xor) {
         return Err(unusable("rows are missing, old or too many"));
     }
     let (watermark, standing, pieces) = (loaded.watermark, loaded.standing, loaded.pieces);
@@ -259,7 +277,7 @@ fn load_index(
     let mut visit = |position: Position, frame: &Frame<'_>| {
         if position.seq == watermark.seq {
             let says = frame.standing().map_err(|error| (places.journal.as_path(), error))?;
-            disagrees |= !agree(&says, &standing);
+            disagrees |= !says.agrees_with(&standing);
         } else if !disagrees {
             disagrees |= apply_frame(&mut book, frame, &places.journal)?.is_err();
         }
@@ -270,18 +288,53 @@ fn load_index(
     if disagrees {
         return Err(unusable("it does not agree with the journal"));
     }
-    let below = Below { index: Arc::new(index), references, orders };
+    let below = below(disk, places, Arc::new(index), keys?);
     Ok(Ready { book, journal, below, pieces, fed_changes: standing.changes })
+}
+
+/// The keys that a journal has; reads all of it, and so checks all of it.
+fn read_keys(disk: &Arc<dyn Disk>, journal: &Path) -> Result<Keys, OpenError> {
+    let segments = Segments::find(disk.clone(), journal)?;
+    let intents = segments.newest_standing()?.map_or(0, |standing| standing.totals.intents());
+    let mut keys = Keys {
+        references: Filter::with_room(intents + intents / 4),
+        orders: Filter::with_room(intents + intents / 4),
+    };
+    segments.read_all(&mut |_, frame| {
+        let see = &mut |key: JournalKey<'_>| keys.note(key);
+        frame.keys(see).map_err(|error| OpenError::from((journal, error)))
+    })?;
+    Ok(keys)
+}
+
+/// The index with its guards.
+fn below(disk: &Arc<dyn Disk>, places: &Places, index: Arc<Index>, keys: Keys) -> Below {
+    let (disk, journal) = (disk.clone(), places.journal.clone());
+    let in_segments = move |wanted: JournalKey<'_>| {
+        let mut found = false;
+        let read = Segments::find(disk.clone(), &journal).and_then(|segments| {
+            segments.read_all(&mut |_, frame| {
+                let see = &mut |key: JournalKey<'_>| found |= key == wanted;
+                frame.keys(see).map_err(|error| OpenError::from((journal.as_path(), error)))
+            })
+        });
+        match read {
+            Ok(_) => Ok(found),
+            Err(error) => Err(StoreError::Failed(error.to_string().into())),
+        }
+    };
+    let condemned = places.condemned.clone();
+    let condemn = move || {
+        if let Err(error) = std::fs::File::create(&condemned).and_then(|file| file.sync_all()) {
+            tracing::warn!(%error, "the index could not be marked as damaged");
+        }
+    };
+    Below { index, keys, in_segments: Box::new(in_segments), condemn: Arc::new(condemn) }
 }
 
 fn create_private(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-/// Whether two standings are of the same moment; the newest date is not in the journal.
-fn agree(one: &Standing, two: &Standing) -> bool {
-    (one.changes, one.highest, one.totals) == (two.changes, two.highest, two.totals)
 }
 
 /// Applies a frame; `Err(Impossible)` inside if it does not follow on the book.
@@ -297,7 +350,7 @@ fn apply_frame(
             return Ok(Err(Impossible));
         }
     }
-    Ok(if agree(&standing, book.standing()) { Ok(()) } else { Err(Impossible) })
+    Ok(if standing.agrees_with(book.standing()) { Ok(()) } else { Err(Impossible) })
 }
 
 /// Replays a whole journal into an empty book and opens it for appending. `after` is called after
@@ -305,7 +358,7 @@ fn apply_frame(
 ///
 /// # Errors
 /// [`OpenError::Corrupt`] if the frames are not of one history; what `after` says.
-pub(crate) fn replay(
+fn replay(
     disk: &Arc<dyn Disk>,
     places: &Places,
     config: &EmbeddedConfig,
@@ -360,29 +413,24 @@ fn rebuild(
     let failed = |why: Unusable| io(io::Error::other(why.0));
     create_private(&places.index_new).map_err(io)?;
     let index = Index::open(&places.index_new, config.keep_items).map_err(failed)?;
-    let mut below =
-        Below { index: Arc::new(index), references: Filter::default(), orders: Filter::default() };
     let mut book = Book::new(true);
     let mut pieces = 0;
-    let mut last = Position::default();
-    let mut feed = |book: &mut Book, position: Position, rows: usize| {
-        last = position;
-        if book.dirty() < rows {
-            return Ok(());
+    let journal = replay(disk, places, config, &mut book, &mut |book, _| {
+        if book.dirty() >= REBUILD_ROWS {
+            let feed = book.take_feed();
+            index.fill(&feed.rows).map_err(failed)?;
+            book.let_go(&feed);
+            book.account_changed();
         }
-        let feed = book.take_feed();
-        below.index.feed(&feed, position, &mut pieces, false).map_err(failed)?;
-        below.took_over(&feed);
-        book.let_go(&feed);
         Ok(())
-    };
-    let journal = replay(disk, places, config, &mut book, &mut |book, position| {
-        feed(book, position, REBUILD_ROWS)
     })?;
     if journal.last().seq > 0 {
-        feed(&mut book, journal.last(), 1)?;
+        let mut feed = book.take_feed();
+        index.fill(&feed.rows).map_err(failed)?;
+        book.let_go(&feed);
+        feed.rows.clear();
+        index.feed(&feed, journal.last(), &mut pieces, false).map_err(failed)?;
     }
-    let Below { index, references, orders } = below;
     index.sync().map_err(failed)?;
     drop(index);
     let swap = || -> io::Result<()> {
@@ -391,11 +439,14 @@ fn rebuild(
         }
         std::fs::rename(&places.index_new, &places.index)?;
         std::fs::File::open(&places.dir)?.sync_all()?;
+        if places.condemned.exists() {
+            std::fs::remove_file(&places.condemned)?;
+        }
         remove_all(&places.index_old)
     };
     swap().map_err(io)?;
     let index = Arc::new(Index::open(&places.index, config.keep_items).map_err(failed)?);
-    let below = Below { index, references, orders };
+    let below = below(disk, places, index, read_keys(disk, &places.journal)?);
     let fed_changes = book.standing().changes;
     tracing::info!(changes = fed_changes, "the index was rebuilt");
     Ok(Ready { book, journal, below, pieces, fed_changes })

@@ -2,7 +2,9 @@
 
 use crate::protocol::{Change, Serial};
 use crate::store::book::{Standing, Totals};
-use crate::store::record::{Reader, RecordError, decode_change, put_u32, put_u64};
+use crate::store::record::{
+    JournalKey, Reader, RecordError, decode_change, journal_key, put_u32, put_u64,
+};
 
 /// The first bytes of a segment.
 const MAGIC: &[u8; 8] = b"ordrjrnl";
@@ -150,6 +152,19 @@ impl<'a> Frame<'a> {
         }
         reader.end()?;
         Ok((standing, changes))
+    }
+
+    /// Shows the keys that its changes bring, without reading the rest of them.
+    pub(crate) fn keys(&self, see: &mut dyn FnMut(JournalKey<'_>)) -> Result<(), RecordError> {
+        let mut reader = Reader::new(self.body);
+        reader.bytes(BODY_FIXED_BYTES - 4)?;
+        for _ in 0..reader.u32()? {
+            let bytes = reader.u32()? as usize;
+            if let Some(key) = journal_key(reader.bytes(bytes)?)? {
+                see(key);
+            }
+        }
+        Ok(())
     }
 
     /// The standing after it alone.

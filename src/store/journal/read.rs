@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::frame::{Frame, Position, SEGMENT_HEADER_BYTES, SEGMENT_VERSION, SegmentHeader};
 use crate::runtime::disk::{Disk, DiskFile};
 use crate::store::OpenError;
+use crate::store::book::Standing;
 
 /// How far past the expected sequence number a frame may be and still count as one that follows.
 const SEQ_LEAP_MAX: u64 = 1 << 20;
@@ -95,6 +96,40 @@ impl Segments {
         let (number, path) = &self.files[at];
         let bytes = read_from(&*self.open(path)?, path, 0, SEGMENT_HEADER_BYTES as u64)?;
         header_of(&bytes, *number)
+    }
+
+    /// Reads all of it and shows every frame.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_all(
+        &self,
+        visit: &mut dyn FnMut(Position, &Frame<'_>) -> Result<(), OpenError>,
+    ) -> Result<Tail, OpenError> {
+        let (mut next_seq, mut tail) = (1, Tail::Clean);
+        for at in 0..self.files.len() {
+            let read = self.read(at, 0, next_seq, visit)?;
+            (next_seq, tail) = (read.next_seq, read.tail);
+        }
+        Ok(tail)
+    }
+
+    /// The standing after the newest frame.
+    pub(crate) fn newest_standing(&self) -> Result<Option<Standing>, OpenError> {
+        // The newest segment may not have a frame yet.
+        for at in (0..self.files.len()).rev() {
+            let Some(header) = self.header(at)? else { continue };
+            let mut standing = None;
+            self.read(at, 0, header.first_seq, &mut |_, frame| {
+                let path = self.files[at].1.as_path();
+                standing = Some(frame.standing().map_err(|error| (path, error))?);
+                Ok(())
+            })?;
+            if standing.is_some() {
+                return Ok(standing);
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a segment from a position on and shows every frame.

@@ -129,6 +129,32 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
     Ok(change)
 }
 
+/// The key that a change brings into the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JournalKey<'a> {
+    /// A new intent's reference.
+    Reference(&'a str),
+    /// A claimed order's id.
+    Order(&'a str),
+}
+
+/// The key that a change's record brings, if it brings one, without reading the rest of it.
+pub(crate) fn journal_key(bytes: &[u8]) -> Result<Option<JournalKey<'_>>, RecordError> {
+    let mut reader = Reader::versioned(bytes)?;
+    match reader.u8()? {
+        1 => {
+            reader.serial()?;
+            reader.str().map(|reference| Some(JournalKey::Reference(reference)))
+        }
+        3 => {
+            reader.bytes(16)?;
+            let placed = reader.u8()? == 0;
+            if placed { reader.str().map(|id| Some(JournalKey::Order(id))) } else { Ok(None) }
+        }
+        _ => Ok(None),
+    }
+}
+
 fn take_intent(reader: &mut Reader<'_>) -> Result<NewIntent, RecordError> {
     Ok(NewIntent {
         id: reader.serial()?,

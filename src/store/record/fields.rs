@@ -282,8 +282,4 @@ impl<'a> Reader<'a> {
     pub(crate) fn end(&self) -> Result<(), RecordError> {
         if self.0.is_empty() { Ok(()) } else { Err(RecordError::Long) }
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }

@@ -105,13 +105,13 @@ async fn fulfilled_returns_the_codes_once_the_supplier_has_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_may_decide_what_is_in_doubt_and_is_checked() {
-    let mut world = World::new(Faults { withheld_after_creation: 1.0, ..Faults::default() });
-    // Nothing is ever looked up in time: the person is faster.
-    world.config = world
-        .config
-        .clone()
-        .list_interval(Duration::from_secs(60))
-        .answer_within(Duration::from_millis(500));
+    // The list is so far behind that the person is faster.
+    let mut world = World::new(Faults {
+        withheld_after_creation: 1.0,
+        list_lag: Duration::from_secs(60),
+        ..Faults::default()
+    });
+    world.config = world.config.clone().answer_within(Duration::from_millis(500));
     let router = world.ready().await;
     for (name, item) in [("a", "x"), ("b", "y")] {
         let mut ticket = router.track(order(name, item, 1)).expect("taken");
@@ -125,8 +125,10 @@ async fn a_person_may_decide_what_is_in_doubt_and_is_checked() {
     let a = reference("a");
     let resolve = |id| router.resolve(&a, Resolution::Placed(id), "seen");
     let nobody = order_router::OrderId::new("00000000-0000-4000-8000-000000000000").expect("an id");
-    assert!(matches!(resolve(nobody).await, Err(ResolveError::NotFetched { .. })));
-    assert!(matches!(resolve(id("y")).await, Err(ResolveError::OtherItems { .. })));
+    let error = resolve(nobody).await.expect_err("refused");
+    assert!(matches!(error, ResolveError::NotFetched { .. }), "{error}");
+    let error = resolve(id("y")).await.expect_err("refused");
+    assert!(matches!(error, ResolveError::OtherItems { .. }), "{error}");
     let no_reason = router.resolve(&reference("a"), Resolution::Absent, " ").await;
     assert!(matches!(no_reason, Err(ResolveError::NoReason)));
     resolve(id("x")).await.expect("decided");

@@ -1,14 +1,15 @@
+use order_router::protocol::Moment;
+use order_router::supplier::{Answer, Exchange, Gate, Supplier};
 use order_router::{StartAnswer, StartError};
 
 use super::*;
 
 /// Buys directly at the supplier, past any router.
 async fn buy_by_hand(world: &World, item: &str) {
-    let url = format!("{}/api/orders", world.simulator.url());
-    let body = format!(r#"{{"items":[{{"itemId":"{item}","quantity":1}}]}}"#);
-    let client = reqwest::Client::new();
-    let answer = client.post(url).header("X-API-Key", "test-key").body(body).send().await;
-    assert_eq!(answer.expect("an answer").status(), 201);
+    let items = order("by-hand", item, 1).items_shared();
+    let closes = Moment::after_origin(Duration::MAX);
+    let exchange = world.supplier().place(items, Arc::new(Gate::new(closes))).await;
+    assert!(matches!(exchange, Exchange::Answer(Answer { status: 201, .. })), "{exchange:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

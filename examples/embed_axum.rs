@@ -1,0 +1,185 @@
+//! A reseller's backend on axum: its customers' orders are bought exactly once.
+//!
+//! ```sh
+//! cargo run --example embed_axum
+//! curl -i localhost:8080/orders -H 'content-type: application/json' \
+//!     -d '{"client_ref": "order-1", "items": [{"itemId": "gift-card-25", "quantity": 1}]}'
+//! curl -i localhost:8080/orders/order-1
+//! ```
+//!
+//! Send the request again: it joins the order and gets the same answer. Without `SUPPLIER_URL` (and
+//! the key in `ORDER_ROUTER_API_KEY`) the example buys from a simulated supplier.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use order_router::runtime::Runtime;
+use order_router::simulator::{Simulator, SimulatorConfig};
+use order_router::store::{EmbeddedConfig, EmbeddedStore};
+use order_router::supplier::foxreload::Settings;
+use order_router::supplier::{ApiKey, FoxReload};
+use order_router::{ClientRef, End, InvalidOrder, Item, Note, Order, OrderRouter, SubmitError};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let (url, key, _simulator) = match std::env::var("SUPPLIER_URL") {
+        Ok(url) => (url, ApiKey::from_env("ORDER_ROUTER_API_KEY")?, None),
+        Err(_) => {
+            let simulator = Simulator::start(SimulatorConfig::default()).await?;
+            (simulator.url(), ApiKey::new("any-key")?, Some(simulator))
+        }
+    };
+    // In earnest a directory that stays: it is what the promise rests on.
+    let dir = tempfile::tempdir()?;
+    let router = start(&url, &key, dir.path()).await?;
+
+    let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening http://{}", listener.local_addr()?);
+    serve(listener, router, interrupted()).await
+}
+
+/// A router for one account, with its journal in `dir`.
+///
+/// It accepts orders as soon as this returns and sends them once it knows the account; a host that
+/// wants to know when, or why never, awaits `router.ready()`.
+pub async fn start(
+    url: &str,
+    key: &ApiKey,
+    dir: &std::path::Path,
+) -> Result<OrderRouter, Box<dyn Error>> {
+    let runtime = Runtime::system();
+    let account = FoxReload::new(url, key, Settings::default(), runtime.clock.clone())?;
+    let store = EmbeddedStore::open(dir, EmbeddedConfig::default(), &runtime)?;
+    let builder = OrderRouter::builder(Arc::new(account), Arc::new(store));
+    Ok(builder.runtime(runtime).start().await?)
+}
+
+/// Serves until `stop` is ready: then it takes no more requests, answers those that are under way,
+/// and stops the router. What is open is driven on at the next start.
+pub async fn serve(
+    listener: TcpListener,
+    router: OrderRouter,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Box<dyn Error>> {
+    let app = Router::new()
+        .route("/orders", post(submit))
+        .route("/orders/{client_ref}", get(status))
+        .with_state(router.clone());
+    axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    let left = router.shutdown(Duration::from_secs(30)).await?;
+    println!("stopped; {} orders are open, {} of them in doubt", left.open, left.in_doubt);
+    Ok(())
+}
+
+async fn interrupted() {
+    // If signals cannot be had, the process is stopped the hard way, which is just as safe.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What a customer sends.
+#[derive(serde::Deserialize)]
+struct OrderBody {
+    client_ref: String,
+    items: Vec<ItemBody>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemBody {
+    item_id: String,
+    quantity: u32,
+    note: Option<serde_json::Value>,
+}
+
+impl OrderBody {
+    fn parse(&self) -> Result<Order, InvalidOrder> {
+        let items = self.items.iter().map(ItemBody::parse).collect::<Result<_, _>>()?;
+        Order::new(ClientRef::new(&self.client_ref)?, items)
+    }
+}
+
+impl ItemBody {
+    fn parse(&self) -> Result<Item, InvalidOrder> {
+        let item = Item::new(&self.item_id, self.quantity)?;
+        Ok(match &self.note {
+            Some(note) => item.note(Note::new(note)?),
+            None => item,
+        })
+    }
+}
+
+async fn submit(State(router): State<OrderRouter>, Json(body): Json<OrderBody>) -> Response {
+    let order = match body.parse() {
+        Ok(order) => order,
+        Err(error) => return answer(StatusCode::BAD_REQUEST, "invalid", &error.to_string()),
+    };
+    // A customer who hangs up cancels nothing: the order goes on.
+    match router.submit(order).await {
+        Ok(End::Placed { order_id, .. }) => answer(StatusCode::OK, "placed", order_id.as_str()),
+        // Ends as well: the same reference gets the same answer for ever.
+        Ok(End::Refused { why }) => answer(StatusCode::UNPROCESSABLE_ENTITY, "refused", &why),
+        Ok(End::NotPlaced { why }) => answer(StatusCode::UNPROCESSABLE_ENTITY, "not_placed", &why),
+        Err(error) => no_end(&error),
+    }
+}
+
+/// No end to tell: what the customer should do next decides the status.
+fn no_end(error: &SubmitError) -> Response {
+    let (status, outcome, retry_after) = match error {
+        SubmitError::InDoubt { ask_again_at, .. } => {
+            (StatusCode::ACCEPTED, "in_doubt", Some(seconds_until(*ask_again_at)))
+        }
+        SubmitError::UnderWay { ask_again_at, .. } => {
+            (StatusCode::ACCEPTED, "accepted", Some(seconds_until(*ask_again_at)))
+        }
+        SubmitError::Held { .. } => (StatusCode::ACCEPTED, "held", Some(600)),
+        SubmitError::Conflict { .. } => (StatusCode::CONFLICT, "conflict", None),
+        SubmitError::Overloaded { .. } | SubmitError::Stopped => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(5))
+        }
+        SubmitError::LaneHeld { .. } | SubmitError::Store { .. } => {
+            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(600))
+        }
+        SubmitError::Unknown { .. } => (StatusCode::NOT_FOUND, "unknown", None),
+        // The errors may grow; the same reference is always safe to ask about again.
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(60)),
+    };
+    let mut response = answer(status, outcome, &error.to_string());
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn seconds_until(moment: jiff::Timestamp) -> u64 {
+    #[allow(clippy::disallowed_methods, reason = "a host has the clock it likes")]
+    let now = jiff::Timestamp::now();
+    u64::try_from(moment.duration_since(now).as_secs()).unwrap_or(0).max(1)
+}
+
+async fn status(State(router): State<OrderRouter>, Path(client_ref): Path<String>) -> Response {
+    let Ok(client_ref) = ClientRef::new(&client_ref) else {
+        return answer(StatusCode::NOT_FOUND, "unknown", "no order can have this reference");
+    };
+    match router.status(&client_ref).await {
+        Ok(Some(stored)) => answer(StatusCode::OK, stored.state.name(), ""),
+        Ok(None) => answer(StatusCode::NOT_FOUND, "unknown", "no order has this reference"),
+        Err(error) => answer(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &error.to_string()),
+    }
+}
+
+fn answer(status: StatusCode, outcome: &str, detail: &str) -> Response {
+    (status, Json(json!({"outcome": outcome, "detail": detail}))).into_response()
+}

@@ -1,0 +1,153 @@
+//! What only the inside can show: a panic in a handler, and lanes that come and go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::LaneMessage;
+use crate::router::{End, OrderRouter, Progress};
+use crate::runtime::Runtime;
+use crate::simulator::{Faults, Simulator, SimulatorConfig};
+use crate::store::{IntentStore, MemoryStore};
+use crate::supplier::{ApiKey, FoxReload, foxreload};
+use crate::{ClientRef, Config, EchoProfile, Item, ItemsHash, Order};
+
+fn order(reference: &str, item: &str) -> Order {
+    let item = Item::new(item, 1).expect("an item");
+    Order::new(ClientRef::new(reference).expect("a reference"), vec![item]).expect("an order")
+}
+
+async fn router(simulator: &Simulator, store: Arc<dyn IntentStore>, config: Config) -> OrderRouter {
+    let runtime = Runtime::system();
+    let key = ApiKey::new("test-key").expect("a key");
+    let settings =
+        foxreload::Settings { wire_bound: Duration::from_millis(200), ..Default::default() };
+    let supplier = FoxReload::new(&simulator.url(), &key, settings, runtime.clock.clone());
+    let router = OrderRouter::builder(Arc::new(supplier.expect("a client")), store)
+        .config(config)
+        .runtime(runtime)
+        .start()
+        .await
+        .expect("a start");
+    router.ready().await.expect("ready");
+    router
+}
+
+fn config() -> Config {
+    Config::default()
+        .request_timeout(Duration::from_millis(300))
+        .landing_bound(Some(Duration::from_secs(1)))
+        .send_window(Duration::from_millis(200))
+        .list_interval(Duration::from_millis(50))
+        .look_again(Duration::from_millis(100), Duration::from_millis(500))
+        .trust_echo(true)
+}
+
+fn simulator(faults: Faults) -> Simulator {
+    let config = SimulatorConfig { faults, ..SimulatorConfig::default() };
+    Simulator::spawn_thread(config).expect("a simulator")
+}
+
+async fn end(mut ticket: crate::Ticket, router: &OrderRouter, reference: &str) -> End {
+    loop {
+        match ticket.next().await {
+            Some(Progress::Ended(end)) => return end,
+            Some(Progress::Failed(error)) => panic!("{error}"),
+            Some(_) => {}
+            None => {
+                let reference = ClientRef::new(reference).expect("a reference");
+                let limit = Duration::from_secs(20);
+                return router.wait(&reference, limit).await.expect("an end");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_panic_the_lane_is_rebuilt_and_nothing_is_lost_or_bought_twice() {
+    let latency = Duration::from_millis(100);
+    let simulator = simulator(Faults { latency, ..Faults::default() });
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config()).await;
+    let lane = ItemsHash::of(order("any", "x").items(), EchoProfile::default());
+    let mut tickets = Vec::new();
+    for n in 0..20 {
+        let reference = format!("ref-{n}");
+        let ticket = router.track(order(&reference, "x")).expect("taken");
+        tickets.push((reference, ticket));
+        if n % 5 == 4 {
+            router.shared().deliver(lane, LaneMessage::Panic);
+        }
+    }
+    let mut ids = std::collections::BTreeSet::new();
+    for (reference, ticket) in tickets {
+        match end(ticket, &router, &reference).await {
+            End::Placed { order_id, .. } => assert!(ids.insert(order_id), "given twice"),
+            other => panic!("{reference}: {other:?}"),
+        }
+    }
+    assert_eq!(simulator.ledger().len(), 20, "bought twice");
+    assert_eq!(router.stats().open, 0);
+    assert_eq!(router.stats().posts, 0, "every permit came back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_come_and_go_under_fire_and_no_message_is_lost() {
+    let simulator = simulator(Faults::default());
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config().shards(2)).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for caller in 0..32 {
+        let router = router.clone();
+        tasks.spawn(async move {
+            for n in 0..60 {
+                // Few lanes, so that one always ends while another order for it comes.
+                let order = order(&format!("ref-{caller}-{n}"), &format!("item-{}", n % 3));
+                let end = router.submit(order).await.expect("an end");
+                assert!(matches!(end, End::Placed { .. }), "{end:?}");
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(simulator.ledger().len(), 32 * 60);
+    let stats = router.stats();
+    assert_eq!((stats.open, stats.posts), (0, 0));
+    assert_eq!(stats.lanes, 0, "idle lanes are gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_bound_of_doubts_nothing_more_is_sent_until_some_are_decided() {
+    let simulator = simulator(Faults { withheld_never_created: 1.0, ..Faults::default() });
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config().doubts_max(3)).await;
+    let mut tickets = Vec::new();
+    for n in 0..10 {
+        // One after the other, so that no more are on the wire than are in doubt.
+        let mut ticket = router.track(order(&format!("ref-{n}"), "x")).expect("taken");
+        if n < 3 {
+            while !matches!(ticket.next().await, Some(Progress::InDoubt)) {}
+        }
+        tickets.push((format!("ref-{n}"), ticket));
+    }
+    while router.stats().sending_stopped.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(simulator.stats().posts, 3, "the circuit is open");
+    simulator.set_faults(Faults::default()).expect("faults");
+    for (reference, ticket) in tickets {
+        assert!(matches!(end(ticket, &router, &reference).await, End::Placed { .. }));
+    }
+    assert_eq!(simulator.ledger().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_kept() {
+    let simulator = simulator(Faults::default());
+    let config = config().rate_per_minute(Some(1_200));
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config).await;
+    let begun = tokio::time::Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..40 {
+        let router = router.clone();
+        tasks.spawn(async move { router.submit(order(&format!("ref-{n}"), "x")).await });
+    }
+    tasks.join_all().await;
+    // 20 a second, after a burst of one second's worth at the most.
+    assert!(begun.elapsed() > Duration::from_millis(900), "{:?}", begun.elapsed());
+}
