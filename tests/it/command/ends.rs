@@ -175,6 +175,39 @@ fn a_person_decides_an_order_in_doubt() {
 }
 
 #[test]
+fn a_run_does_not_wait_for_what_only_a_person_can_end() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1"]));
+    // Somebody else buys the same: the list shows two orders for one in doubt.
+    let faults =
+        Faults { withheld_after_creation: 1.0, foreign_identical: 1.0, ..Faults::default() };
+    let supplier = simulator(faults);
+    let output = run(bench.submit(&supplier.url(), "in.csv"), 3);
+    assert!(stderr(&output).contains("orders resolve REF"), "{}", stderr(&output));
+    assert_eq!(bench.ends(), [(2, "held".to_owned())]);
+    let held = run(bench.command(&["orders", "list", "--data", "data", "--state", "held"]), 0);
+    assert!(stdout(&held).starts_with("a\theld\t"), "{}", stdout(&held));
+    supplier.set_faults(Faults::default()).unwrap();
+    let own = supplier.ledger().into_iter().find(|entry| !entry.foreign).unwrap().id;
+    let url = supplier.url();
+    let flags = ["--data", "data", "--supplier", &url, "--request-timeout", "1s"];
+    let person = |words: &[&str]| {
+        let mut command = bench.command(&["orders"]);
+        command.args(words).args(flags).args(["--landing-bound", "2s"]);
+        stdout(&run(command, 0))
+    };
+    assert!(person(&["resolve", "a", "--placed", &own, "--reason", "seen"]).contains("placed"));
+    assert!(person(&["free", "a"]).contains("sent again"));
+    bench.file("next.csv", &csv(&["b,x,1"]));
+    // The other's order is still unknown: a person says whose it is.
+    refused(bench.submit(&supplier.url(), "next.csv"), &["--adopt-unknown-orders"]);
+    let mut command = bench.submit(&supplier.url(), "next.csv");
+    command.arg("--adopt-unknown-orders");
+    run(command, 0);
+    assert_eq!(supplier.ledger().iter().filter(|entry| !entry.foreign).count(), 2);
+}
+
+#[test]
 fn the_store_can_be_checked_rebuilt_and_measured() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
