@@ -82,15 +82,12 @@ fn an_order_in_doubt_is_exit_code_3_and_the_next_run_goes_on() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,x,1"]));
     bench.file("other.csv", &csv(&["b,y,1"]));
-    let supplier = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
     // Seen late: by the end of the run nobody can know.
-    supplier
-        .set_faults(Faults {
-            withheld_after_creation: 1.0,
-            list_lag: std::time::Duration::from_secs(3600),
-            ..Faults::default()
-        })
-        .unwrap();
+    let supplier = simulator(Faults {
+        withheld_after_creation: 1.0,
+        list_lag: std::time::Duration::from_secs(3600),
+        ..Faults::default()
+    });
     let mut command = bench.submit(&supplier.url(), "in.csv");
     command.args(["--give-up-after", "1500ms"]);
     let output = run(command, 3);
@@ -109,11 +106,10 @@ fn an_order_in_doubt_is_exit_code_3_and_the_next_run_goes_on() {
 
 #[test]
 fn a_signal_stops_the_run_and_says_where_each_order_stands() {
-    let bench = Bench::new();
-    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
-    let supplier = simulator(withheld());
     for which in [Signal::INT, Signal::TERM] {
-        std::fs::remove_file(bench.path("results.jsonl")).ok();
+        let bench = Bench::new();
+        bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+        let supplier = simulator(withheld());
         let mut child = bench.submit(&supplier.url(), "in.csv").spawn().unwrap();
         wait_until(&mut child, &bench.path("results.jsonl"), |lines| lines.len() >= 2);
         signal(&child, which);
