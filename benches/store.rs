@@ -36,8 +36,8 @@ fn main() {
 fn burst(count: usize) {
     let (mut plain, mut store) = (Vec::new(), Vec::new());
     for round in 1..=5 {
-        let p = plain_file(count);
-        let (s, stats, _) = intents(count, false);
+        let p = plain_file(WRITERS, count);
+        let (s, stats, _) = intents(WRITERS, count, false);
         println!(
             "round {round}: plain {p:>9.0}/s, store {s:>9.0}/s, {:.0} changes a sync, index {} behind",
             stats.changes as f64 / stats.syncs.max(1) as f64,
@@ -47,11 +47,44 @@ fn burst(count: usize) {
         store.push(s);
     }
     table(&format!("burst of {count} from {WRITERS} writers"), plain, store);
+    one_writer();
+    start_and_stop();
+}
+
+/// One writer, each change waited for: microseconds each, beside the plain file.
+fn one_writer() {
+    let count = 2_000;
+    let median = |per_second: &dyn Fn() -> f64| {
+        let mut all: Vec<f64> = (0..5).map(|_| 1e6 / per_second()).collect();
+        all.sort_by(f64::total_cmp);
+        all[2]
+    };
+    let plain = median(&|| plain_file(1, count));
+    let store = median(&|| intents(1, count, false).0);
+    println!("\n| one writer | us each |\n|---|---|\n| plain file | {plain:.0} |");
+    println!("| durable intent | {store:.0} |");
+}
+
+fn start_and_stop() {
+    let mut all: Vec<(f64, f64)> = (0..11)
+        .map(|_| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let timed = || {
+                let begun = Instant::now();
+                drop(open(dir.path()));
+                begun.elapsed().as_secs_f64() * 1e3
+            };
+            (timed(), timed())
+        })
+        .collect();
+    all.sort_by(|one, two| one.0.total_cmp(&two.0));
+    println!("\n| start and stop of an empty store | ms |\n|---|---|");
+    println!("| the first | {:.1} |\n| the second | {:.1} |", all[5].0, all[5].1);
 }
 
 fn sustained(count: usize) {
-    let plain = plain_file(count);
-    let (store, stats, dir) = intents(count, true);
+    let plain = plain_file(WRITERS, count);
+    let (store, stats, dir) = intents(WRITERS, count, true);
     println!("index {} behind at the end, {} open", stats.index_lag, stats.open);
     table(&format!("{count} from {WRITERS} writers, index caught up"), vec![plain], vec![store]);
     drop(dir);
@@ -71,20 +104,25 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Splits `count` among the writers and runs them all; per second.
-fn run<F: Future<Output = ()> + Send + 'static>(count: usize, writer: impl Fn(usize) -> F) -> f64 {
+fn run<F: Future<Output = ()> + Send + 'static>(
+    writers: usize,
+    count: usize,
+    writer: impl Fn(usize, usize) -> F,
+) -> f64 {
     let runtime = runtime();
     let begun = Instant::now();
     runtime.block_on(async {
-        let tasks: Vec<_> = (0..WRITERS).map(|at| tokio::spawn(writer(at))).collect();
+        let tasks: Vec<_> = (0..writers)
+            .map(|at| {
+                let share = count / writers + usize::from(at < count % writers);
+                tokio::spawn(writer(at, share))
+            })
+            .collect();
         for task in tasks {
             task.await.expect("a writer panicked");
         }
     });
     count as f64 / begun.elapsed().as_secs_f64()
-}
-
-fn share(count: usize, writer: usize) -> usize {
-    count / WRITERS + usize::from(writer < count % WRITERS)
 }
 
 /// Writers' answers, and from how many on the committer is woken.
@@ -97,7 +135,7 @@ struct Waiting {
 
 /// The same shape with nothing in it: a thread that appends what is there and syncs. It waits for
 /// company as the store does.
-fn plain_file(count: usize) -> f64 {
+fn plain_file(writers: usize, count: usize) -> f64 {
     let dir = tempfile::tempdir().expect("a directory");
     let mut file = std::fs::File::create(dir.path().join("plain")).expect("a file");
     let shared: Arc<(Mutex<Waiting>, Condvar)> = Arc::default();
@@ -135,10 +173,10 @@ fn plain_file(count: usize) -> f64 {
             }
         }
     });
-    let per_second = run(count, |writer| {
+    let per_second = run(writers, count, |_, share| {
         let shared = shared.clone();
         async move {
-            for _ in 0..share(count, writer) {
+            for _ in 0..share {
                 let (answer, answered) = oneshot::channel();
                 let wake = {
                     let mut waiting = shared.0.lock().expect("not poisoned");
@@ -183,16 +221,17 @@ fn open(dir: &Path) -> EmbeddedStore {
 
 /// Intents accepted with their first attempt; with `caught_up`, until the index has them too.
 fn intents(
+    writers: usize,
     count: usize,
     caught_up: bool,
 ) -> (f64, order_router::store::StoreStats, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Arc::new(open(dir.path()));
     let begun = Instant::now();
-    let mut per_second = run(count, |writer| {
+    let mut per_second = run(writers, count, |_, share| {
         let store = store.clone();
         async move {
-            for at in 0..share(count, writer) {
+            for at in 0..share {
                 let (change, ..) = accept(&store, at);
                 let committed = store.commit(change).await.expect("the store works");
                 assert_eq!(committed, Committed::Done);
@@ -214,10 +253,10 @@ fn intents(
 fn restart(ended: usize) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Arc::new(open(dir.path()));
-    let filled = run(ended, |writer| {
+    let filled = run(WRITERS, ended, |_, share| {
         let store = store.clone();
         async move {
-            for at in 0..share(ended, writer) {
+            for at in 0..share {
                 let (change, intent, attempt) = accept(&store, at);
                 store.commit(change).await.expect("the store works");
                 let verdict = Verdict::Placed {
@@ -231,10 +270,10 @@ fn restart(ended: usize) {
         }
     });
     println!("{ended} ended at {filled:.0}/s (two syncs each)");
-    run(100_000, |writer| {
+    run(WRITERS, 100_000, |_, share| {
         let store = store.clone();
         async move {
-            for at in 0..share(100_000, writer) {
+            for at in 0..share {
                 store.commit(accept(&store, at).0).await.expect("the store works");
             }
         }
@@ -250,7 +289,10 @@ fn restart(ended: usize) {
             assert_eq!(open % 100_000, open - 100_000);
             store.commit(accept(&store, 0).0).await.expect("the store works");
         });
-        println!("| {what}: opened {opened:.2}, first accept | {:.2} |", begun.elapsed().as_secs_f64());
+        println!(
+            "| {what}: opened {opened:.2}, first accept | {:.2} |",
+            begun.elapsed().as_secs_f64()
+        );
     };
     timed("after a close");
     timed("again");

@@ -1,6 +1,17 @@
 //! The commands: each parses, calls the library and prints.
 
+mod check;
+mod demo;
+mod failure;
+mod input;
+mod open;
+mod orders;
+mod results;
+mod settings;
+mod signals;
 mod simulate;
+mod store;
+mod submit;
 
 use std::process::ExitCode;
 
@@ -10,18 +21,60 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "order-router", version, max_term_width = 100)]
 pub struct Arguments {
+    /// What to log to standard error: error, warn, info, debug, trace, or per module as in
+    /// `warn,order_router=debug`; no key, no note and no code is ever logged
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", default_value = "warn")]
+    log: String,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    Submit(Box<submit::SubmitArgs>),
+    Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
+    Status(orders::ShowArgs),
+    Orders(orders::OrdersArgs),
+    Store(store::StoreArgs),
     Simulate(Box<simulate::SimulateArgs>),
 }
 
 /// Runs one command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
+    trace(&arguments.log);
     match arguments.command {
+        Command::Submit(arguments) => submit::run(*arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Status(arguments) => orders::show(&arguments),
+        Command::Orders(arguments) => orders::run(arguments),
+        Command::Store(arguments) => store::run(&arguments),
         Command::Simulate(arguments) => simulate::run(*arguments),
     }
+}
+
+fn trace(filter: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|error| {
+        eprintln!("--log {filter} is not understood ({error}); logging warnings");
+        tracing_subscriber::EnvFilter::new("warn")
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}
+
+/// A client for commands that read, or that buy the wrong way on purpose. It follows nothing, and
+/// sends nothing again.
+fn http_client(timeout: std::time::Duration) -> reqwest::Result<reqwest::Client> {
+    // A second installation changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .build()
 }

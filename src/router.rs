@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::actors::{
     Dormant, Follow, Handover, LaneMessage, LookoutMessage, Parts, Resolve, Resolved, Shared,
@@ -22,6 +22,11 @@ use crate::protocol::{Learnt, State, Why};
 use crate::runtime::Runtime;
 use crate::store::{IntentStore, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
+
+mod progress;
+
+use progress::{Reader, slot};
+pub(crate) use progress::Teller;
 
 /// How an order ended. It never changes any more (promise P4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +88,7 @@ pub enum Progress {
 /// Follows one submitted order. Dropping it cancels nothing.
 #[derive(Debug)]
 pub struct Ticket {
-    progress: watch::Receiver<Progress>,
+    progress: Reader,
     _place: CallerPlace,
 }
 
@@ -104,8 +109,7 @@ impl Ticket {
     /// # Cancel safety
     /// Nothing is lost if it is dropped.
     pub async fn next(&mut self) -> Option<Progress> {
-        self.progress.changed().await.ok()?;
-        Some(self.progress.borrow_and_update().clone())
+        self.progress.next().await
     }
 }
 
@@ -397,7 +401,7 @@ impl OrderRouter {
     pub async fn submit(&self, order: Order) -> Result<End, SubmitError> {
         let client_ref = order.client_ref().clone();
         let limit = self.shared().config.answer_within_or_default();
-        let ticket = self.track(order)?;
+        let ticket = self.hand_over(order, true)?;
         self.follow(ticket, &client_ref, limit).await
     }
 
@@ -407,6 +411,10 @@ impl OrderRouter {
     /// # Errors
     /// [`SubmitError::Overloaded`] or [`SubmitError::Stopped`]: nothing was recorded.
     pub fn track(&self, order: Order) -> Result<Ticket, SubmitError> {
+        self.hand_over(order, false)
+    }
+
+    fn hand_over(&self, order: Order, ends_only: bool) -> Result<Ticket, SubmitError> {
         let shared = self.shared();
         self.going()?;
         let place = self.take_place()?;
@@ -419,7 +427,7 @@ impl OrderRouter {
         let good_until =
             order.good_until_set().unwrap_or_else(|| self.later(shared.config.good_for));
         let lane = crate::ItemsHash::of(order.items(), shared.echo);
-        let (progress, ticket) = watch::channel(Progress::Submitted);
+        let (progress, ticket) = slot(Progress::Submitted, ends_only);
         let handover = Box::new(Handover { order, good_until, progress });
         shared.deliver(lane, LaneMessage::Submit(handover));
         Ok(Ticket { progress: ticket, _place: place })
@@ -449,7 +457,7 @@ impl OrderRouter {
                 return Ok(end);
             }
             self.going()?;
-            let (progress, ticket) = watch::channel(progress_of(&stored.state));
+            let (progress, ticket) = slot(progress_of(&stored.state), true);
             let intent = stored.id;
             shared.deliver(stored.lane, LaneMessage::Attach { intent, progress });
             let ticket = Ticket { progress: ticket, _place: self.take_place()? };
@@ -663,14 +671,13 @@ impl OrderRouter {
         let mut failed = shared.failed.subscribe();
         let until = tokio::time::sleep(limit);
         tokio::pin!(until);
-        let mut last = ticket.progress.borrow_and_update().clone();
         loop {
             tokio::select! {
                 biased;
                 progress = ticket.next() => match progress {
                     Some(Progress::Ended(end)) => return Ok(end),
                     Some(Progress::Failed(error)) => return Err(error),
-                    Some(progress) => last = progress,
+                    Some(_) => {}
                     // The lane has let go of it: the store knows.
                     None => return Err(SubmitError::Unknown { client_ref: client_ref.clone() }),
                 },
@@ -684,7 +691,7 @@ impl OrderRouter {
         let client_ref = client_ref.clone();
         let soon = Duration::from_secs(10);
         let ask_again_at = self.later(shared.config.landing_bound.map_or(soon, |b| b.min(soon)));
-        Err(match last {
+        Err(match ticket.progress.last() {
             Progress::Held(why) => SubmitError::Held { client_ref, why },
             Progress::InDoubt => SubmitError::InDoubt { client_ref, ask_again_at },
             _ => SubmitError::UnderWay { client_ref, ask_again_at },

@@ -76,7 +76,8 @@ pub struct Stored {
     pub tries: u8,
     /// Its newest attempt, also when it is closed: the guard of late answers.
     pub last_attempt: Option<Serial>,
-    /// `Placed` from a list, and the POST of its own attempt may still land (rule 9): the attempt.
+    /// `Placed` by a list or a person, and the POST of its own attempt may still land (rule 9):
+    /// until `Settle`. Its last attempt says which POST.
     pub unsettled: bool,
 }
 
@@ -144,9 +145,9 @@ pub struct StoreStats {
     pub bytes: u64,
     /// Changes that the index has not taken over yet.
     pub index_lag: u64,
-    /// Writes made durable at once, and the changes in them: their quotient is the batch size.
+    /// Syncs since the store was opened.
     pub syncs: u64,
-    /// Changes made durable.
+    /// Changes made durable since the store was opened: by the syncs, the size of a batch.
     pub changes: u64,
 }
 
@@ -194,7 +195,11 @@ pub enum StoreError {
 ///   `Placed` learnt from an answer is also taken when the intent is `Queued` again and has no
 ///   newer attempt (rule 5). Everything else is [`Committed::Stale`].
 /// - A supplier order is claimed once in the whole store; `Placed` and its claim are one write.
-/// - `Absent` counts a try and queues again.
+/// - `Absent` counts a try and queues again; `NotPlaced` counts one and ends.
+/// - `Placed` that was not learnt from an answer leaves its intent unsettled; `Settle` wants that.
+/// - Changes of the account (lanes held and freed, orphans, history, echo, pauses) are always
+///   written. Orphans and the ids of the history line are kept in the order of the ids.
+/// - A record that is too large and an `Accept` on a full disk are refused by themselves.
 /// - After an error that is not about the change itself every later commit fails: nothing is
 ///   answered that could be lost.
 pub trait IntentStore: Send + Sync + 'static {
@@ -218,7 +223,8 @@ pub trait IntentStore: Send + Sync + 'static {
     fn rehydrate(&self) -> BoxFuture<'static, Result<Rehydration, StoreError>>;
 
     /// Every order claimed by an intent that ended after `since` was handed out, oldest first:
-    /// the witnesses of a listing that reaches back to an attempt of that serial.
+    /// the witnesses of a listing that reaches back to an attempt of that serial. After a restart
+    /// it may name some that ended shortly before.
     fn known_since(&self, since: Serial) -> BoxFuture<'static, Result<Vec<Known>, StoreError>>;
 
     /// Figures.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message};
 use actix::{SpawnHandle, WrapFuture};
 use jiff::Timestamp;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::registry::Gauge;
 use super::{LaneDoubts, Shared};
@@ -17,7 +17,7 @@ use crate::error::SubmitError;
 use crate::order::{ClientRef, ItemsHash, Order};
 use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
 use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, State};
-use crate::router::{End, Progress};
+use crate::router::{End, Progress, Teller};
 use crate::store::Stored;
 
 mod effects;
@@ -27,7 +27,7 @@ mod waking;
 pub(crate) struct Handover {
     pub(crate) order: Order,
     pub(crate) good_until: Timestamp,
-    pub(crate) progress: watch::Sender<Progress>,
+    pub(crate) progress: Teller,
 }
 
 /// A person's checked decision on its way to its lane.
@@ -53,7 +53,7 @@ pub(crate) enum LaneMessage {
     /// A caller hands an order over.
     Submit(Box<Handover>),
     /// A caller waits for an intent that was accepted before; dropped if it has ended.
-    Attach { intent: IntentId, progress: watch::Sender<Progress> },
+    Attach { intent: IntentId, progress: Teller },
     /// A permit to send.
     Permitted { intent: IntentId },
     /// The outcome of a POST.
@@ -79,7 +79,7 @@ impl Message for LaneMessage {
 struct Open {
     client_ref: ClientRef,
     order: NewIntent,
-    waiters: Vec<watch::Sender<Progress>>,
+    waiters: Vec<Teller>,
     span: tracing::Span,
 }
 
@@ -228,7 +228,7 @@ impl LaneActor {
     }
 
     /// Takes an intent in.
-    fn enter(&mut self, order: NewIntent, waiters: Vec<watch::Sender<Progress>>) {
+    fn enter(&mut self, order: NewIntent, waiters: Vec<Teller>) {
         let span = tracing::info_span!(
             "order",
             client_ref = %order.client_ref,
@@ -241,10 +241,10 @@ impl LaneActor {
         self.orders.insert(order.id, Open { client_ref, order, waiters, span });
     }
 
-    fn attach(&mut self, intent: IntentId, progress: watch::Sender<Progress>) {
+    fn attach(&mut self, intent: IntentId, progress: Teller) {
         if let Some(open) = self.orders.get_mut(&intent) {
             if let Some(standing) = self.lane.standing(intent) {
-                progress.send_replace(told_progress(&standing));
+                progress.tell(told_progress(&standing));
             }
             open.waiters.push(progress);
         }

@@ -11,15 +11,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::record::{ClaimRow, Row};
-use super::{Committed, HistoryLine, Known, Rehydration, StoreError, Stored};
-use crate::order::{ClientRef, ItemsHash, OrderId};
+use super::{Committed, Known, Rehydration, StoreError, Stored};
+use crate::order::{ClientRef, OrderId};
 use crate::protocol::{
-    AttemptSeq, Change, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict, Why,
+    AttemptSeq, Change, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict,
 };
 
+mod account;
 mod totals;
 mod witnesses;
 
+pub(crate) use account::Account;
 use totals::SerialHasher;
 pub(crate) use totals::Totals;
 use witnesses::Witnesses;
@@ -46,21 +48,6 @@ impl Base for NoBase {
     }
 }
 
-/// What is known of the account, beside intents.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Account {
-    /// The lanes that only a person can free.
-    pub held_lanes: BTreeMap<ItemsHash, Why>,
-    /// Orders that no intent has.
-    pub orphans: Vec<OrderId>,
-    /// The history line.
-    pub history: Option<HistoryLine>,
-    /// The shapes whose echo was seen.
-    pub echo_seen: Vec<Shape>,
-    /// Why sending is stopped.
-    pub paused: Option<Why>,
-}
-
 /// Where a book stands: what its copy in the index must agree with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -74,15 +61,32 @@ pub(crate) struct Standing {
     pub newest_known: Option<Timestamp>,
 }
 
+impl Standing {
+    /// Whether two are of the same moment. The highest serial may have grown without a change, and
+    /// the newest date is not in the journal.
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
+        (self.changes, self.totals) == (other.changes, other.totals)
+    }
+}
+
 /// What changed since the last feed: rows as they stand now, for the index.
 #[derive(Debug)]
 pub(crate) struct Feed {
     /// The rows, each once, in the order in which they first changed.
-    pub rows: Vec<Arc<Row>>,
+    pub rows: Vec<FeedRow>,
     /// The account, if it changed.
     pub account: Option<Account>,
     /// Where the book stood.
     pub standing: Standing,
+}
+
+/// A row for the index.
+#[derive(Debug)]
+pub(crate) struct FeedRow {
+    /// The row as it stands now.
+    pub row: Arc<Row>,
+    /// The index was given it as an active row before.
+    pub was_active: bool,
 }
 
 /// A change that cannot follow on what the book holds: the records are not of one history.
@@ -92,6 +96,8 @@ pub(crate) struct Impossible;
 struct Entry {
     row: Arc<Row>,
     dirty: bool,
+    /// The index was given it as an active row.
+    fed_active: bool,
 }
 
 /// See the module.
@@ -129,7 +135,10 @@ impl Book {
         let mut book = Self::new(true);
         for row in rows {
             book.by_ref.insert(row.stored.client_ref.clone(), row.stored.id);
-            book.intents.insert(row.stored.id, Entry { row: Arc::new(row), dirty: false });
+            book.intents.insert(
+                row.stored.id,
+                Entry { row: Arc::new(row), dirty: false, fed_active: true },
+            );
         }
         book.account = account;
         book.standing = standing;
@@ -264,7 +273,7 @@ impl Book {
             return Err(Impossible);
         }
         let id = row.stored.id;
-        self.intents.insert(id, Entry { row: Arc::new(row), dirty: self.fed });
+        self.intents.insert(id, Entry { row: Arc::new(row), dirty: self.fed, fed_active: false });
         if self.fed {
             self.dirty.push(id);
         }
@@ -388,16 +397,22 @@ impl Book {
         for id in std::mem::take(&mut self.dirty) {
             if let Some(entry) = self.intents.get_mut(&id) {
                 entry.dirty = false;
-                rows.push(entry.row.clone());
+                let was_active = std::mem::replace(&mut entry.fed_active, entry.row.is_active());
+                rows.push(FeedRow { row: entry.row.clone(), was_active });
             }
         }
         let account = std::mem::take(&mut self.account_dirty).then(|| self.account.clone());
         Feed { rows, account, standing: self.standing }
     }
 
+    /// Has the account fed once more.
+    pub(crate) fn account_changed(&mut self) {
+        self.account_dirty = true;
+    }
+
     /// Lets go of what the index has taken over: rows that have ended and did not change since.
     pub(crate) fn let_go(&mut self, fed: &Feed) {
-        for row in &fed.rows {
+        for FeedRow { row, .. } in &fed.rows {
             let Some(entry) = self.intents.get(&row.stored.id) else { continue };
             if entry.row.changed > fed.standing.changes {
                 continue;
@@ -419,46 +434,6 @@ impl Book {
     fn oldest_open_attempt(&self) -> Serial {
         let attempts = self.intents.values().filter_map(|e| e.row.stored.state.attempt());
         attempts.map(|a| a.seq).min().unwrap_or(self.standing.highest)
-    }
-}
-
-impl Account {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::HoldLane { lane, why } => {
-                self.held_lanes.insert(lane, why);
-            }
-            Change::FreeLane { lane } => {
-                self.held_lanes.remove(&lane);
-            }
-            Change::Orphans { ids, .. } => add_ids(&mut self.orphans, ids),
-            Change::History { newest, ids } => {
-                let line = self.history.get_or_insert_default();
-                line.newest = line.newest.max(newest);
-                add_ids(&mut line.ids, ids);
-            }
-            Change::EchoSeen { shape } => {
-                if !self.echo_seen.contains(&shape) {
-                    self.echo_seen.push(shape);
-                }
-            }
-            Change::Pause { why } => self.paused = Some(why),
-            Change::Resume => self.paused = None,
-            Change::Accept { .. }
-            | Change::Record { .. }
-            | Change::Decide { .. }
-            | Change::Expire { .. }
-            | Change::Settle { .. } => unreachable!("not a change of the account"),
-        }
-    }
-}
-
-/// Adds ids that are not there yet, in order.
-fn add_ids(to: &mut Vec<OrderId>, ids: Vec<OrderId>) {
-    for id in ids {
-        if let Err(at) = to.binary_search(&id) {
-            to.insert(at, id);
-        }
     }
 }
 
@@ -504,3 +479,6 @@ pub(crate) fn claim_of(row: &Row) -> Option<ClaimRow> {
         changed: row.changed,
     })
 }
+
+#[cfg(test)]
+mod tests;

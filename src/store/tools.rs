@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::book::{Book, NoBase, Standing};
+use super::book::{Book, NoBase};
 use super::embedded::{EmbeddedConfig, OnProgress, Places, Progress, rebuild_index};
 use super::journal::{Frame, Position, Segments, Tail};
 use super::{OpenError, Rehydration, Stored};
@@ -170,8 +170,7 @@ fn replay(
             }
             book.apply(change).map_err(|_| does_not_follow(position))?;
         }
-        let is = Standing { newest_known: None, ..*book.standing() };
-        if is != standing {
+        if !standing.agrees_with(book.standing()) {
             return Err(does_not_follow(position));
         }
         bytes += frame.bytes as u64;

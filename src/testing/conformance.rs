@@ -1,15 +1,14 @@
 //! The conformance suite: every clause of [`IntentStore`]'s contract, as public functions.
 //!
 //! ```
-//! # use std::sync::Arc;
-//! # use order_router::store::MemoryStore;
-//! # use order_router::testing::conformance;
-//! # futures_executor(async {
+//! use std::sync::Arc;
+//! use order_router::store::MemoryStore;
+//! use order_router::testing::conformance;
+//!
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+//! # runtime.block_on(async {
 //! conformance::test_all(&|| Arc::new(MemoryStore::new()) as _).await;
 //! # });
-//! # fn futures_executor(f: impl Future<Output = ()>) {
-//! #     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(f);
-//! # }
 //! ```
 //!
 //! Each function panics with the clause that does not hold.

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use actix::Context;
-use tokio::sync::watch;
 
 use super::{LaneActor, Resolved, told_progress};
 use crate::actors::LookoutMessage;
@@ -13,7 +12,7 @@ use crate::error::SubmitError;
 use crate::order::OrderId;
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
 use crate::protocol::{AttemptSeq, Change, IntentId, Shape};
-use crate::router::{Progress, RouterEvent};
+use crate::router::{Progress, RouterEvent, Teller};
 use crate::store::{Claim, Committed, Known, StoreError, Stored};
 
 impl LaneActor {
@@ -114,7 +113,7 @@ impl LaneActor {
             let standing = self.lane.standing(stored.id);
             for waiter in open.waiters {
                 if let Some(standing) = &standing {
-                    waiter.send_replace(told_progress(standing));
+                    waiter.tell(told_progress(standing));
                 }
                 there.waiters.push(waiter);
             }
@@ -264,8 +263,8 @@ impl LaneActor {
 }
 
 /// Tells every caller who waits.
-pub(super) fn notify(waiters: &[watch::Sender<Progress>], progress: &Progress) {
+pub(super) fn notify(waiters: &[Teller], progress: &Progress) {
     for waiter in waiters {
-        waiter.send_replace(progress.clone());
+        waiter.tell(progress.clone());
     }
 }

@@ -55,9 +55,46 @@ impl Witnesses {
             self.complete_from = Serial(front.ended_at.0.saturating_add(1));
             self.claims.pop_front();
         }
-        self.trim_at = LONG.max(self.claims.len() * 2).min(LONG.max(MAX));
-        if self.claims.len() >= self.trim_at {
-            self.trim_at = self.claims.len() + LONG;
-        }
+        self.trim_at = LONG.max(self.claims.len() * 2).min(self.claims.len() + LONG * 4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{EchoProfile, ItemsHash, OrderId};
+    use crate::protocol::{Learnt, Shape};
+
+    fn claim(n: u64) -> Arc<ClaimRow> {
+        Arc::new(ClaimRow {
+            id: OrderId::new(format!("o{n}")).expect("an id"),
+            intent: Serial(n),
+            lane: ItemsHash::of(&[], EchoProfile::default()),
+            shape: Shape::default(),
+            learnt: Learnt::Answer,
+            created_at: None,
+            ended_at: Serial(n),
+            changed: n,
+        })
+    }
+
+    fn seen(witnesses: &Witnesses, since: u64) -> (usize, bool) {
+        let (claims, all) = witnesses.since(Serial(since));
+        assert!(claims.iter().all(|claim| claim.ended_at >= Serial(since)));
+        (claims.len(), all)
+    }
+
+    #[test]
+    fn trimmed_witnesses_say_that_they_are_not_all() {
+        let mut witnesses = Witnesses::default();
+        (1..=100).for_each(|n| witnesses.push(claim(n)));
+        assert_eq!(seen(&witnesses, 0), (100, true));
+        assert_eq!(seen(&witnesses, 41), (60, true));
+        witnesses.trim(Serial(41), 30);
+        assert_eq!(seen(&witnesses, 0), (70, false), "what the index lacks stays");
+        assert_eq!(seen(&witnesses, 31), (70, true));
+        witnesses.trim(Serial(41), 100);
+        assert_eq!(seen(&witnesses, 40), (60, false));
+        assert_eq!(seen(&witnesses, 41), (60, true));
     }
 }

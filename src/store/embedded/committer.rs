@@ -34,6 +34,9 @@ pub(crate) enum Request {
     Close(Answer<()>),
 }
 
+/// A request that cannot be answered, and why.
+type Refused = (StoreError, Request);
+
 /// An answer that waits until everything before it is durable.
 enum Pending {
     Commit(Committed, Answer<Committed>),
@@ -166,17 +169,17 @@ impl Committer {
             return self.closing.push(answer);
         }
         let outcome = match self.latched.clone() {
-            Some(error) => Err((error, request)),
+            Some(error) => Err(Box::new((error, request))),
             None => self.decide(request),
         };
         match outcome {
             Ok(pending) => self.pending.extend(pending),
-            Err((error, request)) => refuse(request, error),
+            Err(refused) => refuse(refused.1, refused.0),
         }
     }
 
     /// Decides a request; an error that is not about it alone latches the store.
-    fn decide(&mut self, request: Request) -> Result<Option<Pending>, (StoreError, Request)> {
+    fn decide(&mut self, request: Request) -> Result<Option<Pending>, Box<Refused>> {
         let base: &dyn Base = match &self.indexed {
             Some(indexed) => &indexed.below,
             None => &NoBase,
@@ -213,18 +216,12 @@ impl Committer {
             Ok(pending) => Ok(Some(pending)),
             Err((error, request)) => {
                 self.latch(&error);
-                Err((error, request))
+                Err(Box::new((error, request)))
             }
         }
     }
 
     fn commit(&mut self, change: Change, answer: Answer<Committed>) -> Option<Pending> {
-        if let (Some(full), Change::Accept { .. }) = (&self.full, &change) {
-            // A join and a conflict would be right even now, but a caller that is told "full" has
-            // been told that nothing was recorded, which is right as well.
-            let _ = answer.send(Err(full.clone()));
-            return None;
-        }
         let base: &dyn Base = match &self.indexed {
             Some(indexed) => &indexed.below,
             None => &NoBase,
@@ -237,6 +234,10 @@ impl Committer {
                 let _ = answer.send(Err(error));
                 return None;
             }
+        }
+        if let (Some(full), Change::Accept { .. }) = (&self.full, &change) {
+            let _ = answer.send(Err(full.clone()));
+            return None;
         }
         if let Err(error) = self.journal.add(&change) {
             let _ = answer.send(Err(error));

@@ -23,18 +23,18 @@ pub(super) struct Running {
 /// See the module.
 pub(super) enum Drive {
     Thread(Mutex<Option<JoinHandle<()>>>),
-    Inline(Arc<Shared>, Mutex<Option<Running>>),
+    Inline(Arc<Shared>, Mutex<Option<Box<Running>>>),
 }
 
 impl Drive {
     pub(super) fn start(committing: Committing, opened: Opened) -> Result<Self, OpenError> {
-        let running = Running { committer: opened.committer, _lock: opened.lock };
+        let running = Box::new(Running { committer: opened.committer, _lock: opened.lock });
         if committing == Committing::Inline {
             return Ok(Self::Inline(opened.shared, Mutex::new(Some(running))));
         }
         let thread = std::thread::Builder::new()
             .name("order-store".to_owned())
-            .spawn(move || work(opened.shared, running))
+            .spawn(move || work(&opened.shared, running))
             .map_err(|error| OpenError::io(&opened.dir, error))?;
         Ok(Self::Thread(Mutex::new(Some(thread))))
     }
@@ -81,13 +81,13 @@ impl Drive {
     }
 }
 
-fn work(shared: Arc<Shared>, mut running: Running) {
-    let serving = catch_unwind(AssertUnwindSafe(|| serve(&shared, &mut running.committer)));
+fn work(shared: &Shared, mut running: Box<Running>) {
+    let serving = catch_unwind(AssertUnwindSafe(|| serve(shared, &mut running.committer)));
     let why = match serving {
         Ok(()) => StoreError::Closed,
         Err(_) => StoreError::Failed("the committer panicked".into()),
     };
-    close(&shared, running, why);
+    close(shared, running, why);
 }
 
 /// Serves until somebody asks to close.
@@ -130,7 +130,7 @@ fn await_company(shared: &Shared, committer: &mut Committer) {
 }
 
 /// Closes everything, the lock last, and then says so.
-fn close(shared: &Shared, mut running: Running, why: StoreError) {
+fn close(shared: &Shared, mut running: Box<Running>, why: StoreError) {
     let finishing = catch_unwind(AssertUnwindSafe(|| running.committer.finish()));
     let (waiting, result) = running.committer.closed();
     let why = running.committer.latched().cloned().unwrap_or(why);

@@ -1,5 +1,6 @@
 //! The feeder: gives the index what changed, behind the hot path, on a thread of its own.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -70,7 +71,7 @@ fn work(
                     .unwrap_or_else(|_| Err(Unusable("feeding it panicked".to_owned())));
                 if result.is_ok() {
                     // For `stats` of other processes alone: nothing depends on it.
-                    let _ = std::fs::write(note, feed.standing.changes.to_string());
+                    let _ = note_fed(note, feed.standing.changes);
                 }
                 shared.queue.push(Request::Fed(result));
             }
@@ -79,6 +80,13 @@ fn work(
             }
         }
     }
+}
+
+fn note_fed(note: &std::path::Path, changes: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(note)?;
+    file.write_all(changes.to_string().as_bytes())
 }
 
 /// The claims of the index and those of the book, which overlap, oldest first.

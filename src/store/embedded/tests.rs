@@ -23,8 +23,7 @@ fn config() -> EmbeddedConfig {
 }
 
 fn open_with(disk: &ForgetfulDisk, config: EmbeddedConfig) -> Result<EmbeddedStore, OpenError> {
-    let runtime =
-        Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+    let runtime = Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
     EmbeddedStore::open("/store", config, &runtime)
 }
 
@@ -89,7 +88,8 @@ fn now<T>(answer: impl Future<Output = T>) -> T {
 fn check(store: &EmbeddedStore, told: &Told, unanswered: Option<&(String, State)>, what: &str) {
     for (name, state) in told {
         let stored = now(store.find(reference(name))).expect("works");
-        let stored = stored.unwrap_or_else(|| panic!("{what}: {name} was acknowledged and is lost"));
+        let stored =
+            stored.unwrap_or_else(|| panic!("{what}: {name} was acknowledged and is lost"));
         let may_be = unanswered.filter(|(other, _)| other == name).map(|(_, state)| state);
         assert!(stored.state == *state || Some(&stored.state) == may_be, "{what}: {stored:?}");
     }

@@ -147,7 +147,7 @@ pub(crate) fn journal_key(bytes: &[u8]) -> Result<Option<JournalKey<'_>>, Record
             reader.str().map(|reference| Some(JournalKey::Reference(reference)))
         }
         3 => {
-            (reader.serial()?, reader.serial()?);
+            reader.bytes(16)?;
             let placed = reader.u8()? == 0;
             if placed { reader.str().map(|id| Some(JournalKey::Order(id))) } else { Ok(None) }
         }

@@ -1,0 +1,129 @@
+//! Splits bytes into records: lines, or for CSV lines joined by open quotes.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read};
+
+/// What some programs put before UTF-8 text.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Longest record in bytes: ten items with the longest ids and notes fit many times over.
+pub(super) const RECORD_BYTES_MAX: usize = 256 << 10;
+
+/// One record, without its line end.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// The number of its first line, from 1.
+    pub(super) line: u64,
+    /// Its bytes, or why they cannot be had.
+    pub(super) bytes: Result<Vec<u8>, &'static str>,
+}
+
+/// Reads records one after the other.
+pub(super) struct Records<R> {
+    reader: R,
+    quoted: bool,
+    line: u64,
+    /// Lines that a quote left open had swallowed: read again, each for itself.
+    again: VecDeque<Physical>,
+}
+
+/// One line, with its end.
+struct Physical {
+    number: u64,
+    bytes: Result<Vec<u8>, &'static str>,
+}
+
+impl<R: BufRead> Records<R> {
+    /// With `quoted`, a line end inside of quotes is part of the record.
+    pub(super) fn new(reader: R, quoted: bool) -> Self {
+        Self { reader, quoted, line: 0, again: VecDeque::new() }
+    }
+
+    /// The next record that is not blank.
+    pub(super) fn next(&mut self) -> io::Result<Option<Record>> {
+        loop {
+            let Some(first) = self.physical()? else { return Ok(None) };
+            let line = first.number;
+            let bytes = match first.bytes {
+                Ok(bytes) if self.quoted && quotes(&bytes) % 2 == 1 => self.join(bytes)?,
+                other => other,
+            };
+            let bytes = bytes.map(without_end);
+            if !bytes.as_ref().is_ok_and(|b| b.trim_ascii().is_empty()) {
+                return Ok(Some(Record { line, bytes }));
+            }
+        }
+    }
+
+    /// Adds lines until the quotes are even. If they never are, only the first line is bad.
+    fn join(&mut self, first: Vec<u8>) -> io::Result<Result<Vec<u8>, &'static str>> {
+        let mut joined = first;
+        let mut taken = Vec::new();
+        while let Some(next) = self.physical()? {
+            let closes = match &next.bytes {
+                Ok(bytes) if joined.len() + bytes.len() <= RECORD_BYTES_MAX => {
+                    joined.extend_from_slice(bytes);
+                    Some(quotes(bytes) % 2 == 1)
+                }
+                _ => None,
+            };
+            taken.push(next);
+            match closes {
+                Some(true) => return Ok(Ok(joined)),
+                Some(false) => {}
+                None => break,
+            }
+        }
+        for line in taken.into_iter().rev() {
+            self.again.push_front(line);
+        }
+        Ok(Err("a quote is not closed"))
+    }
+
+    fn physical(&mut self) -> io::Result<Option<Physical>> {
+        if let Some(line) = self.again.pop_front() {
+            return Ok(Some(line));
+        }
+        let mut bytes = Vec::new();
+        let cap = RECORD_BYTES_MAX as u64 + 1;
+        if self.reader.by_ref().take(cap).read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(None);
+        }
+        self.line += 1;
+        if self.line == 1 && bytes.starts_with(BYTE_ORDER_MARK) {
+            bytes.drain(..BYTE_ORDER_MARK.len());
+        }
+        let number = self.line;
+        if bytes.len() <= RECORD_BYTES_MAX || bytes.ends_with(b"\n") {
+            return Ok(Some(Physical { number, bytes: Ok(bytes) }));
+        }
+        self.skip_line()?;
+        Ok(Some(Physical { number, bytes: Err("the line is longer than 262144 bytes") }))
+    }
+
+    fn skip_line(&mut self) -> io::Result<()> {
+        loop {
+            let bytes = self.reader.fill_buf()?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let end = bytes.iter().position(|b| *b == b'\n');
+            let read = end.map_or(bytes.len(), |at| at + 1);
+            self.reader.consume(read);
+            if end.is_some() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn quotes(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|b| **b == b'"').count()
+}
+
+fn without_end(mut bytes: Vec<u8>) -> Vec<u8> {
+    while matches!(bytes.last(), Some(b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    bytes
+}

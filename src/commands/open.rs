@@ -1,0 +1,128 @@
+//! Builds supplier, store and router from the flags, and says what to do when that fails.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use order_router::runtime::Runtime;
+use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError, StoreError};
+use order_router::supplier::FoxReload;
+use order_router::{OrderRouter, StartError};
+
+use super::failure::{Failure, chain};
+use super::settings::RouterArgs;
+
+/// Starts a router. It is not ready yet: see [`ready`].
+pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failure> {
+    let config = args.config(posts);
+    config.check().map_err(|error| {
+        let next = "change --landing-bound, --request-timeout or the limit that is named";
+        Failure::nothing_sent(error.to_string(), next)
+    })?;
+    let key = args.supplier.key()?;
+    let settings = args.supplier.settings(&args.limits)?;
+    let runtime = Runtime::system();
+    let clock = Arc::clone(&runtime.clock);
+    let supplier =
+        FoxReload::new(&args.supplier.supplier, &key, settings, clock).map_err(|error| {
+            let what = format!("--supplier {}: {}", args.supplier.supplier, chain(&error));
+            Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
+        })?;
+    let dir = args.data.data.clone();
+    let for_store = runtime.clone();
+    let store = tokio::task::spawn_blocking(move || {
+        let config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
+        EmbeddedStore::open(&dir, config, &for_store)
+    });
+    let store = store.await.expect("opening a store does not panic");
+    let store = store.map_err(|error| not_opened(&args.data.data, &error))?;
+    let router = OrderRouter::builder(Arc::new(supplier), Arc::new(store))
+        .config(config)
+        .runtime(runtime)
+        .start()
+        .await;
+    router.map_err(|error| not_started(args, &error))
+}
+
+/// Waits until the router may send. On failure it is shut down.
+pub async fn ready(router: &OrderRouter, args: &RouterArgs) -> Result<(), Failure> {
+    let Err(error) = router.ready().await else { return Ok(()) };
+    stop(router, Duration::ZERO).await;
+    Err(not_started(args, &error))
+}
+
+/// Stops a router; POSTs that are under way may still be answered within `limit`.
+pub async fn stop(router: &OrderRouter, limit: Duration) {
+    match router.shutdown(limit).await {
+        // A router that is stopped twice.
+        Ok(_) | Err(StoreError::Closed) => {}
+        Err(error) => eprintln!("the data directory was not closed properly: {}", chain(&error)),
+    }
+}
+
+/// Shows on standard error how a long reading of the journal comes along.
+pub fn told() -> OnProgress {
+    Arc::new(|progress| {
+        let percent = (progress.bytes * 100).checked_div(progress.bytes_total).unwrap_or(100);
+        eprintln!("reading the journal: {percent}%, {} changes", progress.changes);
+    })
+}
+
+/// Why the data directory was not opened, and what to do.
+pub fn not_opened(dir: &Path, error: &OpenError) -> Failure {
+    let dir = dir.display();
+    let what = format!("the data directory {dir} was not opened: {}", chain(error));
+    let next = match error {
+        OpenError::InUse { .. } => {
+            "wait for the other process to end, or stop it; one directory is one account, so a \
+             second directory for the same account is no way out: it would buy again"
+        }
+        OpenError::NotWritable { .. } => {
+            "give this user the right to read and write the directory and the files in it"
+        }
+        OpenError::Full { .. } => "make room on the disk, then run again",
+        OpenError::NewerVersion { .. } => {
+            "run the version of order-router that wrote it, or a newer"
+        }
+        OpenError::Corrupt { .. } => {
+            "keep a copy of the directory, then run `order-router store verify` to see how far it \
+             is whole, and restore it from where it is; what the account shows and the restored \
+             directory does not know, the start will ask about"
+        }
+        OpenError::Io { .. } => "look at the disk; what was acknowledged is in the journal",
+        _ => "see the message",
+    };
+    Failure::nothing_sent(what, next)
+}
+
+fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
+    let supplier = &args.supplier.supplier;
+    let what = format!("the router was not started: {}", chain(error));
+    let next = match error {
+        StartError::Config(_) => "change the setting that is named".to_owned(),
+        StartError::Store(_) => "look at the disk, then run `order-router store verify`".to_owned(),
+        StartError::Probe { .. } => format!(
+            "see that {supplier} is reached from here and that its list is described rightly: \
+             --orders-path, --list-envelope, --list-query, --page-parameter; then run again"
+        ),
+        StartError::KeyRefused { .. } => format!(
+            "see that the key is one of {supplier}, is not expired, and may read and place \
+             orders; then run again"
+        ),
+        StartError::UnknownOrders { store_is_empty: true, .. } => format!(
+            "if {} was never used with this account, run again with --accept-new-account; if it \
+             was, its contents are lost: put them back, for without them the same orders would be \
+             bought again",
+            args.data.data.display()
+        ),
+        StartError::UnknownOrders { .. } => {
+            "look at these orders: if somebody else bought them, run again with \
+             --adopt-unknown-orders; if an older state of the data directory was restored, put \
+             the newest back instead, for what was bought since would be bought again"
+                .to_owned()
+        }
+        StartError::Thread(_) => "raise the limit of threads, then run again".to_owned(),
+        _ => "see the message".to_owned(),
+    };
+    Failure::nothing_sent(what, next)
+}

@@ -1,0 +1,294 @@
+//! `order-router status`, `order-router orders …`: what the journal says of orders, and a person's
+//! decisions.
+
+mod decide;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use order_router::ClientRef;
+use order_router::protocol::{Learnt, State};
+use order_router::store::Stored;
+use order_router::store::tools::Snapshot;
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::open;
+use super::settings::DataArgs;
+
+/// Show, list and decide orders
+#[derive(Args, Clone, Debug)]
+pub struct OrdersArgs {
+    #[command(subcommand)]
+    command: OrdersCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum OrdersCommand {
+    /// List orders, oldest first; also while a router is at work
+    List(ListArgs),
+    /// Show one order; also while a router is at work
+    Show(ShowArgs),
+    Resolve(Box<decide::ResolveArgs>),
+    Free(Box<decide::FreeArgs>),
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  order-router orders list --state held --state in-doubt
+  order-router orders list --open --json | jq -r .client_ref")]
+struct ListArgs {
+    /// Only orders in this state (repeatable)
+    #[arg(long, value_enum, value_name = "STATE")]
+    state: Vec<StateName>,
+    /// Only orders that have not ended
+    #[arg(long)]
+    open: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Show where one order stands
+///
+/// Reads the journal without its lock, also while a router is at work there.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit code: 0 it is known, 1 no order has this reference, 2 the data \
+    directory cannot be read.")]
+pub struct ShowArgs {
+    /// The caller's reference
+    #[arg(value_name = "REF")]
+    client_ref: ClientRefArg,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// A reference, checked while the flags are parsed.
+#[derive(Clone, Debug)]
+struct ClientRefArg(ClientRef);
+
+impl std::str::FromStr for ClientRefArg {
+    type Err = order_router::InvalidOrder;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        ClientRef::new(text).map(Self)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StateName {
+    Queued,
+    Sending,
+    #[value(alias = "in_doubt")]
+    InDoubt,
+    Held,
+    Placed,
+    Refused,
+    #[value(alias = "not_placed")]
+    NotPlaced,
+}
+
+impl StateName {
+    fn of(state: &State) -> Self {
+        match state {
+            State::Queued => Self::Queued,
+            State::Sending(_) => Self::Sending,
+            State::InDoubt(..) => Self::InDoubt,
+            State::Held(..) => Self::Held,
+            State::Placed { .. } => Self::Placed,
+            State::Refused(_) => Self::Refused,
+            State::NotPlaced(_) => Self::NotPlaced,
+        }
+    }
+}
+
+/// Runs one of the commands below `orders`.
+pub fn run(args: OrdersArgs) -> ExitCode {
+    match args.command {
+        OrdersCommand::List(args) => list(&args).unwrap_or_else(|failure| failure.report()),
+        OrdersCommand::Show(args) => show(&args),
+        OrdersCommand::Resolve(args) => decide::resolve(*args),
+        OrdersCommand::Free(args) => decide::free(*args),
+    }
+}
+
+/// Shows one order.
+pub fn show(args: &ShowArgs) -> ExitCode {
+    let snapshot = match read(&args.data) {
+        Ok(snapshot) => snapshot,
+        Err(failure) => return failure.report(),
+    };
+    let client_ref = &args.client_ref.0;
+    let Some(stored) = snapshot.find(client_ref) else {
+        eprintln!(
+            "no order in {} has the reference {client_ref}: nothing was bought under it from here",
+            args.data.data.display()
+        );
+        return ExitCode::from(1);
+    };
+    let shown = Shown::of(stored);
+    match args.json {
+        true => println!("{}", shown.json()),
+        false => print!("{}", shown.text(&snapshot)),
+    }
+    ExitCode::SUCCESS
+}
+
+fn read(data: &DataArgs) -> Result<Snapshot, Failure> {
+    let dir = &data.data;
+    if !dir.is_dir() {
+        let what = format!("there is no data directory {}", dir.display());
+        return Err(Failure::unread(what, "name the one that `submit` uses with --data"));
+    }
+    Snapshot::read(dir).map_err(|error| open::not_opened(dir, &error))
+}
+
+fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
+    let snapshot = read(&args.data)?;
+    let shown = snapshot.intents.values().filter(|stored| {
+        let state = StateName::of(&stored.state);
+        (args.state.is_empty() || args.state.contains(&state))
+            && !(args.open && stored.state.is_end())
+    });
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut count = 0_u64;
+    let written = (|| {
+        for stored in shown {
+            count += 1;
+            let shown = Shown::of(stored);
+            match args.json {
+                true => writeln!(out, "{}", shown.json())?,
+                false => writeln!(out, "{}", shown.line())?,
+            }
+        }
+        out.flush()
+    })();
+    // A reader that has seen enough closes its end: no reason to complain.
+    if written.is_ok() && !args.json {
+        eprintln!("{count} of {} orders", snapshot.intents.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An order as it is shown: without its notes.
+#[derive(Serialize)]
+struct Shown<'a> {
+    client_ref: &'a str,
+    state: &'static str,
+    items: Vec<ShownItem<'a>>,
+    order_id: Option<&'a str>,
+    learnt: Option<&'static str>,
+    reason: Option<&'a str>,
+    tries: u8,
+    accepted_at: String,
+    good_until: String,
+    items_hash: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownItem<'a> {
+    item_id: &'a str,
+    quantity: u32,
+    has_note: bool,
+    total_price: Option<String>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(stored: &'a Stored) -> Self {
+        let items = stored.items.iter().map(|item| ShownItem {
+            item_id: item.id(),
+            quantity: item.quantity(),
+            has_note: item.note_ref().is_some(),
+            total_price: item.price().map(ToString::to_string),
+        });
+        let (order_id, learnt) = match &stored.state {
+            State::Placed { id, learnt, .. } => (Some(id.as_str()), Some(name_of(*learnt))),
+            _ => (None, None),
+        };
+        let reason = match &stored.state {
+            State::InDoubt(_, why)
+            | State::Held(_, why)
+            | State::Refused(why)
+            | State::NotPlaced(why) => Some(&**why),
+            State::Queued | State::Sending(_) | State::Placed { .. } => None,
+        };
+        Self {
+            client_ref: stored.client_ref.as_str(),
+            state: stored.state.name(),
+            items: items.collect(),
+            order_id,
+            learnt,
+            reason,
+            tries: stored.tries,
+            accepted_at: stored.accepted_at.to_string(),
+            good_until: stored.good_until.to_string(),
+            items_hash: stored.lane.to_string(),
+        }
+    }
+
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("texts and numbers are plain JSON")
+    }
+
+    /// One line of a list: reference, state, and what is worth knowing of that state.
+    fn line(&self) -> String {
+        let known = self.order_id.or(self.reason).unwrap_or_default();
+        format!("{}\t{}\t{known}", self.client_ref, self.state)
+    }
+
+    fn text(&self, snapshot: &Snapshot) -> String {
+        let mut text = format!("{}: {}\n", self.client_ref, self.state);
+        let mut row = |name: &str, value: &str| {
+            text.push_str(&format!("  {name:<12}{value}\n"));
+        };
+        for item in &self.items {
+            let note = if item.has_note { " with a note" } else { "" };
+            let price = item.total_price.as_ref().map_or(String::new(), |p| format!(" for {p}"));
+            row("item", &format!("{} × {}{price}{note}", item.quantity, item.item_id));
+        }
+        if let (Some(id), Some(learnt)) = (self.order_id, self.learnt) {
+            row("order", &format!("{id}, learnt from {learnt}"));
+        }
+        if let Some(reason) = self.reason {
+            row("reason", reason);
+        }
+        row("accepted", &self.accepted_at);
+        row("tries", &format!("{} proved absent", self.tries));
+        let held = snapshot
+            .rehydration
+            .held_lanes
+            .iter()
+            .find(|(lane, _)| lane.to_string() == self.items_hash);
+        if let Some((_, why)) = held {
+            row("identical", &format!("orders are held: {why}; see `orders free --help`"));
+        }
+        row("bought", self.bought());
+        text
+    }
+
+    /// What the state means for money.
+    fn bought(&self) -> &'static str {
+        match self.state {
+            "placed" => "yes, once",
+            "refused" | "not_placed" => "no, and it will not be",
+            "queued" => "not yet; the next `submit` sends it",
+            _ => "perhaps; the next `submit` finds out, or `orders resolve` decides",
+        }
+    }
+}
+
+fn name_of(learnt: Learnt) -> &'static str {
+    match learnt {
+        Learnt::Answer => "the supplier's answer",
+        Learnt::List => "the supplier's list",
+        Learnt::Person => "a person",
+    }
+}

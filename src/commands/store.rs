@@ -1,0 +1,152 @@
+//! `order-router store …`: checks, rebuilds and measures a data directory.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use order_router::store::tools::{self, VerifyReport};
+use order_router::store::{OnProgress, OpenError};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::open;
+use super::settings::DataArgs;
+
+/// Check, rebuild and measure the data directory
+#[derive(Args, Clone, Debug)]
+pub struct StoreArgs {
+    #[command(subcommand)]
+    command: StoreCommand,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum StoreCommand {
+    /// Read the whole journal and check it; also while a router is at work
+    ///
+    /// Every checksum, the sequence, every guard again, and the counts and hashes of every batch.
+    /// Exit code 1: records were written that should have been refused; 2: records are damaged
+    /// or gone.
+    Verify(ToolArgs),
+    /// Write the index anew from the journal; no router may be at work
+    Rebuild(ToolArgs),
+    /// Show figures: orders, bytes, bytes per ended order, lag of the index
+    Stats(ToolArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct ToolArgs {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Runs one of the commands below `store`.
+pub fn run(args: &StoreArgs) -> ExitCode {
+    let result = match &args.command {
+        StoreCommand::Verify(args) => verify(args),
+        StoreCommand::Rebuild(args) => rebuild(args),
+        StoreCommand::Stats(args) => stats(args),
+    };
+    result.unwrap_or_else(|failure| failure.report())
+}
+
+fn existing(args: &ToolArgs) -> Result<(), Failure> {
+    let dir = &args.data.data;
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let what = format!("there is no data directory {}", dir.display());
+    Err(Failure::unread(what, "name the one that `submit` uses with --data"))
+}
+
+fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
+    existing(args)?;
+    let report = with_progress("checking", |told| tools::verify(&args.data.data, Some(told)));
+    let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
+    tell(args.json, &of_report(&report));
+    match report.unguarded.first() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(first) => {
+            eprintln!(
+                "{} changes should have been refused when they were written, the first is number \
+                 {first}: please report this",
+                report.unguarded.len()
+            );
+            Ok(ExitCode::from(1))
+        }
+    }
+}
+
+fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
+    existing(args)?;
+    let report = with_progress("rebuilding", |told| tools::rebuild(&args.data.data, Some(told)));
+    let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
+    tell(args.json, &of_report(&report));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn of_report(report: &VerifyReport) -> serde_json::Value {
+    json!({
+        "open": report.open,
+        "ended": report.ended,
+        "claims": report.claims,
+        "changes": report.journal.changes,
+        "segments": report.journal.segments,
+        "bytes": report.journal.bytes,
+        "torn_bytes": report.journal.torn_bytes,
+    })
+}
+
+fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
+    existing(args)?;
+    let stats = tools::stats(&args.data.data);
+    let stats = stats.map_err(|error| open::not_opened(&args.data.data, &error))?;
+    let value = json!({
+        "open": stats.open,
+        "ended": stats.ended,
+        "changes": stats.changes,
+        "segments": stats.segments,
+        "journal_bytes": stats.journal_bytes,
+        "index_bytes": stats.index_bytes,
+        "bytes_per_ended": stats.bytes_per_ended.map(|bytes| bytes.round() as u64),
+        "index_lag": stats.index_lag,
+    });
+    tell(args.json, &value);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows a flat object, for people as one line each.
+fn tell(json: bool, value: &serde_json::Value) {
+    if json {
+        println!("{value}");
+        return;
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let value = if value.is_null() { "unknown".to_owned() } else { value.to_string() };
+        println!("{:<16}{value:>14}", name.replace('_', " "));
+    }
+}
+
+fn with_progress<T>(
+    doing: &'static str,
+    run: impl FnOnce(OnProgress) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    if !io::stderr().is_terminal() {
+        return run(open::told());
+    }
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    let bar = ProgressBar::new(0)
+        .with_style(style.expect("the template is a fixed text"))
+        .with_message(doing);
+    let told = bar.clone();
+    let result = run(Arc::new(move |progress| {
+        told.set_length(progress.bytes_total);
+        told.set_position(progress.bytes);
+    }));
+    bar.finish_and_clear();
+    result
+}

@@ -1,0 +1,63 @@
+//! What is known of the account, beside intents.
+
+use std::collections::BTreeMap;
+
+use crate::order::{ItemsHash, OrderId};
+use crate::protocol::{Change, Shape, Why};
+use crate::store::HistoryLine;
+
+/// What is known of the account, beside intents.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// The lanes that only a person can free.
+    pub held_lanes: BTreeMap<ItemsHash, Why>,
+    /// Orders that no intent has.
+    pub orphans: Vec<OrderId>,
+    /// The history line.
+    pub history: Option<HistoryLine>,
+    /// The shapes whose echo was seen.
+    pub echo_seen: Vec<Shape>,
+    /// Why sending is stopped.
+    pub paused: Option<Why>,
+}
+
+impl Account {
+    /// Applies a change of the account.
+    pub(super) fn apply(&mut self, change: Change) {
+        match change {
+            Change::HoldLane { lane, why } => {
+                self.held_lanes.insert(lane, why);
+            }
+            Change::FreeLane { lane } => {
+                self.held_lanes.remove(&lane);
+            }
+            Change::Orphans { ids, .. } => add_ids(&mut self.orphans, ids),
+            Change::History { newest, ids } => {
+                let line = self.history.get_or_insert_default();
+                line.newest = line.newest.max(newest);
+                add_ids(&mut line.ids, ids);
+            }
+            Change::EchoSeen { shape } => {
+                if !self.echo_seen.contains(&shape) {
+                    self.echo_seen.push(shape);
+                }
+            }
+            Change::Pause { why } => self.paused = Some(why),
+            Change::Resume => self.paused = None,
+            Change::Accept { .. }
+            | Change::Record { .. }
+            | Change::Decide { .. }
+            | Change::Expire { .. }
+            | Change::Settle { .. } => unreachable!("not a change of the account"),
+        }
+    }
+}
+
+/// Adds ids that are not there yet, in order.
+fn add_ids(to: &mut Vec<OrderId>, ids: Vec<OrderId>) {
+    for id in ids {
+        if let Err(at) = to.binary_search(&id) {
+            to.insert(at, id);
+        }
+    }
+}

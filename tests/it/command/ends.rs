@@ -1,0 +1,214 @@
+//! How runs end: results, exit codes, signals, a person's decision.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::*;
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+fn withheld() -> Faults {
+    Faults { withheld_never_created: 1.0, ..Faults::default() }
+}
+
+#[test]
+fn every_line_gets_its_end_in_every_run_and_twins_share_an_order() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,x,1", "a,x,1"]));
+    let supplier = simulator(Faults::default());
+    for runs in 1..=2 {
+        run(bench.submit(&supplier.url(), "in.csv"), 0);
+        let ends = bench.ends();
+        assert_eq!(ends.len(), 3 * runs);
+        assert!(ends.iter().all(|(_, outcome)| outcome == "placed"), "{ends:?}");
+        assert_eq!(supplier.ledger().len(), 2);
+    }
+    let ids: std::collections::BTreeSet<_> = bench
+        .results()
+        .iter()
+        .filter(|line| line["client_ref"] == "a" && line["outcome"] == "placed")
+        .map(|line| line["order_id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 1);
+}
+
+#[test]
+fn json_lines_come_from_standard_input_and_notes_stay_out_of_the_results() {
+    let bench = Bench::new();
+    let supplier = simulator(Faults::default());
+    let mut child = bench.submit(&supplier.url(), "-").stdin(Stdio::piped()).spawn().unwrap();
+    let line = "{\"client_ref\":\"a\",\"items\":[{\"itemId\":\"x\",\"quantity\":2,\
+        \"note\":{\"player\":\"note-canary\"}}]}\n";
+    use std::io::Write;
+    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let results = std::fs::read_to_string(bench.path("results.jsonl")).unwrap();
+    assert!(!(results + &stderr(&output) + &stdout(&output)).contains("note-canary"));
+    assert_eq!(supplier.ledger()[0].items[0].quantity, 2);
+}
+
+#[test]
+fn a_torn_last_line_of_the_results_is_ended_first() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1"]));
+    bench.file("results.jsonl", "{\"client_ref\":\"to");
+    let supplier = simulator(Faults::default());
+    run(bench.submit(&supplier.url(), "in.csv"), 0);
+    let text = std::fs::read_to_string(bench.path("results.jsonl")).unwrap();
+    assert!(text.starts_with("{\"client_ref\":\"to\n{\"client_ref\":\"a\""), "{text}");
+    assert!(text.ends_with('\n'));
+}
+
+#[test]
+fn a_refused_order_is_exit_code_1() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,gone,1"]));
+    let mut config = SimulatorConfig::default();
+    config.contract.refused_products = vec!["gone".to_owned()];
+    let supplier = Simulator::spawn_thread(config).unwrap();
+    let mut command = bench.submit(&supplier.url(), "in.csv");
+    command.arg("--json");
+    let output = run(command, 1);
+    let summary: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&summary["placed"], &summary["refused"]), (&1.into(), &1.into()), "{summary}");
+    let refused = bench.results().into_iter().find(|line| line["outcome"] == "refused").unwrap();
+    assert_eq!(refused["client_ref"], "b");
+}
+
+#[test]
+fn an_order_in_doubt_is_exit_code_3_and_the_next_run_goes_on() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1"]));
+    bench.file("other.csv", &csv(&["b,y,1"]));
+    let supplier = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
+    // Seen late: by the end of the run nobody can know.
+    supplier
+        .set_faults(Faults {
+            withheld_after_creation: 1.0,
+            list_lag: std::time::Duration::from_secs(3600),
+            ..Faults::default()
+        })
+        .unwrap();
+    let mut command = bench.submit(&supplier.url(), "in.csv");
+    command.args(["--give-up-after", "1500ms"]);
+    let output = run(command, 3);
+    assert!(stderr(&output).contains("under the same references"), "{}", stderr(&output));
+    assert_eq!(bench.ends(), [(2, "in_doubt".to_owned())]);
+    // Not in the next run's input, and driven on all the same.
+    let status = run(bench.command(&["status", "a", "--data", "data", "--json"]), 0);
+    let status: Value = serde_json::from_str(&stdout(&status)).unwrap();
+    assert_eq!(status["state"], "in_doubt");
+    supplier.set_faults(Faults::default()).unwrap();
+    let mut command = bench.submit(&supplier.url(), "other.csv");
+    command.args(["--give-up-after", "1500ms"]);
+    let output = run(command, 3);
+    assert!(stderr(&output).contains("open before, not in this input: 1 in doubt"));
+}
+
+#[test]
+fn a_signal_stops_the_run_and_says_where_each_order_stands() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+    let supplier = simulator(withheld());
+    for which in [Signal::INT, Signal::TERM] {
+        std::fs::remove_file(bench.path("results.jsonl")).ok();
+        let mut child = bench.submit(&supplier.url(), "in.csv").spawn().unwrap();
+        wait_until(&mut child, &bench.path("results.jsonl"), |lines| lines.len() >= 2);
+        signal(&child, which);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+        let ends = bench.ends();
+        assert_eq!(ends.len(), 2, "{ends:?}");
+        assert!(ends.iter().all(|(_, outcome)| outcome == "in_doubt"), "{ends:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let bench = Bench::new();
+    let supplier = simulator(withheld());
+    let mut child = bench.submit(&supplier.url(), "-").stdin(Stdio::piped()).spawn().unwrap();
+    use std::io::Write;
+    let mut lines = child.stdin.take().unwrap();
+    lines.write_all(csv(&["a,x,1"]).as_bytes()).unwrap();
+    lines.flush().unwrap();
+    wait_until(&mut child, &bench.path("results.jsonl"), |lines| !lines.is_empty());
+    signal(&child, Signal::INT);
+    wait_for(&mut child, "no longer waiting");
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn a_person_decides_an_order_in_doubt() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+    let faults = Faults {
+        withheld_after_creation: 1.0,
+        list_lag: std::time::Duration::from_secs(3600),
+        ..Faults::default()
+    };
+    let supplier = simulator(faults);
+    let mut command = bench.submit(&supplier.url(), "in.csv");
+    command.args(["--give-up-after", "1500ms"]);
+    run(command, 3);
+    let url = supplier.url();
+    let id_of = |item: &str| {
+        let entry = supplier.ledger().into_iter().find(|e| e.items[0].item_id == item);
+        entry.unwrap().id
+    };
+    let decide = |client_ref: &str, words: &[&str], code: i32| {
+        let mut command = bench.command(&["orders", "resolve", client_ref, "--data", "data"]);
+        command.args(["--supplier", &url, "--request-timeout", "1s", "--landing-bound", "2s"]);
+        command.args(["--reason", "a test looked"]).args(words);
+        let output = run(command, code);
+        stdout(&output) + &stderr(&output)
+    };
+    assert!(decide("a", &["--placed", &id_of("y")], 1).contains("has other items"));
+    assert!(decide("a", &["--placed", &id_of("x")], 0).contains("a: placed"));
+    assert!(decide("a", &["--absent"], 1).contains("nothing to decide"));
+    assert!(decide("nobody", &["--absent"], 1).contains("no order has the reference"));
+    let list = run(bench.command(&["orders", "list", "--data", "data", "--state", "placed"]), 0);
+    let expected = format!("a\tplaced\t{}\n", id_of("x"));
+    assert_eq!(stdout(&list), expected);
+    let show = stdout(&run(bench.command(&["orders", "show", "a", "--data", "data"]), 0));
+    assert!(show.contains("learnt from a person"), "{show}");
+    run(bench.command(&["status", "nobody", "--data", "data"]), 1);
+}
+
+#[test]
+fn the_store_can_be_checked_rebuilt_and_measured() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+    let supplier = simulator(Faults::default());
+    run(bench.submit(&supplier.url(), "in.csv"), 0);
+    for words in ["verify", "rebuild", "stats"] {
+        let output = run(bench.command(&["store", words, "--json", "--data", "data"]), 0);
+        let told: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!((&told["ended"], &told["open"]), (&2.into(), &0.into()), "{words}: {told}");
+    }
+}
+
+#[test]
+fn the_help_teaches_every_command() {
+    let bench = Bench::new();
+    for words in [
+        &["--help"][..],
+        &["submit", "--help"],
+        &["check", "--help"],
+        &["demo", "--help"],
+        &["simulate", "--help"],
+        &["status", "--help"],
+        &["orders", "resolve", "--help"],
+        &["store", "verify", "--help"],
+    ] {
+        let text = stdout(&run(bench.command(words), 0));
+        assert!(text.contains("Usage: order-router"), "{text}");
+    }
+    let submit = stdout(&run(bench.command(&["submit", "--help"]), 0));
+    for part in ["client_ref,item_id,quantity", "Exit code:", "--give-up-after", "Examples:"] {
+        assert!(submit.contains(part), "{part}");
+    }
+}
