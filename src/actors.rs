@@ -180,7 +180,8 @@ impl Shared {
             failed.get_or_insert_with(|| error.clone());
             first
         });
-        if first {
+        // A store that was closed is no failure: the router is stopping.
+        if first && !matches!(error, StoreError::Closed) {
             tracing::error!(%error, "the store has failed: nothing is sent or answered any more");
             self.tell(|| RouterEvent::Alarm {
                 what: format!("the store has failed: {error}; nothing is sent any more"),

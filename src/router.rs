@@ -401,8 +401,16 @@ impl OrderRouter {
     pub async fn submit(&self, order: Order) -> Result<End, SubmitError> {
         let client_ref = order.client_ref().clone();
         let limit = self.shared().config.answer_within_or_default();
+        let deadline = self.shared().runtime.now().plus(limit);
         let ticket = self.hand_over(order, true)?;
-        self.follow(ticket, &client_ref, limit).await
+        match self.follow(ticket, &client_ref, limit).await {
+            // Its lane has let go of it: it was rebuilt, or the router has stopped.
+            Err(SubmitError::Unknown { .. }) => {
+                let left = deadline.since(self.shared().runtime.now());
+                self.wait(&client_ref, left).await
+            }
+            told => told,
+        }
     }
 
     /// Hands an order over and follows it: for callers who want to know when it is accepted and
@@ -452,11 +460,11 @@ impl OrderRouter {
         let shared = self.shared();
         let deadline = shared.runtime.now().plus(limit);
         loop {
+            self.going()?;
             let stored = self.stored(client_ref).await?;
             if let Some(end) = end_of(&stored.state) {
                 return Ok(end);
             }
-            self.going()?;
             let (progress, ticket) = slot(progress_of(&stored.state), true);
             let intent = stored.id;
             shared.deliver(stored.lane, LaneMessage::Attach { intent, progress });

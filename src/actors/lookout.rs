@@ -74,6 +74,9 @@ pub(crate) struct Lookout {
     timer: Option<actix::SpawnHandle>,
     /// Looks for late landings: when, and how far back.
     late: BTreeSet<(Moment, Option<Timestamp>)>,
+    /// Up to here the account was read by a list that is evidence: what landed late has a later
+    /// `createdAt`, but for the landing bound, within which a row may come to be shown.
+    read_up_to: Option<Timestamp>,
     checkpoint: Option<Checkpoint>,
     follows: Vec<Follow>,
     polling: bool,
@@ -136,6 +139,7 @@ impl Lookout {
             began: None,
             timer: None,
             late: BTreeSet::new(),
+            read_up_to: None,
             checkpoint: None,
             follows: Vec::new(),
             polling: false,
@@ -176,20 +180,21 @@ impl Lookout {
         let asks = std::mem::take(&mut self.asks);
         let later = self.late.split_off(&(now.plus(Duration::from_nanos(1)), None));
         let late = std::mem::replace(&mut self.late, later);
-        let floors = asks.iter().map(|ask| ask.since).chain(late.iter().map(|(_, floor)| *floor));
-        let since = floors.min().flatten();
+        let late = late.iter().map(|(_, floor)| self.not_read_since(*floor));
+        let since = asks.iter().map(|ask| ask.since).chain(late).min().flatten();
+        let floor = self.shared.account().floor();
         let shared = self.shared.clone();
         let checkpoint = self.checkpoint.take();
         let reading = async move { arrive(&shared, since, checkpoint).await };
         let done = reading.into_actor(self).map(move |arrived, lookout, ctx| {
             lookout.reading = false;
-            lookout.arrived(arrived, asks);
+            lookout.arrived(arrived, asks, floor);
             lookout.begin(ctx);
         });
         ctx.spawn(done);
     }
 
-    fn arrived(&mut self, arrived: Arrived, asks: Vec<Ask>) {
+    fn arrived(&mut self, arrived: Arrived, asks: Vec<Ask>, floor: Option<Timestamp>) {
         let Arrived { mut sheet, requested, arrived, open, claims } = arrived;
         self.checkpoint = sheet.checkpoint.take();
         self.shared.supplier_clock(sheet.date);
@@ -200,6 +205,9 @@ impl Lookout {
         let shared = &self.shared;
         let names = |id: &str| shared.names_product(id);
         let assessment = shared.account().assess(sheet, claims, &open, &names, requested, arrived);
+        if assessment.evidence.is_ok() {
+            self.read_up_to = floor;
+        }
         shared.remember_free_rows(&assessment.free_ids(), arrived);
         for ask in asks {
             let view = assessment.view(ask.ask, ask.lane, &ask.products, &ask.shapes);
@@ -228,6 +236,13 @@ impl Lookout {
         shared.tell(|| RouterEvent::Listed { rows: assessment.rows, no_evidence });
     }
 
+    /// How far back a look for late landings must reach, given what was read meanwhile.
+    fn not_read_since(&self, floor: Option<Timestamp>) -> Option<Timestamp> {
+        let bound = self.shared.config.landing_bound.unwrap_or(Duration::from_secs(15 * 60));
+        let read = self.read_up_to.and_then(|at| at.checked_sub(bound).ok());
+        floor.max(read)
+    }
+
     /// Forgets what no listing can reach any more.
     fn prune(&mut self) {
         let now = self.shared.runtime.now();
@@ -242,7 +257,7 @@ impl Lookout {
         };
         let on_wire = *on_wire;
         self.floors.drain(..old - 1);
-        let late = self.late.iter().map(|(_, floor)| *floor);
+        let late = self.late.iter().map(|(_, floor)| self.not_read_since(*floor));
         let oldest = self.shared.oldest_doubt().into_iter().chain(late).chain([on_wire]).min();
         if let Some(Some(oldest)) = oldest {
             account.prune(Some(oldest));
