@@ -25,8 +25,8 @@ use crate::supplier::Supplier;
 
 mod progress;
 
-use progress::{Reader, slot};
 pub(crate) use progress::Teller;
+use progress::{Reader, slot};
 
 /// How an order ended. It never changes any more (promise P4).
 #[derive(Debug, Clone, PartialEq, Eq)]

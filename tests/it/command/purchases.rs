@@ -14,8 +14,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 /// Purchases of one month of a real shop, where that file is there; else a look-alike of it.
 fn purchases() -> String {
-    let real = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared/data/online-retail-2011-11.csv");
+    let real =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/online-retail-2011-11.csv");
     let text = std::fs::read_to_string(real).unwrap_or_else(|_| look_alike(PURCHASES, 11));
     let mut lines = text.lines();
     let header = lines.next().expect("a header");
