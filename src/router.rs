@@ -509,8 +509,8 @@ impl OrderRouter {
         }
     }
 
-    /// Decides an order that is in doubt or held: what a person says, checked, and kept with its
-    /// reason.
+    /// Decides an order that is in doubt or held: what a person says, checked, then durable. The
+    /// reason stands in the log.
     ///
     /// # Errors
     /// [`ResolveError`]; nothing was changed.
