@@ -29,6 +29,7 @@ use crate::order::{ItemsDigest, OrderId};
 
 mod attribution;
 mod events;
+mod index;
 mod rehydrate;
 mod written;
 
@@ -75,6 +76,7 @@ impl Default for Rules {
 pub struct Lane {
     /// Every intent that has not ended.
     intents: BTreeMap<IntentId, Intent>,
+    index: index::Index,
     /// POSTs of intents that were placed from a list, by attempt: they may still land (rule 9).
     posts: BTreeMap<AttemptSeq, Post>,
     /// Orders claimed here while a list is under way: that list may not know it.
@@ -193,20 +195,6 @@ impl Intent {
     fn doubt(&self) -> Option<Sent> {
         matches!(self.phase, Phase::InDoubt { .. }).then_some(self.attempt).flatten()
     }
-
-    /// Whether its open attempt is in flight (rule 2) or being decided: rule 8 waits for it.
-    fn is_under_way(&self) -> bool {
-        self.open().is_some() && !matches!(self.phase, Phase::InDoubt { .. })
-    }
-
-    /// Whether its POST takes one of the places of `in_flight_max`.
-    fn takes_a_place(&self) -> bool {
-        self.open().is_some()
-            && !matches!(
-                self.phase,
-                Phase::InDoubt { .. } | Phase::Deciding { from: From::InDoubt { .. }, .. }
-            )
-    }
 }
 
 impl Lane {
@@ -214,6 +202,7 @@ impl Lane {
     #[must_use]
     pub fn step(&mut self, rules: &Rules, event: Event, now: Moment) -> Vec<Effect> {
         let mut effects = Vec::new();
+        let about = event.intent();
         match event {
             Event::Submitted { intent, delivered, good_until, permit } => {
                 let in_time = permit.filter(|_| now < good_until);
@@ -241,6 +230,7 @@ impl Lane {
             }
             Event::Woke => {}
         }
+        about.into_iter().for_each(|id| self.note(id));
         self.go_on(rules, now, &mut effects);
         effects
     }
@@ -248,17 +238,14 @@ impl Lane {
     /// When an [`Event::Woke`] is due, if ever.
     #[must_use]
     pub fn wakes_at(&self, rules: &Rules) -> Option<Moment> {
-        let unsent = self.intents.values().filter_map(|i| match i.phase {
-            Phase::Queued { .. } => Some(i.good_until),
-            _ => None,
-        });
+        let unsent = self.index.first_expiry().map(|(at, _)| at);
         let idle = self.asked.is_none() && self.kept.is_none();
         let posts = self.posts.values().filter(|_| idle).filter_map(|p| settles_at(rules, p.left));
-        let looks = (idle && self.hold.is_none() && self.doubts().next().is_some())
+        let looks = (idle && self.hold.is_none() && !self.index.doubts.is_empty())
             .then(|| self.look_at.into_iter().chain(self.releasable_at(rules)))
             .into_iter()
             .flatten();
-        unsent.chain(posts).chain(looks).min()
+        unsent.into_iter().chain(posts).chain(looks).min()
     }
 
     /// Whether nothing is kept here that the store does not know and no event is awaited.
@@ -273,27 +260,19 @@ impl Lane {
     /// Attempts in doubt: those that count against the account's bound.
     #[must_use]
     pub fn doubts_count(&self) -> usize {
-        self.intents
-            .values()
-            .filter(|i| {
-                matches!(
-                    i.phase,
-                    Phase::InDoubt { .. } | Phase::Deciding { from: From::InDoubt { .. }, .. }
-                )
-            })
-            .count()
+        self.index.doubts.len() + self.index.deciding.len()
     }
 
     /// Whether any attempt is open: rows with the lane's items-hash are then explained by it.
     #[must_use]
     pub fn has_open_attempt(&self) -> bool {
-        self.intents.values().any(|i| i.open().is_some())
+        self.index.open() > 0
     }
 
     /// How many attempts are open.
     #[must_use]
     pub fn open_attempts(&self) -> usize {
-        self.intents.values().filter(|i| i.open().is_some()).count()
+        self.index.open()
     }
 
     /// Permits taken for attempts that were not sent yet.
@@ -309,7 +288,12 @@ impl Lane {
     /// The oldest floor of an open attempt: how far back a list must reach. `None`: to the end.
     #[must_use]
     pub fn oldest_floor(&self) -> Option<jiff::Timestamp> {
-        self.intents.values().filter_map(|i| Some(i.open()?.attempt.floor)).min().flatten()
+        self.open().map(|sent| sent.attempt.floor).min().flatten()
+    }
+
+    /// The open attempts.
+    fn open(&self) -> impl Iterator<Item = Sent> + '_ {
+        self.index.open_ids().filter_map(|id| self.intents.get(&id)?.open())
     }
 
     /// How an intent of this lane stands, as those who wait for it are told.
@@ -337,7 +321,7 @@ impl Lane {
 
     /// The attempts in doubt, by intent, that nothing is being written about.
     fn doubts(&self) -> impl Iterator<Item = (IntentId, Sent)> + '_ {
-        self.intents.iter().filter_map(|(id, i)| Some((*id, i.doubt()?)))
+        self.index.doubts.iter().filter_map(|id| Some((*id, self.intents.get(id)?.doubt()?)))
     }
 
     fn submitted(
@@ -355,7 +339,7 @@ impl Lane {
             effects.push(Effect::Tell { intent: id, told: Told::LaneHeld(why.clone()) });
             return;
         }
-        let waiting = self.intents.values().any(|i| matches!(i.phase, Phase::Queued { .. }));
+        let waiting = !self.index.queued.is_empty();
         let attempt = permit.filter(|_| !waiting && self.may_send(rules, delivered));
         if permit.is_some() && attempt.is_none() {
             effects.push(Effect::ReturnPermit { intent: id });
@@ -374,14 +358,17 @@ impl Lane {
 
     /// Rule 13: not interchangeable, not together; and no more at once than is set.
     fn may_send(&self, rules: &Rules, delivered: ItemsDigest) -> bool {
-        let mut in_flight = 0;
-        for intent in self.intents.values().filter(|i| i.open().is_some()) {
-            if intent.delivered != delivered {
-                return false;
-            }
-            in_flight += usize::from(intent.takes_a_place());
-        }
-        in_flight < rules.in_flight_max && self.hold.is_none()
+        // All that are open are of one kind, so one of each set speaks for it.
+        self.delivered_open().all(|open| open == delivered)
+            && self.index.sending.len() < rules.in_flight_max
+            && self.hold.is_none()
+    }
+
+    /// What is delivered for those that are open, one of each way to be open.
+    fn delivered_open(&self) -> impl Iterator<Item = ItemsDigest> + '_ {
+        let index = &self.index;
+        let one_of_each = [index.sending.first(), index.deciding.first(), index.doubts.first()];
+        one_of_each.into_iter().flatten().filter_map(|id| Some(self.intents.get(id)?.delivered))
     }
 
     fn permitted(
@@ -482,6 +469,7 @@ impl Lane {
         intent.phase = Phase::Deciding { verdict: verdict.clone(), from };
         let seq = sent.attempt.seq;
         effects.push(Effect::Write(Write::Decide { intent: id, seq, verdict }));
+        self.note(id);
     }
 
     fn resolved(
@@ -521,26 +509,26 @@ impl Lane {
     /// Expires what is unsent and too late, and asks for permits for what may leave, first come
     /// first served.
     fn send_queued(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
-        let mut blocked = self.hold.is_some();
-        let mut open = self.intents.values().find(|i| i.open().is_some()).map(|i| i.delivered);
-        let in_flight = self.intents.values().filter(|i| i.takes_a_place()).count();
-        let mut room = rules.in_flight_max.saturating_sub(in_flight);
-        for (id, intent) in &mut self.intents {
-            let Phase::Queued { permit_asked } = &mut intent.phase else { continue };
-            if now >= intent.good_until {
+        while let Some((_, id)) = self.index.first_expiry().filter(|(at, _)| *at <= now) {
+            if let Some(intent) = self.intents.get_mut(&id) {
                 intent.phase = Phase::Expiring;
-                let why = "too late to send".into();
-                effects.push(Effect::Write(Write::Expire { intent: *id, why }));
-                continue;
             }
-            blocked |= open.is_some_and(|delivered| delivered != intent.delivered) || room == 0;
-            if blocked {
-                continue;
+            self.note(id);
+            let why = "too late to send".into();
+            effects.push(Effect::Write(Write::Expire { intent: id, why }));
+        }
+        if self.hold.is_some() {
+            return;
+        }
+        let mut open = self.delivered_open().next();
+        let room = rules.in_flight_max.saturating_sub(self.index.sending.len());
+        for id in self.index.queued.keys().take(room) {
+            let Some(intent) = self.intents.get_mut(id) else { continue };
+            if *open.get_or_insert(intent.delivered) != intent.delivered {
+                return;
             }
-            open = Some(intent.delivered);
-            room -= 1;
-            if !*permit_asked {
-                *permit_asked = true;
+            if let Phase::Queued { permit_asked: asked @ false } = &mut intent.phase {
+                *asked = true;
                 effects.push(Effect::AskPermit { intent: *id });
             }
         }

@@ -9,7 +9,9 @@ use order_router::store::{IntentStore, MemoryStore};
 use order_router::supplier::{ApiKey, FoxReload, foxreload};
 use order_router::{ClientRef, Config, End, Item, Order, OrderRouter, Progress};
 
+mod all_at_once;
 mod doubts;
+mod edges;
 mod handle;
 mod load;
 mod starts;

@@ -81,7 +81,7 @@ impl Lane {
         if self.kept.is_some() {
             return;
         }
-        let newest = self.intents.values().filter_map(|i| Some(i.open()?.attempt.seq)).max();
+        let newest = self.open().map(|sent| sent.attempt.seq).max();
         self.kept = Some(Kept {
             settled: asked.settled,
             before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
@@ -102,10 +102,9 @@ impl Lane {
     /// Uses the kept list once every attempt below its number has ended or is in doubt.
     pub(super) fn use_kept(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         let Some(before) = self.kept.as_ref().map(|kept| kept.before) else { return };
-        let waits = |i: &super::Intent| {
-            i.is_under_way() && i.open().is_some_and(|sent| sent.attempt.seq < before)
-        };
-        if self.intents.values().any(waits) {
+        let open = |id| self.intents.get(&id).and_then(super::Intent::open);
+        let waits = |sent: Sent| sent.attempt.seq < before;
+        if self.index.under_way().filter_map(open).any(waits) {
             return;
         }
         let Some(mut kept) = self.kept.take() else { return };
@@ -253,7 +252,7 @@ impl Lane {
         if self.asked.is_some() || self.kept.is_some() || self.hold.is_some() {
             return;
         }
-        if self.doubts().next().is_none() {
+        if self.index.doubts.is_empty() {
             return;
         }
         let due = [self.look_at, self.releasable_at(rules)];

@@ -60,6 +60,20 @@ pub enum Event {
     Woke,
 }
 
+impl Event {
+    /// The intent that it is about.
+    pub(super) fn intent(&self) -> Option<IntentId> {
+        match self {
+            Self::Submitted { intent, .. }
+            | Self::Permitted { intent, .. }
+            | Self::Written { intent, .. }
+            | Self::Answered { intent, .. }
+            | Self::Resolved { intent, .. } => Some(*intent),
+            Self::Listed(_) | Self::Freed | Self::Woke => None,
+        }
+    }
+}
+
 /// A person's decision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Decision {

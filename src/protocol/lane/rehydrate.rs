@@ -75,6 +75,7 @@ impl Lane {
             late: None,
         };
         self.intents.insert(one.intent, intent);
+        self.note(one.intent);
         if sending {
             let verdict = Verdict::InDoubt("the router stopped while it was sent".into());
             self.decide(one.intent, verdict, From::Sending, effects);

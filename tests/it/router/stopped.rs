@@ -95,10 +95,8 @@ impl Supplier for Silent {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopped_between_the_gate_and_the_wire_an_order_is_not_bought_twice() {
-    let clock = Arc::new(Stoppable {
-        clock: Runtime::system().clock,
-        stopped_millis: AtomicU64::new(0),
-    });
+    let clock =
+        Arc::new(Stoppable { clock: Runtime::system().clock, stopped_millis: AtomicU64::new(0) });
     let posts = Arc::new(AtomicU64::new(0));
     let old = Row {
         id: OrderId::new("history").expect("an id"),

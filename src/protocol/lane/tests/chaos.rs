@@ -127,6 +127,7 @@ impl World {
 
     fn feed(&mut self, event: Event) {
         let effects = self.lane.step(&self.rules, event, self.now);
+        assert!(self.lane.index_agrees(), "{:#?}", self.lane);
         effects.into_iter().for_each(|effect| self.carry_out(effect));
         self.check_budget();
     }

@@ -18,8 +18,7 @@ impl Bench {
             last_attempt: Some(attempt.seq),
             unsettled: false,
         };
-        let (lane, effects) =
-            Lane::rehydrate(&self.rules, &[restored], None, self.now, self.now);
+        let (lane, effects) = Lane::rehydrate(&self.rules, &[restored], None, self.now, self.now);
         self.lane = lane;
         effects.into_iter().for_each(|effect| self.carry_out(effect));
         intent
@@ -312,4 +311,16 @@ fn rule_13_a_younger_order_does_not_overtake_one_that_must_wait() {
     bench.answer(a, created(1));
     bench.answer(b, created(2));
     assert_eq!(bench.sends(), 3);
+}
+
+#[test]
+fn twenty_thousand_identical_orders_at_once_are_cheap() {
+    let mut bench = Bench::new();
+    let orders: Vec<_> = (0..20_000).map(|_| bench.submit("x")).collect();
+    assert_eq!(bench.sends(), 512);
+    for (n, intent) in orders.iter().enumerate() {
+        bench.answer(*intent, created(n as u64));
+    }
+    assert_eq!(bench.sends(), 20_000);
+    assert!(bench.lane.is_idle() && bench.lane.index_agrees());
 }
