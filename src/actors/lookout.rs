@@ -4,11 +4,13 @@
 //! what landed too late (rule 12), and follows the status of placed orders in bulk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::{LaneMessage, Shared};
@@ -186,15 +188,24 @@ impl Lookout {
         let shared = self.shared.clone();
         let checkpoint = self.checkpoint.take();
         let reading = async move { arrive(&shared, since, checkpoint).await };
+        let reading = AssertUnwindSafe(reading).catch_unwind();
         let done = reading.into_actor(self).map(move |arrived, lookout, ctx| {
             lookout.reading = false;
-            lookout.arrived(arrived, asks, floor);
+            let done = arrived.and_then(|arrived| {
+                catch_unwind(AssertUnwindSafe(|| lookout.arrived(arrived, &asks, floor)))
+            });
+            if done.is_err() {
+                // A bug, ours or the supplier's client's. Lanes wait for an answer: read again. Who
+                // had one already ignores the second.
+                lookout.shared.alarm("a listing has panicked; it is read again");
+                lookout.asks.extend(asks);
+            }
             lookout.begin(ctx);
         });
         ctx.spawn(done);
     }
 
-    fn arrived(&mut self, arrived: Arrived, asks: Vec<Ask>, floor: Option<Timestamp>) {
+    fn arrived(&mut self, arrived: Arrived, asks: &[Ask], floor: Option<Timestamp>) {
         let Arrived { mut sheet, requested, arrived, open, claims } = arrived;
         self.checkpoint = sheet.checkpoint.take();
         self.shared.supplier_clock(sheet.date);

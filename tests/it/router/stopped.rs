@@ -38,6 +38,10 @@ struct Silent {
     rows: Arc<Mutex<Vec<Row>>>,
     posts: Arc<AtomicU64>,
     lists: AtomicU64,
+    /// This page of a list panics.
+    panics_at: u64,
+    /// How long the process is stopped.
+    stop_millis: u64,
 }
 
 impl Supplier for Silent {
@@ -55,11 +59,12 @@ impl Supplier for Silent {
 
     fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
         let (clock, rows, posts) = (self.clock.clone(), self.rows.clone(), self.posts.clone());
+        let stop_millis = self.stop_millis;
         Box::pin(async move {
             assert!(gate.ask(clock.now()), "in time");
             let n = posts.fetch_add(1, Ordering::SeqCst);
             if n == 0 {
-                clock.stopped_millis.fetch_add(3_600_000, Ordering::SeqCst);
+                clock.stopped_millis.fetch_add(stop_millis, Ordering::SeqCst);
             }
             let lands = async move {
                 tokio::time::sleep(Duration::from_millis(500)).await;
@@ -81,7 +86,8 @@ impl Supplier for Silent {
     }
 
     fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        self.lists.fetch_add(1, Ordering::SeqCst);
+        let lists = self.lists.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(lists, self.panics_at, "a bug in a client");
         let rows = self.rows.lock().expect("no panic").clone();
         let rows = rows.into_iter().rev().skip(page.offset as usize).take(page.limit as usize);
         let page = Page { rows: rows.collect(), total: None, date: None };
@@ -93,8 +99,8 @@ impl Supplier for Silent {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stopped_between_the_gate_and_the_wire_an_order_is_not_bought_twice() {
+/// Buys one order from a supplier that never answers.
+async fn buy_in_silence(stop_millis: u64, panics_at: u64) -> (End, u64) {
     let clock =
         Arc::new(Stoppable { clock: Runtime::system().clock, stopped_millis: AtomicU64::new(0) });
     let posts = Arc::new(AtomicU64::new(0));
@@ -109,6 +115,8 @@ async fn stopped_between_the_gate_and_the_wire_an_order_is_not_bought_twice() {
         rows: Arc::new(Mutex::new(vec![old])),
         posts: posts.clone(),
         lists: AtomicU64::new(0),
+        panics_at,
+        stop_millis,
     };
     let config = Config::default()
         .request_timeout(Duration::from_millis(200))
@@ -126,6 +134,18 @@ async fn stopped_between_the_gate_and_the_wire_an_order_is_not_bought_twice() {
         .expect("a start");
     router.ready().await.expect("ready");
     let end = buy(&router, order("stopped", "x", 1)).await;
-    assert_eq!(placed(&end), "order-0");
-    assert_eq!(posts.load(Ordering::SeqCst), 1, "sent again while it was landing");
+    (end, posts.load(Ordering::SeqCst))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_between_the_gate_and_the_wire_an_order_is_not_bought_twice() {
+    let (end, posts) = buy_in_silence(3_600_000, u64::MAX).await;
+    assert_eq!((&*placed(&end), posts), ("order-0", 1), "sent again while it was landing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_panics_is_read_again() {
+    let buying = buy_in_silence(0, 4);
+    let (end, posts) = tokio::time::timeout(Duration::from_secs(10), buying).await.expect("an end");
+    assert_eq!((&*placed(&end), posts), ("order-0", 1));
 }
