@@ -211,3 +211,23 @@ async fn a_lane_that_wakes_is_seen_with_its_open_attempts_at_every_moment() {
         "rows of the others would be orphans: {seen:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_with_a_message_on_its_way_does_not_go() {
+    let simulator = simulator(Faults::default());
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config()).await;
+    let shared = router.shared();
+    let lane = ItemsHash::of(order("any", "x").items(), EchoProfile::default());
+    // The lane's thread is kept busy, so that messages wait.
+    let (go_on, busy) = std::sync::mpsc::channel::<()>();
+    shared.spawn(async move {
+        // Fails when the sender is dropped: that is the sign, too.
+        let _ = busy.recv();
+    });
+    shared.deliver(lane, LaneMessage::Wake);
+    assert!(!shared.registry.remove_idle(&lane), "a message is on its way to it");
+    let ticket = router.track(order("ref", "x")).expect("taken");
+    drop(go_on);
+    assert!(matches!(end(ticket, &router, "ref").await, End::Placed { .. }));
+    assert_eq!(simulator.ledger().len(), 1);
+}
