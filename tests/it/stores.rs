@@ -455,7 +455,7 @@ fn directory_and_files_are_the_owners_alone() {
     for path in [dir.clone(), dir.join("journal"), dir.join("index")] {
         assert_eq!(mode(&path), 0o700, "{}", path.display());
     }
-    for name in ["lock", "format", "journal/0000000000000001.seg"] {
+    for name in ["lock", "format", "journal/0000000000000001.seg", "index/db"] {
         assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
     }
 }
