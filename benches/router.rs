@@ -37,7 +37,9 @@ fn main() {
         [one] => *one == callers.to_string(),
         [one, two, ..] => *one == callers.to_string() && two == latency,
     };
-    println!("callers  latency   bare/s  router/s  ratio    p50 bare  p50 router    cpu us bare  router");
+    println!(
+        "callers  latency   bare/s  router/s  ratio    p50 bare  p50 router    cpu us bare  router"
+    );
     for latency in ["0ms", "50ms"] {
         for callers in [1, 16, 256] {
             if wanted(callers, latency) {
@@ -199,8 +201,7 @@ async fn routed(url: &str, callers: usize, orders: usize) -> Vec<Duration> {
     let runtime = Runtime::system();
     let key = ApiKey::new("bench").expect("a key");
     let settings = foxreload::Settings::default();
-    let supplier =
-        FoxReload::new(url, &key, settings, runtime.clock.clone()).expect("a client");
+    let supplier = FoxReload::new(url, &key, settings, runtime.clock.clone()).expect("a client");
     let store =
         EmbeddedStore::open(dir.path(), EmbeddedConfig::default(), &runtime).expect("a store");
     let shards = std::env::var("SHARDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);

@@ -1,5 +1,11 @@
 //! The commands: each parses, calls the library and prints.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "no part of the router: people's time, on threads \
+    of their own"
+)]
+
 mod check;
 mod demo;
 mod failure;

@@ -25,8 +25,8 @@ use crate::supplier::Supplier;
 
 mod progress;
 
-use progress::{Reader, slot};
 pub(crate) use progress::Teller;
+use progress::{Reader, slot};
 
 /// How an order ended. It never changes any more (promise P4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -509,8 +509,8 @@ impl OrderRouter {
         }
     }
 
-    /// Decides an order that is in doubt or held: what a person says, checked, and kept with its
-    /// reason.
+    /// Decides an order that is in doubt or held: what a person says, checked, then durable. The
+    /// reason stands in the log.
     ///
     /// # Errors
     /// [`ResolveError`]; nothing was changed.

@@ -126,9 +126,11 @@ impl Registry {
         self.dormant.remove(lane).map(|(_, dormant)| dormant)
     }
 
-    /// The lanes that sleep.
+    /// The lanes that sleep, in an order that does not depend on the map's.
     pub(crate) fn dormant_lanes(&self) -> Vec<ItemsHash> {
-        self.dormant.iter().map(|entry| *entry.key()).collect()
+        let mut lanes: Vec<_> = self.dormant.iter().map(|entry| *entry.key()).collect();
+        lanes.sort_unstable();
+        lanes
     }
 
     /// How many lanes live.

@@ -4,6 +4,9 @@ mod bad_input;
 mod checks;
 mod ends;
 mod kills;
+mod pauses;
+mod purchases;
+mod secrets;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

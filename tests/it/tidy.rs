@@ -15,7 +15,6 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("src/order.rs", "what a caller asks for: one vocabulary, each word with its parser"),
     ("src/router.rs", "everything that a host holds, in one place"),
     ("src/protocol/lane.rs", "the transitions of one state machine, read together"),
-    ("src/store/book.rs", "every guard of the store's contract, decided in one place"),
 ];
 
 /// What the core must not name: it has no clock, no chance, no thread and no I/O.

@@ -154,7 +154,7 @@ impl Books {
             torn_lines: self.torn_lines,
             ..Verdict::default()
         };
-        let mut references: Vec<_> = self.told.iter().collect();
+        let mut references: Vec<_> = self.told.iter().map(|(name, told)| (&**name, told)).collect();
         references.sort_unstable_by_key(|(client_ref, _)| *client_ref);
         let owners = self.claims(&references, &mut verdict);
         self.by_items(&references, &owners, &mut verdict);
@@ -164,7 +164,7 @@ impl Books {
     /// Goes through what every reference was told; returns the orders that somebody has.
     fn claims<'a>(
         &'a self,
-        references: &[(&'a Box<str>, &'a Told)],
+        references: &[(&'a str, &'a Told)],
         verdict: &mut Verdict,
     ) -> HashSet<&'a str> {
         let mut owners: HashMap<&str, u64> = HashMap::new();
@@ -201,12 +201,7 @@ impl Books {
     }
 
     /// Counts, for each kind of items, what cannot be told from one reference alone.
-    fn by_items(
-        &self,
-        references: &[(&Box<str>, &Told)],
-        owned: &HashSet<&str>,
-        verdict: &mut Verdict,
-    ) {
+    fn by_items(&self, references: &[(&str, &Told)], owned: &HashSet<&str>, verdict: &mut Verdict) {
         let mut kinds: HashMap<&ItemsKey, Kind<'_>> = HashMap::new();
         for (client_ref, told) in references {
             let kind = kinds.entry(&told.items).or_default();

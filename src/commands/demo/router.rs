@@ -85,7 +85,7 @@ fn watch(run: &mut Run, results: &Path, limit: Option<usize>) -> io::Result<Opti
             run.0.wait()?;
             return Ok(None);
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::park_timeout(LOOK_EVERY);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use order_router::simulator::Simulator;
 use serde::Serialize;
 
@@ -85,7 +85,7 @@ pub(super) fn print(rows: &[Row]) {
 
 fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_preset(presets::NOTHING).set_style(TableComponent::HeaderLines, '─').set_header([
         "",
         "wanted",
         "bought",

@@ -136,7 +136,7 @@ fn json_lines_hold_several_items_with_notes_and_prices() {
 #[test]
 fn a_bad_json_line_is_told_with_its_number_and_the_others_go_on() {
     let item = "{\"itemId\":\"x\",\"quantity\":1}";
-    let eleven = vec![item; 11].join(",");
+    let eleven = [item; 11].join(",");
     let line = |r: &str, items: &str| format!("{{\"client_ref\":\"{r}\",\"items\":[{items}]}}\n");
     let with = |field: &str| line("w", &format!("{{\"itemId\":\"x\",{field}}}"));
     let text = [

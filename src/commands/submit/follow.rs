@@ -59,6 +59,7 @@ enum Stage {
 
 impl<'a> Standing<'a> {
     fn new(shared: &'a Shared) -> Self {
+        shared.tally.followed.fetch_add(1, Ordering::Relaxed);
         Self { shared, now: Stage::Submitted }
     }
 
@@ -103,6 +104,7 @@ impl<'a> Standing<'a> {
 impl Drop for Standing<'_> {
     fn drop(&mut self) {
         self.becomes(Stage::Submitted);
+        self.shared.tally.followed.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -146,7 +146,7 @@ impl Session {
         if waits {
             tokio::select! {
                 _ = &mut all_ended => return self.end(stop).await,
-                () = self.given_up(&room) => {}
+                () = self.given_up() => {}
                 why = self.interrupted(&mut signals, false) => stop = why,
             }
         }
@@ -233,7 +233,7 @@ impl Session {
     }
 
     /// Waits for the time to give up after the last line, or until only a person can help.
-    async fn given_up(&self, open: &Semaphore) {
+    async fn given_up(&self) {
         let begun = Instant::now();
         let limit = async {
             match self.give_up_after {
@@ -245,12 +245,12 @@ impl Session {
             let mut since = Instant::now();
             loop {
                 sleep(Duration::from_millis(200)).await;
-                let open = u64::from(OPEN_LINES_MAX) - open.available_permits() as u64;
+                let followed = self.shared.tally.followed.load(Ordering::Relaxed);
                 let held = self.shared.tally.held.load(Ordering::Relaxed);
                 let earlier_open =
                     !self.shared.earlier.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
                 // A late answer still decides one that is held.
-                match open > held || held == 0 || earlier_open {
+                match followed > held || held == 0 || earlier_open {
                     true => since = Instant::now(),
                     false if since.elapsed() >= self.held_pause => return,
                     false => {}

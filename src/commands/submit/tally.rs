@@ -13,6 +13,8 @@ pub struct Tally {
     pub lines: AtomicU64,
     /// Lines that another try may take: nothing was recorded for them.
     pub not_taken: AtomicU64,
+    /// Lines that have not ended.
+    pub followed: AtomicU64,
     /// In doubt now.
     pub in_doubt: AtomicU64,
     /// Held now.

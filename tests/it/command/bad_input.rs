@@ -136,24 +136,50 @@ fn a_directory_in_use_is_refused() {
     lines.write_all(csv(&["b,x,1"]).as_bytes()).unwrap();
     lines.flush().unwrap();
     wait_until(&mut first, &bench.path("results.jsonl"), |lines| !lines.is_empty());
-    let mut command = bench.submit(&supplier.url(), "in.csv");
-    command.args(["--results", "-"]);
     let mut second = bench.command(&["submit", "in.csv", "--supplier", &supplier.url()]);
     second.args(["--data", "data", "--results", "other.jsonl"]);
     refused(second, &["in use", "one directory is one account"]);
-    drop(command);
     drop(lines);
     assert_eq!(first.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn a_directory_that_is_a_file_or_of_another_version_is_refused() {
+fn a_data_directory_that_is_a_file_is_refused() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,x,1"]));
     bench.file("data", "no directory");
     let supplier = simulator(Faults::default());
     refused(bench.submit(&supplier.url(), "in.csv"), &["was not opened"]);
     assert_eq!(supplier.ledger(), []);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_refused() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1"]));
+    let supplier = simulator(Faults::default());
+    // Nobody can make a directory there, not even the superuser.
+    let mut command = bench.command(&["submit", "in.csv", "--supplier", &supplier.url()]);
+    command.args(["--results", "results.jsonl", "--data", "/proc/order-router"]);
+    refused(command, &["/proc/order-router was not opened"]);
+    assert_eq!(supplier.ledger(), []);
+}
+
+#[test]
+fn a_directory_of_a_newer_version_is_refused() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1"]));
+    let supplier = simulator(Faults::default());
+    run(bench.submit(&supplier.url(), "in.csv"), 0);
+    let journal = segment_below(&bench.path("data")).expect("there is a journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    // The version is after the eight bytes of the name; the header ends with its checksum.
+    bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..32]);
+    bytes[32..36].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&journal, bytes).unwrap();
+    refused(bench.submit(&supplier.url(), "in.csv"), &["version 9", "run the version"]);
+    assert_eq!(supplier.ledger().len(), 1);
 }
 
 #[test]

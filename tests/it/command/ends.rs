@@ -82,15 +82,12 @@ fn an_order_in_doubt_is_exit_code_3_and_the_next_run_goes_on() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,x,1"]));
     bench.file("other.csv", &csv(&["b,y,1"]));
-    let supplier = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
     // Seen late: by the end of the run nobody can know.
-    supplier
-        .set_faults(Faults {
-            withheld_after_creation: 1.0,
-            list_lag: std::time::Duration::from_secs(3600),
-            ..Faults::default()
-        })
-        .unwrap();
+    let supplier = simulator(Faults {
+        withheld_after_creation: 1.0,
+        list_lag: std::time::Duration::from_secs(3600),
+        ..Faults::default()
+    });
     let mut command = bench.submit(&supplier.url(), "in.csv");
     command.args(["--give-up-after", "1500ms"]);
     let output = run(command, 3);
@@ -109,11 +106,10 @@ fn an_order_in_doubt_is_exit_code_3_and_the_next_run_goes_on() {
 
 #[test]
 fn a_signal_stops_the_run_and_says_where_each_order_stands() {
-    let bench = Bench::new();
-    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
-    let supplier = simulator(withheld());
     for which in [Signal::INT, Signal::TERM] {
-        std::fs::remove_file(bench.path("results.jsonl")).ok();
+        let bench = Bench::new();
+        bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+        let supplier = simulator(withheld());
         let mut child = bench.submit(&supplier.url(), "in.csv").spawn().unwrap();
         wait_until(&mut child, &bench.path("results.jsonl"), |lines| lines.len() >= 2);
         signal(&child, which);
@@ -176,6 +172,39 @@ fn a_person_decides_an_order_in_doubt() {
     let show = stdout(&run(bench.command(&["orders", "show", "a", "--data", "data"]), 0));
     assert!(show.contains("learnt from a person"), "{show}");
     run(bench.command(&["status", "nobody", "--data", "data"]), 1);
+}
+
+#[test]
+fn a_run_does_not_wait_for_what_only_a_person_can_end() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1"]));
+    // Somebody else buys the same: the list shows two orders for one in doubt.
+    let faults =
+        Faults { withheld_after_creation: 1.0, foreign_identical: 1.0, ..Faults::default() };
+    let supplier = simulator(faults);
+    let output = run(bench.submit(&supplier.url(), "in.csv"), 3);
+    assert!(stderr(&output).contains("orders resolve REF"), "{}", stderr(&output));
+    assert_eq!(bench.ends(), [(2, "held".to_owned())]);
+    let held = run(bench.command(&["orders", "list", "--data", "data", "--state", "held"]), 0);
+    assert!(stdout(&held).starts_with("a\theld\t"), "{}", stdout(&held));
+    supplier.set_faults(Faults::default()).unwrap();
+    let own = supplier.ledger().into_iter().find(|entry| !entry.foreign).unwrap().id;
+    let url = supplier.url();
+    let flags = ["--data", "data", "--supplier", &url, "--request-timeout", "1s"];
+    let person = |words: &[&str]| {
+        let mut command = bench.command(&["orders"]);
+        command.args(words).args(flags).args(["--landing-bound", "2s"]);
+        stdout(&run(command, 0))
+    };
+    assert!(person(&["resolve", "a", "--placed", &own, "--reason", "seen"]).contains("placed"));
+    assert!(person(&["free", "a"]).contains("sent again"));
+    bench.file("next.csv", &csv(&["b,x,1"]));
+    // The other's order is still unknown: a person says whose it is.
+    refused(bench.submit(&supplier.url(), "next.csv"), &["--adopt-unknown-orders"]);
+    let mut command = bench.submit(&supplier.url(), "next.csv");
+    command.arg("--adopt-unknown-orders");
+    run(command, 0);
+    assert_eq!(supplier.ledger().iter().filter(|entry| !entry.foreign).count(), 2);
 }
 
 #[test]
