@@ -297,7 +297,7 @@ fn restart(ended: usize) {
     timed("after a close");
     timed("again");
     let begun = Instant::now();
-    let report = tools::rebuild(dir.path(), None).expect("rebuilds");
+    let report = tools::rebuild(dir.path(), &EmbeddedConfig::default()).expect("rebuilds");
     let seconds = begun.elapsed().as_secs_f64();
     let rate = report.journal.changes as f64 / seconds;
     println!("| rebuild of {} changes, {rate:.0}/s | {seconds:.2} |", report.journal.changes);

@@ -249,16 +249,18 @@ fn bytes_below(dir: &Path) -> u64 {
 
 /// Rebuilds the index of a store from its journal. Takes the lock: no router may be at work there.
 ///
+/// `config` is what the store is opened with: it says whether the new index keeps the items of
+/// ended orders, and who is told how the rebuild comes along.
+///
 /// # Errors
 /// As [`EmbeddedStore::open`](super::EmbeddedStore::open).
 pub fn rebuild(
     dir: impl AsRef<Path>,
-    on_progress: Option<OnProgress>,
+    config: &EmbeddedConfig,
 ) -> Result<VerifyReport, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let places = Places::new(dir.as_ref());
-    let config = EmbeddedConfig { on_progress, ..EmbeddedConfig::default() };
-    let standing = rebuild_index(&disk, &places, &config)?;
+    let standing = rebuild_index(&disk, &places, config)?;
     let totals = standing.totals;
     let segments = Segments::find(disk, &places.journal)?;
     Ok(VerifyReport {

@@ -418,11 +418,29 @@ async fn tools_read_a_store_that_is_in_use() {
     let stats = tools::stats(dir.path()).expect("reads");
     assert_eq!((stats.open, stats.ended, stats.changes), (5, 45, 95));
     assert_eq!(stats.index_lag, Some(0));
-    assert!(matches!(tools::rebuild(dir.path(), None), Err(OpenError::InUse { .. })));
+    let config = EmbeddedConfig::default();
+    assert!(matches!(tools::rebuild(dir.path(), &config), Err(OpenError::InUse { .. })));
     drop(store);
-    let rebuilt = tools::rebuild(dir.path(), None).expect("rebuilds");
+    let rebuilt = tools::rebuild(dir.path(), &config).expect("rebuilds");
     assert_eq!((rebuilt.open, rebuilt.ended, rebuilt.claims), (5, 45, 45));
     check(&open(dir.path()).expect("opens"), &expected).await;
+}
+
+#[tokio::test]
+async fn rebuilt_index_keeps_items_only_where_the_store_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let expected = filled(dir.path()).await;
+    for keep_items in [false, true] {
+        let config = EmbeddedConfig { keep_items, ..EmbeddedConfig::default() };
+        tools::rebuild(dir.path(), &config).expect("rebuilds");
+        let store = EmbeddedStore::open(dir.path(), config, &Runtime::system()).expect("opens");
+        check(&store, &expected).await;
+        for (name, state) in &expected {
+            let stored = store.find(ClientRef::new(name).expect("ok")).await.expect("works");
+            let items = stored.expect("there").items.len();
+            assert_eq!(items, usize::from(keep_items || !state.is_end()), "{name}");
+        }
+    }
 }
 
 #[test]
@@ -437,7 +455,7 @@ fn directory_and_files_are_the_owners_alone() {
     for path in [dir.clone(), dir.join("journal"), dir.join("index")] {
         assert_eq!(mode(&path), 0o700, "{}", path.display());
     }
-    for name in ["lock", "format", "journal/0000000000000001.seg"] {
+    for name in ["lock", "format", "journal/0000000000000001.seg", "index/db"] {
         assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
     }
 }

@@ -170,12 +170,22 @@ fn create_format(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError>
         disk.rename(&unfinished, &places.format)?;
         disk.sync_dir(&places.journal)?;
         disk.sync_dir(&places.dir)?;
-        match places.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => disk.sync_dir(parent),
-            None => Ok(()),
-        }
+        sync_parents(&**disk, &places.dir)
     };
     write().map_err(|error| OpenError::io(&places.format, error))
+}
+
+/// Syncs every directory above one: any of them may have been created with it.
+///
+/// Only the nearest must be: those that were created with it take a sync as it does, and the others
+/// may be another user's, or on a file system that syncs no directories.
+fn sync_parents(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    // A relative path begins in the working directory.
+    let named = |dir: &'_ Path| if dir.as_os_str().is_empty() { ".".into() } else { dir.to_owned() };
+    let mut parents = dir.ancestors().skip(1).map(|parent| disk.sync_dir(&named(parent)));
+    let nearest = parents.next().unwrap_or(Ok(()));
+    parents.for_each(drop);
+    nearest
 }
 
 /// A book, its journal and its index, agreeing.

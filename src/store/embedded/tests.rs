@@ -240,6 +240,22 @@ fn nothing_is_visible_before_it_is_durable() {
 }
 
 #[test]
+fn directories_that_were_created_with_the_store_survive_a_power_cut() {
+    for dir in ["/a/b/c", "a/b", "a"] {
+        let disk = ForgetfulDisk::new();
+        let runtime =
+            Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+        let bench =
+            Bench::new(Arc::new(EmbeddedStore::open(dir, config(), &runtime).expect("opens")));
+        now(bench.queued("r1", "a"));
+        let disk = disk.after_cut(Fate::Lost);
+        let runtime = Runtime { disk: Arc::new(disk), ..runtime };
+        let store = EmbeddedStore::open(dir, config(), &runtime).expect("opens");
+        assert!(now(store.find(reference("r1"))).expect("works").is_some(), "{dir}");
+    }
+}
+
+#[test]
 fn second_open_is_refused_and_newer_layouts_are_named() {
     let disk = ForgetfulDisk::new();
     let store = open(&disk).expect("opens");
