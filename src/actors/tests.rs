@@ -169,11 +169,8 @@ async fn store_with_doubts(lanes: usize) -> MemoryStore {
     store.commit(line).await.expect("written");
     for n in 0..lanes {
         let order = order(&format!("ref-{n}"), &format!("item-{n}"));
-        let attempt = Attempt {
-            seq: store.next_serial(),
-            fingerprint: Fingerprint::default(),
-            floor: None,
-        };
+        let attempt =
+            Attempt { seq: store.next_serial(), fingerprint: Fingerprint::default(), floor: None };
         let intent = NewIntent {
             id: store.next_serial(),
             client_ref: order.client_ref().clone(),
@@ -209,5 +206,8 @@ async fn a_lane_that_wakes_is_seen_with_its_open_attempts_at_every_moment() {
         }
         seen
     });
-    assert!(seen.iter().all(|lanes| *lanes == LANES), "rows of the others would be orphans: {seen:?}");
+    assert!(
+        seen.iter().all(|lanes| *lanes == LANES),
+        "rows of the others would be orphans: {seen:?}"
+    );
 }
