@@ -88,7 +88,8 @@ pub(crate) struct LaneActor {
     shared: Arc<Shared>,
     hash: ItemsHash,
     lane: Lane,
-    orders: BTreeMap<IntentId, Open>,
+    /// Boxed for the same reason as in the core.
+    orders: BTreeMap<IntentId, Box<Open>>,
     resolving: BTreeMap<IntentId, oneshot::Sender<Resolved>>,
     gauge: Arc<Gauge>,
     timer: Option<(Moment, SpawnHandle)>,
@@ -238,7 +239,7 @@ impl LaneActor {
         self.gauge.products.get_or_init(|| order.items.iter().map(|i| i.id().into()).collect());
         self.shared.name_products(order.items.iter().map(|i| i.id()));
         let client_ref = order.client_ref.clone();
-        self.orders.insert(order.id, Open { client_ref, order, waiters, span });
+        self.orders.insert(order.id, Box::new(Open { client_ref, order, waiters, span }));
     }
 
     fn attach(&mut self, intent: IntentId, progress: Teller) {

@@ -99,7 +99,7 @@ impl LaneActor {
     }
 
     /// An intent leaves the lane.
-    pub(super) fn leave(&mut self, intent: IntentId) -> Option<super::Open> {
+    pub(super) fn leave(&mut self, intent: IntentId) -> Option<Box<super::Open>> {
         let open = self.orders.remove(&intent)?;
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
         Some(open)

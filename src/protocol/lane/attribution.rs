@@ -105,7 +105,7 @@ impl Lane {
         let waits = |i: &super::Intent| {
             i.is_under_way() && i.open().is_some_and(|sent| sent.attempt.seq < before)
         };
-        if self.intents.values().any(waits) {
+        if self.intents.values().any(|i| waits(i)) {
             return;
         }
         let Some(mut kept) = self.kept.take() else { return };
