@@ -254,10 +254,7 @@ fn bytes_below(dir: &Path) -> u64 {
 ///
 /// # Errors
 /// As [`EmbeddedStore::open`](super::EmbeddedStore::open).
-pub fn rebuild(
-    dir: impl AsRef<Path>,
-    config: &EmbeddedConfig,
-) -> Result<VerifyReport, OpenError> {
+pub fn rebuild(dir: impl AsRef<Path>, config: &EmbeddedConfig) -> Result<VerifyReport, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let places = Places::new(dir.as_ref());
     let standing = rebuild_index(&disk, &places, config)?;

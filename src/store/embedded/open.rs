@@ -181,7 +181,8 @@ fn create_format(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError>
 /// may be another user's, or on a file system that syncs no directories.
 fn sync_parents(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     // A relative path begins in the working directory.
-    let named = |dir: &'_ Path| if dir.as_os_str().is_empty() { ".".into() } else { dir.to_owned() };
+    let named =
+        |dir: &'_ Path| if dir.as_os_str().is_empty() { ".".into() } else { dir.to_owned() };
     let mut parents = dir.ancestors().skip(1).map(|parent| disk.sync_dir(&named(parent)));
     let nearest = parents.next().unwrap_or(Ok(()));
     parents.for_each(drop);
