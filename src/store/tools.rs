@@ -59,12 +59,20 @@ pub fn read_journal(
     .map(|end| JournalEnd { changes: number, ..end })
 }
 
+/// Finds the segments of a store, if this program knows its layout.
+fn find(dir: &Path) -> Result<(Places, Segments), OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let places = Places::new(dir);
+    places.layout(&disk)?;
+    let segments = Segments::find(disk, &places.journal)?;
+    Ok((places, segments))
+}
+
 type VisitFrame<'a> = dyn FnMut(Position, &Frame<'_>, &Path) -> Result<(), OpenError> + 'a;
 
 fn read_frames(dir: &Path, visit: &mut VisitFrame<'_>) -> Result<JournalEnd, OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let journal = Places::new(dir).journal;
-    let segments = Segments::find(disk, &journal)?;
+    let (places, segments) = find(dir)?;
+    let journal = places.journal;
     let mut end = JournalEnd {
         segments: segments.files.len() as u64,
         bytes: segments.bytes()?,
@@ -156,10 +164,7 @@ fn replay(
     let mut book = Book::new(false);
     let mut unguarded = Vec::new();
     let (mut bytes, mut told) = (0, 0);
-    let bytes_total = {
-        let journal = Places::new(dir).journal;
-        Segments::find(Arc::new(SystemDisk), &journal)?.bytes()?
-    };
+    let bytes_total = find(dir)?.1.bytes()?;
     let mut end = read_frames(dir, &mut |position, frame, journal| {
         let (standing, changes) = frame.decode().map_err(|error| (journal, error))?;
         book.handed_out(standing.highest);
@@ -218,8 +223,7 @@ pub struct DiskStats {
 /// # Errors
 /// As [`read_journal`], for the newest segments alone.
 pub fn stats(dir: impl AsRef<Path>) -> Result<DiskStats, OpenError> {
-    let places = Places::new(dir.as_ref());
-    let segments = Segments::find(Arc::new(SystemDisk), &places.journal)?;
+    let (places, segments) = find(dir.as_ref())?;
     let standing = segments.newest_standing()?.unwrap_or_default();
     let journal_bytes = segments.bytes()?;
     let index_bytes = bytes_below(&places.index);

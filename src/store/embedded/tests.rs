@@ -189,7 +189,7 @@ fn failed_sync_latches_and_the_cache_is_not_believed() {
 fn failed_write_latches() {
     let disk = ForgetfulDisk::new();
     drop(workload(&disk));
-    for n in 4..disk.writes() {
+    for n in 5..disk.writes() {
         let disk = ForgetfulDisk::new();
         disk.fail_write(n);
         let (told, unanswered) = workload(&disk);
