@@ -236,8 +236,8 @@ impl LaneActor {
             items_hash = %self.hash,
             verdict = tracing::field::Empty,
         );
-        self.gauge.products.get_or_init(|| order.items.iter().map(|i| i.id().into()).collect());
-        self.shared.name_products(order.items.iter().map(|i| i.id()));
+        self.gauge.products.get_or_init(|| order.items.iter().map(|i| i.id_shared()).collect());
+        self.shared.name_products(&order.items);
         let client_ref = order.client_ref.clone();
         self.orders.insert(order.id, Box::new(Open { client_ref, order, waiters, span }));
     }

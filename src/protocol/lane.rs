@@ -41,7 +41,7 @@ pub use rehydrate::Restored;
 pub struct Rules {
     /// How many attempts may be proved absent before the intent ends `NotPlaced`. Default: 3.
     pub tries_max: u8,
-    /// How long after the gate yielded bytes of it may still leave this machine: the connections'
+    /// How long after the task's report bytes of it may still leave this machine: the connections'
     /// `TCP_USER_TIMEOUT` (rule 7). Default: the request timeout.
     pub wire_bound: Duration,
     /// How long after its last byte could have left a POST may still take effect, and show in the
@@ -83,7 +83,7 @@ pub struct Lane {
     /// The list that was asked for and has not come.
     asked: Option<Asked>,
     /// The first list that has not been used (rule 8).
-    kept: Option<attribution::Kept>,
+    kept: Option<Box<attribution::Kept>>,
     /// Only a person frees the lane (rule 10).
     hold: Option<Why>,
     /// When to look again, and the pause after that.
@@ -119,7 +119,7 @@ struct Sent {
 enum Left {
     /// The sending task has not reported: it is not settled.
     Unreported,
-    /// The gate yielded, or the task gave up.
+    /// The task reported that its gate had yielded or that it gave up.
     At(Moment),
     /// Nothing of it can land: the supplier said so.
     Nothing,

@@ -19,7 +19,7 @@ impl LaneActor {
         let known: Vec<_> = dormant.intents.iter().map(|s| restored(s, wall, now)).collect();
         for stored in &dormant.intents {
             if stored.state.is_end() {
-                let products = stored.items.iter().map(|i| i.id().into());
+                let products = stored.items.iter().map(|i| i.id_shared());
                 self.gauge.products.get_or_init(|| products.collect());
             } else if !self.orders.contains_key(&stored.id) {
                 self.enter(renewed(stored), Vec::new());

@@ -82,13 +82,13 @@ impl Lane {
             return;
         }
         let newest = self.intents.values().filter_map(|i| Some(i.open()?.attempt.seq)).max();
-        self.kept = Some(Kept {
+        self.kept = Some(Box::new(Kept {
             settled: asked.settled,
             before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
             view,
             claimed: false,
             contradicted: false,
-        });
+        }));
     }
 
     fn orphan(&self, view: &ListView, effects: &mut Vec<Effect>) {
