@@ -104,7 +104,7 @@ struct Intent {
     /// The newest attempt; open unless the phase says that none is.
     attempt: Option<Sent>,
     /// An answer that came while a write was under way.
-    late: Option<Outcome>,
+    late: Option<Box<Outcome>>,
 }
 
 /// An attempt as the lane follows it.
@@ -163,7 +163,7 @@ enum Phase {
     /// In doubt; `held`: a person is asked.
     InDoubt { held: bool },
     /// A verdict on its newest attempt is being written; `open`: the attempt was open before.
-    Deciding { verdict: Verdict, from: From },
+    Deciding { verdict: Box<Verdict>, from: From },
     /// Its end is being written: unsent and too late.
     Expiring,
 }
@@ -446,7 +446,7 @@ impl Lane {
             Phase::Queued { .. } => From::Queued,
             Phase::Deciding { .. } => {
                 if !matches!(outcome, Outcome::Unknown(_)) {
-                    intent.late = Some(outcome);
+                    intent.late = Some(Box::new(outcome));
                 }
                 return;
             }
@@ -476,7 +476,7 @@ impl Lane {
         else {
             return;
         };
-        intent.phase = Phase::Deciding { verdict: verdict.clone(), from };
+        intent.phase = Phase::Deciding { verdict: Box::new(verdict.clone()), from };
         let seq = sent.attempt.seq;
         effects.push(Effect::Write(Write::Decide { intent: id, seq, verdict }));
     }
