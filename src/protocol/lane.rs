@@ -425,8 +425,12 @@ impl Lane {
             // does not settle it: an answer may carry another order's id. A definite "nothing was
             // created" does.
             post.left = post.left.report(left);
-            if matches!(outcome, Outcome::Refused(_) | Outcome::NotSent(_)) {
-                post.left = Left::Nothing;
+            match outcome {
+                Outcome::Refused(_) | Outcome::NotSent(_) => post.left = Left::Nothing,
+                Outcome::Created { id: order, .. } => {
+                    effects.push(Effect::Stray { intent: id, seq, id: order, exchanged: true });
+                }
+                Outcome::Unknown(_) => {}
             }
             return;
         }
@@ -565,7 +569,7 @@ fn absent(rules: &Rules, tries: u8, why: &'static str) -> Verdict {
 /// An answer for an attempt that is not the intent's newest, or of an intent that has ended.
 fn stray(intent: IntentId, seq: AttemptSeq, outcome: Outcome, effects: &mut Vec<Effect>) {
     if let Outcome::Created { id, .. } = outcome {
-        effects.push(Effect::Stray { intent, seq, id });
+        effects.push(Effect::Stray { intent, seq, id, exchanged: false });
     }
 }
 

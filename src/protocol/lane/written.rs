@@ -82,14 +82,14 @@ impl Lane {
             }
             Verdict::Refused(why) => ended = Some(Told::Refused(why)),
             Verdict::NotPlaced(why) => {
-                effects.push(Effect::Released { intent: id });
+                effects.push(Effect::Released { intent: id, floor: sent.attempt.floor });
                 ended = Some(Told::NotPlaced(why));
             }
             Verdict::NotSent(_) => intent.phase = Phase::Queued { permit_asked: false },
             Verdict::Absent => {
                 intent.tries = intent.tries.saturating_add(1);
                 intent.phase = Phase::Queued { permit_asked: false };
-                effects.push(Effect::Released { intent: id });
+                effects.push(Effect::Released { intent: id, floor: sent.attempt.floor });
             }
             Verdict::InDoubt(_) => {
                 intent.phase = Phase::InDoubt { held: false };
