@@ -12,6 +12,7 @@ mod failure;
 mod input;
 mod open;
 mod orders;
+mod output;
 mod results;
 mod settings;
 mod signals;
@@ -62,7 +63,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 fn trace(filter: &str) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|error| {
-        eprintln!("--log {filter} is not understood ({error}); logging warnings");
+        output::errln!("--log {filter} is not understood ({error}); logging warnings");
         tracing_subscriber::EnvFilter::new("warn")
     });
     tracing_subscriber::fmt()

@@ -333,7 +333,7 @@ fn lay_down(
     shared.open.store(open, Ordering::Relaxed);
     let mut lanes: BTreeMap<_, Dormant> = BTreeMap::new();
     for stored in intents {
-        shared.name_products(stored.items.iter().map(|item| item.id()));
+        shared.name_products(&stored.items);
         lanes.entry(stored.lane).or_default().intents.push(stored);
     }
     for lane in holds.keys() {

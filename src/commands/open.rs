@@ -10,6 +10,7 @@ use order_router::supplier::FoxReload;
 use order_router::{OrderRouter, StartError};
 
 use super::failure::{Failure, chain};
+use super::output::errln;
 use super::settings::RouterArgs;
 
 /// Starts a router. It is not ready yet: see [`ready`].
@@ -56,7 +57,7 @@ pub async fn stop(router: &OrderRouter, limit: Duration) {
     match router.shutdown(limit).await {
         // A router that is stopped twice.
         Ok(_) | Err(StoreError::Closed) => {}
-        Err(error) => eprintln!("the data directory was not closed properly: {}", chain(&error)),
+        Err(error) => errln!("the data directory was not closed properly: {}", chain(&error)),
     }
 }
 
@@ -64,7 +65,7 @@ pub async fn stop(router: &OrderRouter, limit: Duration) {
 pub fn told() -> OnProgress {
     Arc::new(|progress| {
         let percent = (progress.bytes * 100).checked_div(progress.bytes_total).unwrap_or(100);
-        eprintln!("reading the journal: {percent}%, {} changes", progress.changes);
+        errln!("reading the journal: {percent}%, {} changes", progress.changes);
     })
 }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::open;
+use super::output::{errln, outln};
 use super::settings::DataArgs;
 
 /// Check, rebuild and measure the data directory
@@ -71,7 +72,7 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
     match report.unguarded.first() {
         None => Ok(ExitCode::SUCCESS),
         Some(first) => {
-            eprintln!(
+            errln!(
                 "{} changes should have been refused when they were written, the first is number \
                  {first}: please report this",
                 report.unguarded.len()
@@ -125,12 +126,12 @@ fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
 /// Shows a flat object, for people as one line each.
 fn tell(json: bool, value: &serde_json::Value) {
     if json {
-        println!("{value}");
+        outln!("{value}");
         return;
     }
     for (name, value) in value.as_object().into_iter().flatten() {
         let value = if value.is_null() { "unknown".to_owned() } else { value.to_string() };
-        println!("{:<16}{value:>14}", name.replace('_', " "));
+        outln!("{:<16}{value:>14}", name.replace('_', " "));
     }
 }
 

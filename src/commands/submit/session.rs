@@ -19,6 +19,7 @@ use super::report::{Reporter, Summary};
 use super::tally::Tally;
 use crate::commands::input::{Input, Line};
 use crate::commands::open;
+use crate::commands::output::errln;
 use crate::commands::results::{Outcome, ResultLine, Results};
 use crate::commands::signals::Signals;
 
@@ -160,7 +161,7 @@ impl Session {
             () = finish => {}
             () = signals.next() => {
                 // What was accepted is in the journal; what stands in the results is true.
-                eprintln!("interrupted twice: ended at once; run the same command again");
+                errln!("interrupted twice: ended at once; run the same command again");
                 std::process::exit(3);
             }
         }

@@ -13,9 +13,7 @@ use crate::runtime::Runtime;
 use crate::runtime::disk::{Disk, Lock, Locking};
 use crate::store::book::{Book, Impossible, Standing};
 use crate::store::index::{Below, Filter, Index, Keys, Loaded, Unusable};
-use crate::store::journal::{
-    Frame, Journal, Position, SEGMENT_HEADER_BYTES, Segments, recover,
-};
+use crate::store::journal::{Frame, Journal, Position, SEGMENT_HEADER_BYTES, Segments, recover};
 use crate::store::record::JournalKey;
 use crate::store::{OpenError, StoreError};
 

@@ -49,6 +49,32 @@ fn json_lines_come_from_standard_input_and_notes_stay_out_of_the_results() {
     assert_eq!(supplier.ledger()[0].items[0].quantity, 2);
 }
 
+/// The writing end of a pipe that nobody reads any more.
+fn nobody_reads() -> std::io::PipeWriter {
+    let (_, writer) = std::io::pipe().unwrap();
+    writer
+}
+
+#[test]
+fn a_reader_that_has_gone_stops_no_order_and_changes_no_exit_code() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,0", "b,x,1", "c,x,1"]));
+    let supplier = simulator(Faults::default());
+    let mut submit = bench.submit(&supplier.url(), "in.csv");
+    submit.arg("--json").stdout(nobody_reads()).stderr(nobody_reads());
+    assert_eq!(submit.status().unwrap().code(), Some(1));
+    assert_eq!(bench.ends().len(), 3);
+    assert_eq!(supplier.ledger().len(), 2);
+    let admin = supplier.admin_url();
+    let check = ["check", "--results", "results.jsonl", "--ledger", &admin];
+    for words in [&["status", "b", "--data", "data"][..], &["store", "stats", "--data", "data"]] {
+        let mut command = bench.command(words);
+        command.stdout(nobody_reads()).stderr(nobody_reads());
+        assert_eq!(command.status().unwrap().code(), Some(0), "{words:?}");
+    }
+    assert_eq!(bench.command(&check).stdout(nobody_reads()).status().unwrap().code(), Some(0));
+}
+
 #[test]
 fn a_torn_last_line_of_the_results_is_ended_first() {
     let bench = Bench::new();
