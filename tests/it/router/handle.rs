@@ -1,4 +1,5 @@
-use order_router::store::StoreError;
+use order_router::runtime::Runtime;
+use order_router::store::{EmbeddedConfig, EmbeddedStore, IndexMode, StoreError};
 use order_router::{Resolution, ResolveError, RouterEvent, SubmitError};
 
 use super::*;
@@ -174,6 +175,31 @@ async fn after_a_shutdown_nothing_is_taken_and_what_was_open_goes_on_at_the_next
     let error = router.submit(order("late", "x", 1)).await.expect_err("stopped");
     assert!(matches!(error, SubmitError::Stopped | SubmitError::Store { .. }), "{error}");
     assert!(matches!(router.status(&reference("open")).await, Ok(_) | Err(StoreError::Closed)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_of_the_store_is_told_to_those_who_wait_for_it() {
+    let world = World::new(Faults::default());
+    let disk = order_router::testing::disk::ForgetfulDisk::new();
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
+    let config = EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
+    let store = EmbeddedStore::open(std::path::Path::new("data"), config, &runtime).expect("opens");
+    let builder = OrderRouter::builder(world.supplier(), Arc::new(store));
+    let router = builder.config(world.config.clone()).runtime(runtime).start().await;
+    let router = router.expect("a start");
+    router.ready().await.expect("ready");
+    let failed = tokio::spawn({
+        let router = router.clone();
+        async move { router.failed().await }
+    });
+    placed(&router.submit(order("before", "x", 1)).await.expect("an end"));
+    assert!(!failed.is_finished());
+    disk.fail_sync(disk.syncs() + 1);
+    let error = router.submit(order("after", "x", 1)).await.expect_err("not durable");
+    assert!(matches!(error, SubmitError::Store { .. }), "{error}");
+    let told = failed.await.expect("no panic");
+    assert!(matches!(told, StoreError::Failed(_)), "{told:?}");
+    assert_eq!(world.simulator.ledger().len(), 1, "nothing left before it was durable");
 }
 
 #[tokio::test(flavor = "multi_thread")]
