@@ -214,8 +214,8 @@ pub(super) fn end(summary: &Summary, written: &io::Result<()>, json: bool) -> Ex
     if let Err(error) = written {
         errln!(
             "error: the results could not be written: {error}\n  bought: nothing is lost, every \
-             order is in the journal\n  to do: make room, then run the same command again: it \
-             writes how every line ended"
+             order is in the journal\n  to do: see that --results can be written, then run the \
+             same command again: it writes how every line ended"
         );
     }
     if json {
