@@ -55,17 +55,8 @@ pub fn run(args: &StoreArgs) -> ExitCode {
     result.unwrap_or_else(|failure| failure.report())
 }
 
-fn existing(args: &ToolArgs) -> Result<(), Failure> {
-    let dir = &args.data.data;
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let what = format!("there is no data directory {}", dir.display());
-    Err(Failure::unread(what, "name the one that `submit` uses with --data"))
-}
-
 fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let report = with_progress("checking", |told| tools::verify(&args.data.data, Some(told)));
     let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
     tell(args.json, &of_report(&report));
@@ -83,7 +74,7 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
 }
 
 fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let report = with_progress("rebuilding", |told| tools::rebuild(&args.data.data, Some(told)));
     let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
     tell(args.json, &of_report(&report));
@@ -103,7 +94,7 @@ fn of_report(report: &VerifyReport) -> serde_json::Value {
 }
 
 fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let stats = tools::stats(&args.data.data);
     let stats = stats.map_err(|error| open::not_opened(&args.data.data, &error))?;
     let value = json!({
