@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::config::Config;
 use crate::dispatch::{Dispatch, LateSockets};
-use crate::order::{EchoProfile, ItemsHash, OrderId};
+use crate::order::{EchoProfile, Item, ItemsHash, OrderId};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
 use crate::protocol::lane::Rules;
@@ -231,10 +231,10 @@ impl Shared {
     }
 
     /// Remembers the products of an order.
-    pub(crate) fn name_products<'a>(&self, ids: impl Iterator<Item = &'a str>) {
-        for id in ids {
-            if !self.products.contains(id) {
-                self.products.insert(id.into());
+    pub(crate) fn name_products(&self, items: &[Item]) {
+        for item in items {
+            if !self.products.contains(item.id()) {
+                self.products.insert(item.id_shared());
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::actors::{
     Dormant, Follow, Handover, LaneMessage, LookoutMessage, Parts, Resolve, Resolved, Shared,
@@ -89,6 +89,7 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Ticket {
     progress: Reader,
+    failed: watch::Receiver<Option<StoreError>>,
     _place: CallerPlace,
 }
 
@@ -104,12 +105,23 @@ impl Drop for CallerPlace {
 
 impl Ticket {
     /// Waits until the order has come further than when this was last asked, and says how far.
-    /// `None` after the end.
+    /// `None` after the end. Once the store has failed it says [`Progress::Failed`], always.
     ///
     /// # Cancel safety
     /// Nothing is lost if it is dropped.
     pub async fn next(&mut self) -> Option<Progress> {
-        self.progress.next().await
+        // A store that was closed is no failure: the router is stopping, and the lanes tell.
+        let failure = |failed: &Option<StoreError>| {
+            failed.as_ref().is_some_and(|error| !matches!(error, StoreError::Closed))
+        };
+        tokio::select! {
+            biased;
+            progress = self.progress.next() => progress,
+            Ok(failed) = self.failed.wait_for(failure) => {
+                let source = failed.clone().unwrap_or(StoreError::Closed);
+                Some(Progress::Failed(SubmitError::Store { may_exist: true, source }))
+            }
+        }
     }
 }
 
@@ -321,7 +333,7 @@ fn lay_down(
     shared.open.store(open, Ordering::Relaxed);
     let mut lanes: BTreeMap<_, Dormant> = BTreeMap::new();
     for stored in intents {
-        shared.name_products(stored.items.iter().map(|item| item.id()));
+        shared.name_products(&stored.items);
         lanes.entry(stored.lane).or_default().intents.push(stored);
     }
     for lane in holds.keys() {
@@ -438,7 +450,8 @@ impl OrderRouter {
         let (progress, ticket) = slot(Progress::Submitted, ends_only);
         let handover = Box::new(Handover { order, good_until, progress });
         shared.deliver(lane, LaneMessage::Submit(handover));
-        Ok(Ticket { progress: ticket, _place: place })
+        let failed = shared.failed.subscribe();
+        Ok(Ticket { progress: ticket, failed, _place: place })
     }
 
     /// Where an order stands, as the store has it; `None` if the reference is unknown.
@@ -468,7 +481,8 @@ impl OrderRouter {
             let (progress, ticket) = slot(progress_of(&stored.state), true);
             let intent = stored.id;
             shared.deliver(stored.lane, LaneMessage::Attach { intent, progress });
-            let ticket = Ticket { progress: ticket, _place: self.take_place()? };
+            let (failed, _place) = (shared.failed.subscribe(), self.take_place()?);
+            let ticket = Ticket { progress: ticket, failed, _place };
             let left = deadline.since(shared.runtime.now());
             match self.follow(ticket, client_ref, left).await {
                 // It ended in between: the store knows how.
@@ -509,8 +523,8 @@ impl OrderRouter {
         }
     }
 
-    /// Decides an order that is in doubt or held: what a person says, checked, and kept with its
-    /// reason.
+    /// Decides an order that is in doubt or held: what a person says, checked, then durable. The
+    /// reason stands in the log.
     ///
     /// # Errors
     /// [`ResolveError`]; nothing was changed.
@@ -691,20 +705,19 @@ impl OrderRouter {
         limit: Duration,
     ) -> Result<End, SubmitError> {
         let shared = self.shared();
-        let mut failed = shared.failed.subscribe();
         let until = tokio::time::sleep(limit);
         tokio::pin!(until);
         loop {
             tokio::select! {
                 biased;
-                progress = ticket.next() => match progress {
+                progress = ticket.progress.next() => match progress {
                     Some(Progress::Ended(end)) => return Ok(end),
                     Some(Progress::Failed(error)) => return Err(error),
                     Some(_) => {}
                     // The lane has let go of it: the store knows.
                     None => return Err(SubmitError::Unknown { client_ref: client_ref.clone() }),
                 },
-                Ok(_) = failed.wait_for(Option::is_some) => {
+                Ok(_) = ticket.failed.wait_for(Option::is_some) => {
                     let source = shared.failed.borrow().clone().unwrap_or(StoreError::Closed);
                     return Err(SubmitError::Store { may_exist: true, source });
                 }

@@ -35,6 +35,7 @@ struct Slot {
 }
 
 /// What the lookout sees of a lane without asking it.
+#[derive(Default)]
 pub(crate) struct Gauge {
     /// Open attempts. Raised before an attempt can leave, lowered once its end is durable.
     pub(crate) open_attempts: AtomicUsize,
@@ -53,6 +54,13 @@ impl Dormant {
     fn open_attempts(&self) -> usize {
         self.intents.iter().filter(|stored| stored.state.attempt().is_some()).count()
     }
+
+    /// The products of the lane: those of any of its orders.
+    fn products(&self) -> Vec<Arc<str>> {
+        let with_items = self.intents.iter().find(|stored| !stored.items.is_empty());
+        let items = with_items.into_iter().flat_map(|stored| stored.items.iter());
+        items.map(|item| item.id().into()).collect()
+    }
 }
 
 impl Registry {
@@ -65,11 +73,8 @@ impl Registry {
                 slot.addr.try_send(message)
             }
             Entry::Vacant(entry) => {
-                let gauge = Arc::new(Gauge {
-                    // Also while it wakes, its attempts explain rows.
-                    open_attempts: AtomicUsize::new(self.dormant_attempts(&lane)),
-                    products: std::sync::OnceLock::new(),
-                });
+                // Also while it wakes, its attempts explain rows.
+                let gauge = Arc::new(self.dormant_gauge(&lane));
                 let (shared, seen) = (shared.clone(), gauge.clone());
                 // Bounds are ours, so the mailbox has none from the first message on: one that
                 // refuses would lose an answer. (`start_in_arbiter` begins with 16.)
@@ -109,8 +114,16 @@ impl Registry {
         self.lanes.remove_if(lane, |_, slot| slot.pending == 0).is_some()
     }
 
-    fn dormant_attempts(&self, lane: &ItemsHash) -> usize {
-        self.dormant.get(lane).map_or(0, |dormant| dormant.open_attempts())
+    fn dormant_gauge(&self, lane: &ItemsHash) -> Gauge {
+        let gauge = Gauge::default();
+        if let Some(dormant) = self.dormant.get(lane) {
+            gauge.open_attempts.store(dormant.open_attempts(), Ordering::SeqCst);
+            let products = dormant.products();
+            if !products.is_empty() {
+                gauge.products.get_or_init(|| products.into());
+            }
+        }
+        gauge
     }
 
     /// Puts a lane of a former process to bed.
@@ -126,9 +139,11 @@ impl Registry {
         self.dormant.remove(lane).map(|(_, dormant)| dormant)
     }
 
-    /// The lanes that sleep.
+    /// The lanes that sleep, in an order that does not depend on the map's.
     pub(crate) fn dormant_lanes(&self) -> Vec<ItemsHash> {
-        self.dormant.iter().map(|entry| *entry.key()).collect()
+        let mut lanes: Vec<_> = self.dormant.iter().map(|entry| *entry.key()).collect();
+        lanes.sort_unstable();
+        lanes
     }
 
     /// How many lanes live.
@@ -137,19 +152,21 @@ impl Registry {
     }
 
     /// Every lane with an open attempt, and its products.
+    ///
+    /// The sleeping ones first: one that wakes meanwhile lives before it is taken from them, so it
+    /// is seen at least once. The later word on a lane counts.
     pub(crate) fn open_lanes(&self, mut each: impl FnMut(ItemsHash, usize, Vec<Arc<str>>)) {
+        for entry in &self.dormant {
+            let attempts = entry.value().open_attempts();
+            if attempts > 0 {
+                each(*entry.key(), attempts, entry.value().products());
+            }
+        }
         for slot in &self.lanes {
             let attempts = slot.gauge.open_attempts.load(Ordering::SeqCst);
             if attempts > 0 {
                 let products = slot.gauge.products.get().map_or_else(Vec::new, |p| p.to_vec());
                 each(*slot.key(), attempts, products);
-            }
-        }
-        for entry in &self.dormant {
-            let attempts = entry.value().open_attempts();
-            if attempts > 0 {
-                let items = entry.value().intents.iter().flat_map(|s| s.items.iter());
-                each(*entry.key(), attempts, items.map(|i| i.id().into()).collect());
             }
         }
     }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::LaneMessage;
+use crate::order::ItemsDigest;
+use crate::protocol::{Attempt, Change, Fingerprint, NewIntent};
 use crate::router::{End, OrderRouter, Progress};
 use crate::runtime::Runtime;
 use crate::simulator::{Faults, Simulator, SimulatorConfig};
@@ -17,19 +21,23 @@ fn order(reference: &str, item: &str) -> Order {
 }
 
 async fn router(simulator: &Simulator, store: Arc<dyn IntentStore>, config: Config) -> OrderRouter {
+    let router = start(simulator, store, config).await;
+    router.ready().await.expect("ready");
+    router
+}
+
+async fn start(simulator: &Simulator, store: Arc<dyn IntentStore>, config: Config) -> OrderRouter {
     let runtime = Runtime::system();
     let key = ApiKey::new("test-key").expect("a key");
     let settings =
         foxreload::Settings { wire_bound: Duration::from_millis(200), ..Default::default() };
     let supplier = FoxReload::new(&simulator.url(), &key, settings, runtime.clock.clone());
-    let router = OrderRouter::builder(Arc::new(supplier.expect("a client")), store)
+    OrderRouter::builder(Arc::new(supplier.expect("a client")), store)
         .config(config)
         .runtime(runtime)
         .start()
         .await
-        .expect("a start");
-    router.ready().await.expect("ready");
-    router
+        .expect("a start")
 }
 
 fn config() -> Config {
@@ -152,4 +160,54 @@ async fn a_rate_is_kept() {
     // 20 a second, after a burst of one second's worth at the most.
     let span = clock.now().since(begun);
     assert!(span > Duration::from_millis(900), "{span:?}");
+}
+
+/// A store with one attempt in doubt in each of so many lanes, of a former process.
+async fn store_with_doubts(lanes: usize) -> MemoryStore {
+    let store = MemoryStore::new();
+    let line = Change::History { newest: None, ids: Vec::new() };
+    store.commit(line).await.expect("written");
+    for n in 0..lanes {
+        let order = order(&format!("ref-{n}"), &format!("item-{n}"));
+        let attempt =
+            Attempt { seq: store.next_serial(), fingerprint: Fingerprint::default(), floor: None };
+        let intent = NewIntent {
+            id: store.next_serial(),
+            client_ref: order.client_ref().clone(),
+            lane: ItemsHash::of(order.items(), EchoProfile::default()),
+            as_sent: ItemsDigest::as_sent(order.items()),
+            delivered: ItemsDigest::delivered(order.items(), false),
+            items: order.items_shared(),
+            good_until: Timestamp::MAX,
+            accepted_at: Timestamp::UNIX_EPOCH,
+        };
+        let accept = Change::Accept { intent, attempt: Some(attempt) };
+        store.commit(accept).await.expect("written");
+    }
+    store
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_wakes_is_seen_with_its_open_attempts_at_every_moment() {
+    const LANES: usize = 3_000;
+    let simulator = simulator(Faults::default());
+    let store = Arc::new(store_with_doubts(LANES).await);
+    let router = start(&simulator, store, config().shards(4)).await;
+    let registry = &router.shared().registry;
+    let seen = tokio::task::block_in_place(|| {
+        let mut seen = Vec::new();
+        while !registry.dormant_lanes().is_empty() {
+            let mut lanes = std::collections::BTreeMap::new();
+            registry.open_lanes(|lane, attempts, products| {
+                lanes.insert(lane, (attempts, products.len()));
+            });
+            assert!(lanes.values().all(|lane| *lane == (1, 1)), "an attempt and a product each");
+            seen.push(lanes.len());
+        }
+        seen
+    });
+    assert!(
+        seen.iter().all(|lanes| *lanes == LANES),
+        "rows of the others would be orphans: {seen:?}"
+    );
 }

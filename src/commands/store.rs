@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use order_router::store::tools::{self, VerifyReport};
-use order_router::store::{OnProgress, OpenError};
+use order_router::store::{EmbeddedConfig, OnProgress, OpenError};
 use serde_json::json;
 
 use super::failure::Failure;
@@ -75,7 +75,10 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
 
 fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
     args.data.existing()?;
-    let report = with_progress("rebuilding", |told| tools::rebuild(&args.data.data, Some(told)));
+    let report = with_progress("rebuilding", |told| {
+        let config = EmbeddedConfig { on_progress: Some(told), ..EmbeddedConfig::default() };
+        tools::rebuild(&args.data.data, &config)
+    });
     let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
     tell(args.json, &of_report(&report));
     Ok(ExitCode::SUCCESS)

@@ -58,6 +58,9 @@ struct Report {
 }
 
 impl Report {
+    /// `left`: the moment of this report, for settling counts from it (rule 7). Not the moment when
+    /// the gate yielded: between that and the last byte's way into the kernel the process may have
+    /// been stopped for any time.
     fn send(&mut self, outcome: Outcome, left: Option<Moment>) {
         let (intent, seq) = (self.intent, self.seq);
         self.shared.deliver(self.lane, LaneMessage::Answered { intent, seq, outcome, left });
@@ -85,39 +88,33 @@ pub(crate) fn send(shared: &Arc<Shared>, job: Job) {
         outcome = tracing::field::Empty,
     );
     let shared = shared.clone();
-    tokio::spawn(post(shared, job).instrument(span));
+    // The window begins here, not when the task is first run: a lane that is rebuilt meanwhile
+    // counts on it.
+    let recorded = shared.runtime.now();
+    tokio::spawn(post(shared, job, recorded).instrument(span));
 }
 
-async fn post(shared: Arc<Shared>, job: Job) {
+async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let (lane, intent, seq) = (job.lane, job.intent, job.seq);
     let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
-    let recorded = shared.runtime.now();
     let gate = Arc::new(Gate::new(recorded.plus(shared.config.send_window)));
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
         Ok(exchange) => {
             let judgement = judged(&shared, &job, &gate, &exchange, recorded);
-            let left = left(&shared, &gate);
-            report.send(judgement.outcome, left);
+            report.send(judgement.outcome, Some(shared.runtime.now()));
         }
         Err(_) => match gate.close() {
-            GateState::Yielded(at) => {
+            GateState::Yielded(_) => {
                 tracing::Span::current().record("outcome", "timeout");
-                report.send(Outcome::Unknown("timeout".into()), Some(at));
+                let now = shared.runtime.now();
+                report.send(Outcome::Unknown("timeout".into()), Some(now));
                 read_on(&shared, &job, &gate, exchange, recorded, &mut report).await;
             }
             GateState::Unasked | GateState::Closed => {
                 report.send(Outcome::NotSent("timeout before it was sent".into()), None);
             }
         },
-    }
-}
-
-/// The report of rule 7: when the gate yielded; nothing if nothing left.
-fn left(shared: &Shared, gate: &Gate) -> Option<Moment> {
-    match gate.close() {
-        GateState::Yielded(at) => Some(at),
-        GateState::Closed | GateState::Unasked => Some(shared.runtime.now()),
     }
 }
 
@@ -138,7 +135,7 @@ async fn read_on(
     if let Ok(Ok(exchange)) = answer {
         let judgement = judged(shared, job, gate, &exchange, recorded);
         if !matches!(judgement.outcome, Outcome::Unknown(_)) {
-            report.send(judgement.outcome, left(shared, gate));
+            report.send(judgement.outcome, Some(shared.runtime.now()));
         }
     }
 }
@@ -170,8 +167,7 @@ fn judged(
         shared.alarm(&format!("order {}: {alarm:?}", job.client_ref));
     }
     let created = matches!(judgement.outcome, Outcome::Created { .. });
-    let left = matches!(exchange, Exchange::Answer(_))
-        || !matches!(judgement.outcome, Outcome::NotSent(_));
+    let left = matches!(gate.state(), GateState::Yielded(_));
     shared.dispatch.left(shared, left);
     shared.dispatch.effect(shared, judgement.account, created);
     judgement

@@ -41,7 +41,7 @@ pub use rehydrate::Restored;
 pub struct Rules {
     /// How many attempts may be proved absent before the intent ends `NotPlaced`. Default: 3.
     pub tries_max: u8,
-    /// How long after the gate yielded bytes of it may still leave this machine: the connections'
+    /// How long after the task's report bytes of it may still leave this machine: the connections'
     /// `TCP_USER_TIMEOUT` (rule 7). Default: the request timeout.
     pub wire_bound: Duration,
     /// How long after its last byte could have left a POST may still take effect, and show in the
@@ -74,7 +74,8 @@ impl Default for Rules {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Lane {
     /// Every intent that has not ended.
-    intents: BTreeMap<IntentId, Intent>,
+    /// Boxed: most lanes hold one, and a map's node has room for eleven.
+    intents: BTreeMap<IntentId, Box<Intent>>,
     /// POSTs of intents that were placed from a list, by attempt: they may still land (rule 9).
     posts: BTreeMap<AttemptSeq, Post>,
     /// Orders claimed here while a list is under way: that list may not know it.
@@ -82,7 +83,7 @@ pub struct Lane {
     /// The list that was asked for and has not come.
     asked: Option<Asked>,
     /// The first list that has not been used (rule 8).
-    kept: Option<attribution::Kept>,
+    kept: Option<Box<attribution::Kept>>,
     /// Only a person frees the lane (rule 10).
     hold: Option<Why>,
     /// When to look again, and the pause after that.
@@ -118,7 +119,7 @@ struct Sent {
 enum Left {
     /// The sending task has not reported: it is not settled.
     Unreported,
-    /// The gate yielded, or the task gave up.
+    /// The task reported that its gate had yielded or that it gave up.
     At(Moment),
     /// Nothing of it can land: the supplier said so.
     Nothing,
@@ -299,11 +300,11 @@ impl Lane {
     /// Permits taken for attempts that were not sent yet.
     #[must_use]
     pub fn permits_held(&self) -> usize {
-        let unsent = |i: &&Intent| {
+        let unsent = |i: &Intent| {
             matches!(i.phase, Phase::Recording)
                 || (i.phase == Phase::Accepting && i.attempt.is_some())
         };
-        self.intents.values().filter(unsent).count()
+        self.intents.values().filter(|i| unsent(i)).count()
     }
 
     /// The oldest floor of an open attempt: how far back a list must reach. `None`: to the end.
@@ -368,7 +369,7 @@ impl Lane {
             attempt: attempt.map(|attempt| Sent { attempt, left: Left::Unreported }),
             late: None,
         };
-        self.intents.insert(id, intent);
+        self.intents.insert(id, Box::new(intent));
         effects.push(Effect::Write(Write::Accept { intent: id, attempt }));
     }
 
@@ -399,8 +400,8 @@ impl Lane {
         let goes = wants.is_some_and(|delivered| self.may_send(rules, delivered));
         let Some(intent) = self.intents.get_mut(&id).filter(|_| goes) else {
             effects.push(Effect::ReturnPermit { intent: id });
-            if let Some(Intent { phase: Phase::Queued { permit_asked }, .. }) =
-                self.intents.get_mut(&id)
+            if let Some(Phase::Queued { permit_asked }) =
+                self.intents.get_mut(&id).map(|intent| &mut intent.phase)
             {
                 *permit_asked = false;
             }

@@ -4,6 +4,7 @@ mod bad_input;
 mod checks;
 mod ends;
 mod kills;
+mod pauses;
 mod purchases;
 mod secrets;
 

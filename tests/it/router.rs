@@ -13,6 +13,8 @@ mod doubts;
 mod handle;
 mod load;
 mod starts;
+mod stopped;
+mod world;
 
 /// A simulated supplier, and routers that buy from it.
 pub(crate) struct World {

@@ -26,7 +26,7 @@ impl LaneActor {
             Effect::ReturnPermit { .. } => self.shared.dispatch.give_back(&self.shared),
             Effect::Send { intent, seq } => self.send(intent, seq),
             Effect::List { ask, since } => {
-                let items = self.orders.values().map(|open| &open.order.items);
+                let items = self.orders.values().map(|open| &open.items);
                 let shapes = items.map(|items| Shape::of(items)).collect();
                 let products =
                     self.gauge.products.get().cloned().unwrap_or_else(|| Vec::new().into());
@@ -48,8 +48,9 @@ impl LaneActor {
     fn write(&mut self, write: Write, ctx: &mut Context<Self>) {
         let (intent, change) = match write {
             Write::Accept { intent, attempt } => {
-                let Some(open) = self.orders.get(&intent) else { return };
-                (Some(intent), Change::Accept { intent: open.order.clone(), attempt })
+                let new = self.orders.get_mut(&intent).and_then(|open| open.new.take());
+                let Some(new) = new else { return };
+                (Some(intent), Change::Accept { intent: *new, attempt })
             }
             Write::Record { intent, attempt } => (Some(intent), Change::Record { intent, attempt }),
             Write::Decide { intent, seq, verdict } => {
@@ -99,7 +100,7 @@ impl LaneActor {
     }
 
     /// An intent leaves the lane.
-    pub(super) fn leave(&mut self, intent: IntentId) -> Option<super::Open> {
+    pub(super) fn leave(&mut self, intent: IntentId) -> Option<Box<super::Open>> {
         let open = self.orders.remove(&intent)?;
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
         Some(open)
@@ -159,7 +160,7 @@ impl LaneActor {
 
     fn send(&mut self, intent: IntentId, seq: AttemptSeq) {
         let Some(open) = self.orders.get(&intent) else { return };
-        let (client_ref, items) = (open.client_ref.clone(), open.order.items.clone());
+        let (client_ref, items) = (open.client_ref.clone(), open.items.clone());
         let job = Job { lane: self.hash, client_ref, intent, seq, items };
         open.span.in_scope(|| dispatch::send(&self.shared, job));
     }
@@ -181,7 +182,7 @@ impl LaneActor {
                     let known = Known {
                         id: id.clone(),
                         lane: self.hash,
-                        shape: Shape::of(&open.order.items),
+                        shape: Shape::of(&open.items),
                         learnt: *learnt,
                         created_at: *created_at,
                     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Arrived, arrive};
+use super::{Arrived, LookoutMessage, arrive};
 use crate::actors::{LaneMessage, Shared};
 use crate::config::StartAnswer;
 use crate::error::StartError;
@@ -37,6 +37,10 @@ pub(super) async fn prepare(shared: Arc<Shared>, start: Start) {
         tracing::error!(%error, "the router does not send");
     }
     if ok {
+        if start.has_history {
+            // What a former process released may still land too late (rule 12).
+            shared.look(LookoutMessage::Released);
+        }
         shared.dispatch.open(&shared);
         wake_all(&shared).await;
     }

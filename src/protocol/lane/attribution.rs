@@ -82,13 +82,13 @@ impl Lane {
             return;
         }
         let newest = self.intents.values().filter_map(|i| Some(i.open()?.attempt.seq)).max();
-        self.kept = Some(Kept {
+        self.kept = Some(Box::new(Kept {
             settled: asked.settled,
             before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
             view,
             claimed: false,
             contradicted: false,
-        });
+        }));
     }
 
     fn orphan(&self, view: &ListView, effects: &mut Vec<Effect>) {
@@ -105,7 +105,7 @@ impl Lane {
         let waits = |i: &super::Intent| {
             i.is_under_way() && i.open().is_some_and(|sent| sent.attempt.seq < before)
         };
-        if self.intents.values().any(waits) {
+        if self.intents.values().any(|i| waits(i)) {
             return;
         }
         let Some(mut kept) = self.kept.take() else { return };

@@ -42,7 +42,7 @@ pub enum Event {
         seq: AttemptSeq,
         /// What is known of it.
         outcome: Outcome,
-        /// The sending task's report: when the gate yielded, or when the task gave up (rule 7).
+        /// When the sending task reported that its gate had yielded or that it gave up (rule 7).
         left: Option<Moment>,
     },
     /// A list that was asked for has come.

@@ -37,7 +37,7 @@ pub(crate) enum Tail {
 
 /// What was read of a segment.
 pub(crate) struct SegmentRead {
-    /// Its header; `None` if there is none and nothing readable either.
+    /// Its header; `None` if there is none and nothing behind it either.
     pub header: Option<SegmentHeader>,
     /// Where its last whole frame begins.
     pub last: Option<Position>,
@@ -135,11 +135,11 @@ impl Segments {
     /// Reads a segment from a position on and shows every frame.
     ///
     /// `from` is where a frame begins, or 0 for the first one of the segment; `expected` is the
-    /// sequence number that must come there, 0 if any may.
+    /// sequence number that must come there.
     ///
     /// # Errors
-    /// [`OpenError::Corrupt`] for a frame that is damaged although others follow, and for a gap;
-    /// what `visit` says.
+    /// [`OpenError::Corrupt`] for a frame that is damaged although others follow, for a gap, and
+    /// for a header that is damaged although something follows; what `visit` says.
     pub(crate) fn read(
         &self,
         at: usize,
@@ -167,10 +167,14 @@ impl Segments {
                 )));
             }
             Some(_) => scan.frames(&mut read, visit)?,
-            None => {
-                read.end = 0;
-                read.tail = scan.tail(0, expected)?;
+            // The header is synced before the first frame is written.
+            None if bytes.iter().any(|byte| *byte != 0) => {
+                return Err(OpenError::lost(format!(
+                    "{} has no readable header, and records behind it",
+                    path.display()
+                )));
             }
+            None => read.end = 0,
         }
         Ok(read)
     }
@@ -213,7 +217,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Judges what is no frame. With `expected` 0 a frame with any sequence number follows on it.
+    /// Judges what is no frame.
     fn tail(&self, at: usize, expected: u64) -> Result<Tail, OpenError> {
         let rest = &self.bytes[at..];
         let dirty = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -225,7 +229,7 @@ impl Scan<'_> {
                 let ahead = rest.get(later + 8..later + 16).and_then(|seq| seq.try_into().ok());
                 let seq = ahead.map_or(0, u64::from_le_bytes);
                 let near = (expected..expected.saturating_add(SEQ_LEAP_MAX)).contains(&seq);
-                (near || expected == 0) && Frame::parse(&rest[later..], self.number).is_some()
+                near && Frame::parse(&rest[later..], self.number).is_some()
             });
         if follows {
             return Err(OpenError::lost(format!(

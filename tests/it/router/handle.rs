@@ -1,5 +1,6 @@
 use order_router::runtime::Runtime;
 use order_router::store::{EmbeddedConfig, EmbeddedStore, IndexMode, StoreError};
+use order_router::testing::disk::ForgetfulDisk;
 use order_router::{Resolution, ResolveError, RouterEvent, SubmitError};
 
 use super::*;
@@ -180,7 +181,7 @@ async fn after_a_shutdown_nothing_is_taken_and_what_was_open_goes_on_at_the_next
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_of_the_store_is_told_to_those_who_wait_for_it() {
     let world = World::new(Faults::default());
-    let disk = order_router::testing::disk::ForgetfulDisk::new();
+    let disk = ForgetfulDisk::new();
     let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
     let config = EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
     let store = EmbeddedStore::open(std::path::Path::new("data"), config, &runtime).expect("opens");
@@ -212,4 +213,25 @@ async fn an_order_that_is_too_late_ends_not_placed_and_buys_nothing() {
     let end = buy(&router, late).await;
     assert!(matches!(end, End::NotPlaced { .. }), "{end:?}");
     assert!(world.simulator.ledger().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_waits_is_told_when_the_store_fails() {
+    let latency = Duration::from_millis(100);
+    let mut world = World::new(Faults { latency, ..Faults::default() });
+    let disk = ForgetfulDisk::new();
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..world.runtime() };
+    let config = EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
+    world.store = Arc::new(EmbeddedStore::open("/store", config, &runtime).expect("opens"));
+    let router = world.ready().await;
+    let mut ticket = router.track(order("accepted", "x", 1)).expect("taken");
+    while !matches!(ticket.next().await, Some(Progress::Accepted)) {}
+    // Nobody hands anything over any more: its own outcome is what cannot be written.
+    disk.cut();
+    for _ in 0..2 {
+        match tokio::time::timeout(SOON, ticket.next()).await.expect("told, not left waiting") {
+            Some(Progress::Failed(SubmitError::Store { may_exist: true, .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
