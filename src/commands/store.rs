@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::open;
-use super::output::{errln, outln};
+use super::output::{errln, keep_clear_of, outln};
 use super::settings::DataArgs;
 
 /// Check, rebuild and measure the data directory
@@ -137,11 +137,13 @@ fn with_progress<T>(
     let bar = ProgressBar::new(0)
         .with_style(style.expect("the template is a fixed text"))
         .with_message(doing);
+    keep_clear_of(Some(bar.clone()));
     let told = bar.clone();
     let result = run(Arc::new(move |progress| {
         told.set_length(progress.bytes_total);
         told.set_position(progress.bytes);
     }));
+    keep_clear_of(None);
     bar.finish_and_clear();
     result
 }

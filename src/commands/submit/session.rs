@@ -20,6 +20,7 @@ use super::tally::Tally;
 use crate::commands::failure::chain;
 use crate::commands::input::{Input, Line};
 use crate::commands::open;
+use crate::commands::output::errln;
 use crate::commands::results::{Outcome, ResultLine, Results};
 use crate::commands::signals::Signals;
 
@@ -151,7 +152,7 @@ impl Session {
                 why = self.interrupted(signals, false) => stop = why,
             }
         }
-        self.reporter.say("no longer waiting: writing where each order stands");
+        errln!("no longer waiting: writing where each order stands");
         let finish = async {
             open::stop(&shared.router, GRACE).await;
             shared.given_up.send_replace(true);
@@ -200,7 +201,7 @@ impl Session {
                     tokio::spawn(follow(Arc::clone(&self.shared), line.number, order, slot, room));
                 }
                 Err(bad) => {
-                    self.reporter.say(&format!("line {}: {}", line.number, bad.why));
+                    errln!("line {}: {}", line.number, bad.why);
                     self.shared.tally.input.add(Outcome::Invalid);
                     let result = ResultLine {
                         client_ref: bad.client_ref.map(Into::into),

@@ -76,6 +76,17 @@ fn a_reader_that_has_gone_stops_no_order_and_changes_no_exit_code() {
 }
 
 #[test]
+fn an_alarm_is_told_once() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+    let supplier = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
+    let mut submit = bench.submit(&supplier.url(), "in.csv");
+    submit.args(["--doubts-max", "2"]);
+    let told = stderr(&run(submit, 0));
+    assert_eq!(told.matches("as many orders are in doubt").count(), 1, "{told}");
+}
+
+#[test]
 fn a_torn_last_line_of_the_results_is_ended_first() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,x,1"]));
