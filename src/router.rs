@@ -217,12 +217,12 @@ pub enum Resolution {
     Absent,
 }
 
-/// How the router is doing.
+/// How the router is doing. That the store has failed is told by [`OrderRouter::failed`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouterStats {
-    /// Orders that have not ended.
+    /// Orders that have not ended, those in doubt and held as well; at `open_max` no more are taken.
     pub open: usize,
-    /// Orders in doubt.
+    /// Orders in doubt or held; at `doubts_max` nothing more is sent until some are decided.
     pub in_doubt: usize,
     /// POSTs under way.
     pub posts: usize,
@@ -598,6 +598,21 @@ impl OrderRouter {
         let (done, told) = oneshot::channel();
         self.shared().deliver(stored.lane, LaneMessage::Free { done });
         told.await.map_err(|_| ResolveError::Stopped)
+    }
+
+    /// Waits until the store has failed, and says how; never ends while all is well.
+    ///
+    /// From then on nothing is sent or answered, and no order is taken, until a new start: what was
+    /// under way may have been bought, and the new start finds out. A full disk is no failure: the
+    /// router takes no more orders, and decides those that it has.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
+    pub async fn failed(&self) -> StoreError {
+        let mut failed = self.shared().failed.subscribe();
+        // The sender is this router's own.
+        let known = failed.wait_for(Option::is_some).await;
+        known.ok().and_then(|error| error.clone()).unwrap_or(StoreError::Closed)
     }
 
     /// What happens, from now on.

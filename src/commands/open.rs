@@ -7,6 +7,7 @@ use std::time::Duration;
 use order_router::runtime::Runtime;
 use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError, StoreError};
 use order_router::supplier::FoxReload;
+use order_router::supplier::foxreload::InvalidSetting;
 use order_router::{OrderRouter, StartError};
 
 use super::failure::{Failure, chain};
@@ -26,7 +27,11 @@ pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failur
     let clock = Arc::clone(&runtime.clock);
     let supplier =
         FoxReload::new(&args.supplier.supplier, &key, settings, clock).map_err(|error| {
-            let what = format!("--supplier {}: {}", args.supplier.supplier, chain(&error));
+            let what = match error {
+                // It may have a password in it.
+                InvalidSetting::BaseUrl => format!("--supplier: {error}"),
+                _ => format!("--supplier {}: {}", args.supplier.supplier, chain(&error)),
+            };
             Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
         })?;
     let dir = args.data.data.clone();

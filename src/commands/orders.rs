@@ -143,11 +143,8 @@ pub fn show(args: &ShowArgs) -> ExitCode {
 }
 
 fn read(data: &DataArgs) -> Result<Snapshot, Failure> {
+    data.existing()?;
     let dir = &data.data;
-    if !dir.is_dir() {
-        let what = format!("there is no data directory {}", dir.display());
-        return Err(Failure::unread(what, "name the one that `submit` uses with --data"));
-    }
     Snapshot::read(dir).map_err(|error| open::not_opened(dir, &error))
 }
 

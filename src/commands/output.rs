@@ -2,6 +2,12 @@
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::ProgressBar;
+
+/// The progress bar that is on the terminal.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Prints a line, as `println!` does. A reader that has seen enough is no reason to panic, and
 /// still less to leave orders alone.
@@ -26,6 +32,32 @@ pub fn out(text: Arguments<'_>) {
 }
 
 pub fn err(text: Arguments<'_>) {
-    // There is nobody left to tell.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    // Where it fails there is nobody left to tell.
+    let _ = clear_of_bar(|| writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// From now on what is written to standard error keeps clear of this bar.
+pub fn keep_clear_of(bar: Option<ProgressBar>) {
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar;
+}
+
+fn clear_of_bar<T>(write: impl FnOnce() -> T) -> T {
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// Standard error, for the log.
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        clear_of_bar(|| io::stderr().lock().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

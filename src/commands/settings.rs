@@ -227,6 +227,18 @@ fn rate(text: &str) -> Result<u32, String> {
     rate.ok_or_else(|| format!("`{text}` is not a rate such as 60 or 60/min"))
 }
 
+impl DataArgs {
+    /// For commands about orders that there are already: a mistyped directory is not made, and no
+    /// account is read for it.
+    pub fn existing(&self) -> Result<(), Failure> {
+        if self.data.is_dir() {
+            return Ok(());
+        }
+        let what = format!("there is no data directory {}", self.data.display());
+        Err(Failure::unread(what, "name the one that `submit` uses with --data"))
+    }
+}
+
 impl SupplierArgs {
     /// The key, from the file or the environment; never from a flag, which everybody can see.
     pub fn key(&self) -> Result<ApiKey, Failure> {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::open;
-use super::output::{errln, outln};
+use super::output::{errln, keep_clear_of, outln};
 use super::settings::DataArgs;
 
 /// Check, rebuild and measure the data directory
@@ -55,17 +55,8 @@ pub fn run(args: &StoreArgs) -> ExitCode {
     result.unwrap_or_else(|failure| failure.report())
 }
 
-fn existing(args: &ToolArgs) -> Result<(), Failure> {
-    let dir = &args.data.data;
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let what = format!("there is no data directory {}", dir.display());
-    Err(Failure::unread(what, "name the one that `submit` uses with --data"))
-}
-
 fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let report = with_progress("checking", |told| tools::verify(&args.data.data, Some(told)));
     let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
     tell(args.json, &of_report(&report));
@@ -83,7 +74,7 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
 }
 
 fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let report = with_progress("rebuilding", |told| {
         let config = EmbeddedConfig { on_progress: Some(told), ..EmbeddedConfig::default() };
         tools::rebuild(&args.data.data, &config)
@@ -106,7 +97,7 @@ fn of_report(report: &VerifyReport) -> serde_json::Value {
 }
 
 fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let stats = tools::stats(&args.data.data);
     let stats = stats.map_err(|error| open::not_opened(&args.data.data, &error))?;
     let value = json!({
@@ -146,11 +137,13 @@ fn with_progress<T>(
     let bar = ProgressBar::new(0)
         .with_style(style.expect("the template is a fixed text"))
         .with_message(doing);
+    keep_clear_of(Some(bar.clone()));
     let told = bar.clone();
     let result = run(Arc::new(move |progress| {
         told.set_length(progress.bytes_total);
         told.set_position(progress.bytes);
     }));
+    keep_clear_of(None);
     bar.finish_and_clear();
     result
 }

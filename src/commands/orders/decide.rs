@@ -86,6 +86,9 @@ fn with_router(
     args: &RouterArgs,
     decide: impl AsyncFnOnce(&OrderRouter) -> Result<String, ResolveError>,
 ) -> ExitCode {
+    if let Err(failure) = args.data.existing() {
+        return failure.report();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::session::{Shared, Stop, Trouble};
 use super::tally::{Snapshot, Tally};
-use crate::commands::output::{errln, outln};
+use crate::commands::output::{errln, keep_clear_of, outln};
 
 /// How often progress is told where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -22,7 +22,6 @@ const BAR_EVERY: Duration = Duration::from_millis(200);
 
 /// Tells progress on standard error.
 pub(super) struct Reporter {
-    bar: Option<ProgressBar>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
     alarms: JoinHandle<()>,
@@ -35,14 +34,10 @@ impl Reporter {
             ProgressBar::new_spinner().with_style(style.expect("the template is a fixed text"))
         });
         let (stop, stopped) = oneshot::channel();
-        let alarms = tokio::spawn(tell_alarms(shared.router.events(), bar.clone()));
+        keep_clear_of(bar.clone());
+        let alarms = tokio::spawn(tell_alarms(shared.router.events()));
         let task = tokio::spawn(tell_progress(shared, bar.clone(), stopped));
-        Self { bar, stop, task, alarms }
-    }
-
-    /// Tells something besides.
-    pub(super) fn say(&self, text: &str) {
-        say(self.bar.as_ref(), text);
+        Self { stop, task, alarms }
     }
 
     pub(super) async fn stop(self) {
@@ -50,13 +45,6 @@ impl Reporter {
         drop(self.stop);
         // It has only to take the bar away.
         let _ = self.task.await;
-    }
-}
-
-fn say(bar: Option<&ProgressBar>, text: &str) {
-    match bar {
-        Some(bar) => bar.println(text),
-        None => errln!("{text}"),
     }
 }
 
@@ -78,6 +66,7 @@ async fn tell_progress(
         }
     }
     if let Some(bar) = bar {
+        keep_clear_of(None);
         bar.finish_and_clear();
     }
 }
@@ -98,7 +87,7 @@ fn progress(tally: &Tally, elapsed: Duration) -> String {
     text
 }
 
-async fn tell_alarms(mut events: order_router::Events, bar: Option<ProgressBar>) {
+async fn tell_alarms(mut events: order_router::Events) {
     while let Some(event) = events.next().await {
         let text = match event {
             RouterEvent::Alarm { what } => format!("alarm: {what}"),
@@ -112,7 +101,7 @@ async fn tell_alarms(mut events: order_router::Events, bar: Option<ProgressBar>)
             }
             _ => continue,
         };
-        say(bar.as_ref(), &text);
+        errln!("{text}");
     }
 }
 
@@ -214,8 +203,8 @@ pub(super) fn end(summary: &Summary, written: &io::Result<()>, json: bool) -> Ex
     if let Err(error) = written {
         errln!(
             "error: the results could not be written: {error}\n  bought: nothing is lost, every \
-             order is in the journal\n  to do: make room, then run the same command again: it \
-             writes how every line ended"
+             order is in the journal\n  to do: see that --results can be written, then run the \
+             same command again: it writes how every line ended"
         );
     }
     if json {

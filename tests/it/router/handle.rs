@@ -179,6 +179,31 @@ async fn after_a_shutdown_nothing_is_taken_and_what_was_open_goes_on_at_the_next
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failure_of_the_store_is_told_to_those_who_wait_for_it() {
+    let world = World::new(Faults::default());
+    let disk = ForgetfulDisk::new();
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
+    let config = EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
+    let store = EmbeddedStore::open(std::path::Path::new("data"), config, &runtime).expect("opens");
+    let builder = OrderRouter::builder(world.supplier(), Arc::new(store));
+    let router = builder.config(world.config.clone()).runtime(runtime).start().await;
+    let router = router.expect("a start");
+    router.ready().await.expect("ready");
+    let failed = tokio::spawn({
+        let router = router.clone();
+        async move { router.failed().await }
+    });
+    placed(&router.submit(order("before", "x", 1)).await.expect("an end"));
+    assert!(!failed.is_finished());
+    disk.fail_sync(disk.syncs() + 1);
+    let error = router.submit(order("after", "x", 1)).await.expect_err("not durable");
+    assert!(matches!(error, SubmitError::Store { .. }), "{error}");
+    let told = failed.await.expect("no panic");
+    assert!(matches!(told, StoreError::Failed(_)), "{told:?}");
+    assert_eq!(world.simulator.ledger().len(), 1, "nothing left before it was durable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_is_too_late_ends_not_placed_and_buys_nothing() {
     let mut world = World::new(Faults::default());
     world.config = world.config.clone().probe_limit(Duration::from_secs(30));
