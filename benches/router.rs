@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench router                     1, 16 and 256 callers; 0 and 50 ms; 3 rounds
 //! cargo bench --bench router -- 256 0ms          one cell of the table
+//! cargo bench --bench router -- open 100000      memory of so many open orders, one to a lane
 //! ```
 //!
 //! Both buy the same orders from the same supplier, interleaved; medians are shown. The ratio says
@@ -37,6 +38,9 @@ fn main() {
         [one] => *one == callers.to_string(),
         [one, two, ..] => *one == callers.to_string() && two == latency,
     };
+    if args.first().is_some_and(|arg| arg == "open") {
+        return open(args.get(1).and_then(|n| n.parse().ok()).unwrap_or(100_000));
+    }
     println!(
         "callers  latency   bare/s  router/s  ratio    p50 bare  p50 router    cpu us bare  router"
     );
@@ -47,6 +51,44 @@ fn main() {
             }
         }
     }
+}
+
+/// Memory of open orders, each in a lane of its own and with a caller who waits; 512 at once are
+/// with a supplier that takes its time.
+fn open(orders: usize) {
+    let supplier = Supplier::start("600s");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let router = start(&supplier.url, dir.path(), Config::default().posts_max(512)).await;
+        let before = resident();
+        let waiting: Vec<_> = (0..orders)
+            .map(|n| {
+                let item = Item::new(format!("open-{n}"), 1).expect("an item");
+                let reference = ClientRef::new(format!("open-{n}")).expect("a reference");
+                let order = Order::new(reference, vec![item]).expect("an order");
+                router.track(order).expect("taken")
+            })
+            .collect();
+        let mut waiting = waiting;
+        for ticket in &mut waiting {
+            ticket.next().await.expect("accepted");
+        }
+        let each = resident().saturating_sub(before) / orders;
+        let stats = router.stats();
+        println!(
+            "{} open in {} lanes, {} POSTs: {each} bytes each",
+            stats.open, stats.lanes, stats.posts
+        );
+    });
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: usize = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * 4096
 }
 
 /// What one measurement shows.
@@ -121,8 +163,15 @@ impl Drop for Supplier {
 fn run(callers: usize, latency: &str, kind: Kind) -> Measured {
     let supplier = Supplier::start(latency);
     let orders = how_many(callers, latency);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // Each on the runtime that suits it: the bare loop has one thread, the router brings its own
+    // and its callers, as those of the command, sit on a multi-threaded one.
+    let runtime = match kind {
+        Kind::Bare => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Kind::Router => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+        }
+    };
+    let runtime = runtime.expect("a runtime");
     let cpu = cpu_time();
     let begun = Instant::now();
     let mut times = match kind {
@@ -196,23 +245,32 @@ fn tls() -> rustls::ClientConfig {
         .with_no_client_auth()
 }
 
-async fn routed(url: &str, callers: usize, orders: usize) -> Vec<Duration> {
-    let dir = tempfile::tempdir().expect("a directory");
+async fn start(url: &str, dir: &std::path::Path, config: Config) -> OrderRouter {
     let runtime = Runtime::system();
     let key = ApiKey::new("bench").expect("a key");
     let settings = foxreload::Settings::default();
     let supplier = FoxReload::new(url, &key, settings, runtime.clock.clone()).expect("a client");
-    let store =
-        EmbeddedStore::open(dir.path(), EmbeddedConfig::default(), &runtime).expect("a store");
-    let shards = std::env::var("SHARDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let config = Config::default().start(StartAnswer::NewAccount).shards(shards);
+    let store = EmbeddedStore::open(dir, EmbeddedConfig::default(), &runtime).expect("a store");
     let router = OrderRouter::builder(Arc::new(supplier), Arc::new(store))
-        .config(config)
+        .config(config.start(StartAnswer::NewAccount))
         .runtime(runtime)
         .start()
         .await
         .expect("a start");
     router.ready().await.expect("ready");
+    router
+}
+
+fn order(n: usize) -> Order {
+    let item = Item::new(product(n), 1).expect("an item");
+    let reference = ClientRef::new(format!("bench-{n}")).expect("a reference");
+    Order::new(reference, vec![item]).expect("an order")
+}
+
+async fn routed(url: &str, callers: usize, orders: usize) -> Vec<Duration> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let shards = std::env::var("SHARDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let router = start(url, dir.path(), Config::default().shards(shards)).await;
     let next = Arc::new(AtomicUsize::new(0));
     let tasks = (0..callers).map(|_| {
         let (next, router) = (next.clone(), router.clone());
@@ -222,10 +280,7 @@ async fn routed(url: &str, callers: usize, orders: usize) -> Vec<Duration> {
                 && n < orders
             {
                 let begun = Instant::now();
-                let item = Item::new(product(n), 1).expect("an item");
-                let reference = ClientRef::new(format!("bench-{n}")).expect("a reference");
-                let order = Order::new(reference, vec![item]).expect("an order");
-                let end = router.submit(order).await.expect("an end");
+                let end = router.submit(order(n)).await.expect("an end");
                 assert!(matches!(end, End::Placed { .. }));
                 times.push(begun.elapsed());
             }
@@ -250,7 +305,7 @@ async fn gather(
 
 /// Products with some repeats, as in real purchases.
 fn product(n: usize) -> String {
-    format!("product-{}", (n * 7919) % 15_000)
+    format!("product-{}", n.wrapping_mul(7919) % 15_000)
 }
 
 /// User and system time of this process so far, all threads.

@@ -3,24 +3,22 @@
 //! ```text
 //! cargo bench --bench store                          a burst of 100,000 from 256 writers, 5 rounds
 //! cargo bench --bench store -- --sustained 2000000   until the index has caught up
-//! cargo bench --bench store -- --restart 1000000     start with 100,000 open and so many ended
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use order_router::protocol::{Attempt, Change, Fingerprint, Learnt, NewIntent, Verdict};
-use order_router::runtime::Runtime;
-use order_router::store::{Committed, EmbeddedConfig, EmbeddedStore, IntentStore, tools};
-use order_router::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, OrderId};
+use order_router::store::{Committed, IntentStore};
 use tokio::sync::oneshot;
 
-const WRITERS: usize = 256;
+#[path = "shared/intents.rs"]
+mod intents;
+
+use intents::{WRITERS, accept, open, run};
+
 const RECORD_BYTES: usize = 256;
 
 fn main() {
@@ -28,7 +26,6 @@ fn main() {
     let (mode, count) = (args.next(), args.next().and_then(|n| n.parse::<usize>().ok()));
     match mode.as_deref() {
         Some("--sustained") => sustained(count.unwrap_or(2_000_000)),
-        Some("--restart") => restart(count.unwrap_or(1_000_000)),
         _ => burst(count.unwrap_or(100_000)),
     }
 }
@@ -37,7 +34,7 @@ fn burst(count: usize) {
     let (mut plain, mut store) = (Vec::new(), Vec::new());
     for round in 1..=5 {
         let p = plain_file(WRITERS, count);
-        let (s, stats, _) = intents(WRITERS, count, false);
+        let (s, stats, _) = accepted(WRITERS, count, false);
         println!(
             "round {round}: plain {p:>9.0}/s, store {s:>9.0}/s, {:.0} changes a sync, index {} behind",
             stats.changes as f64 / stats.syncs.max(1) as f64,
@@ -60,7 +57,7 @@ fn one_writer() {
         all[2]
     };
     let plain = median(&|| plain_file(1, count));
-    let store = median(&|| intents(1, count, false).0);
+    let store = median(&|| accepted(1, count, false).0);
     println!("\n| one writer | us each |\n|---|---|\n| plain file | {plain:.0} |");
     println!("| durable intent | {store:.0} |");
 }
@@ -84,7 +81,7 @@ fn start_and_stop() {
 
 fn sustained(count: usize) {
     let plain = plain_file(WRITERS, count);
-    let (store, stats, dir) = intents(WRITERS, count, true);
+    let (store, stats, dir) = accepted(WRITERS, count, true);
     println!("index {} behind at the end, {} open", stats.index_lag, stats.open);
     table(&format!("{count} from {WRITERS} writers, index caught up"), vec![plain], vec![store]);
     drop(dir);
@@ -97,32 +94,6 @@ fn table(what: &str, mut plain: Vec<f64>, mut store: Vec<f64>) {
     println!("\n| {what} | per second | ratio |\n|---|---|---|");
     println!("| plain file, one fdatasync a batch, {RECORD_BYTES} B | {plain:.0} | 1.00 |");
     println!("| durable intents | {store:.0} | {:.2} |", store / plain);
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
-/// Splits `count` among the writers and runs them all; per second.
-fn run<F: Future<Output = ()> + Send + 'static>(
-    writers: usize,
-    count: usize,
-    writer: impl Fn(usize, usize) -> F,
-) -> f64 {
-    let runtime = runtime();
-    let begun = Instant::now();
-    runtime.block_on(async {
-        let tasks: Vec<_> = (0..writers)
-            .map(|at| {
-                let share = count / writers + usize::from(at < count % writers);
-                tokio::spawn(writer(at, share))
-            })
-            .collect();
-        for task in tasks {
-            task.await.expect("a writer panicked");
-        }
-    });
-    count as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// Writers' answers, and from how many on the committer is woken.
@@ -196,31 +167,8 @@ fn plain_file(writers: usize, count: usize) -> f64 {
     per_second
 }
 
-fn accept(store: &EmbeddedStore, lane: usize) -> (Change, NewIntent, Attempt) {
-    let product = format!("gift-card-{:05}", lane % 10_000);
-    let items = [Item::new(product, 1).expect("an item")];
-    let now = Timestamp::UNIX_EPOCH;
-    let intent = NewIntent {
-        id: store.next_serial(),
-        client_ref: ClientRef::random(),
-        lane: ItemsHash::of(&items, EchoProfile::default()),
-        as_sent: ItemsDigest::as_sent(&items),
-        delivered: ItemsDigest::delivered(&items, false),
-        items: items.into(),
-        good_until: now,
-        accepted_at: now,
-    };
-    let attempt =
-        Attempt { seq: store.next_serial(), fingerprint: Fingerprint(1), floor: Some(now) };
-    (Change::Accept { intent: intent.clone(), attempt: Some(attempt) }, intent, attempt)
-}
-
-fn open(dir: &Path) -> EmbeddedStore {
-    EmbeddedStore::open(dir, EmbeddedConfig::default(), &Runtime::system()).expect("opens")
-}
-
 /// Intents accepted with their first attempt; with `caught_up`, until the index has them too.
-fn intents(
+fn accepted(
     writers: usize,
     count: usize,
     caught_up: bool,
@@ -247,61 +195,4 @@ fn intents(
     }
     let stats = store.stats();
     (per_second, stats, dir)
-}
-
-/// How long a start takes, after a clean close and without an index.
-fn restart(ended: usize) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let store = Arc::new(open(dir.path()));
-    let filled = run(WRITERS, ended, |_, share| {
-        let store = store.clone();
-        async move {
-            for at in 0..share {
-                let (change, intent, attempt) = accept(&store, at);
-                store.commit(change).await.expect("the store works");
-                let verdict = Verdict::Placed {
-                    id: OrderId::new(format!("order-{}", intent.id.0)).expect("an id"),
-                    learnt: Learnt::Answer,
-                    created_at: Some(Timestamp::UNIX_EPOCH),
-                };
-                let decide = Change::Decide { intent: intent.id, attempt: attempt.seq, verdict };
-                store.commit(decide).await.expect("the store works");
-            }
-        }
-    });
-    println!("{ended} ended at {filled:.0}/s (two syncs each)");
-    run(WRITERS, 100_000, |_, share| {
-        let store = store.clone();
-        async move {
-            for at in 0..share {
-                store.commit(accept(&store, at).0).await.expect("the store works");
-            }
-        }
-    });
-    drop(store);
-    println!("\n| start with 100,000 open and {ended} ended | seconds |\n|---|---|");
-    let timed = |what: &str| {
-        let begun = Instant::now();
-        let store = open(dir.path());
-        let opened = begun.elapsed().as_secs_f64();
-        runtime().block_on(async {
-            let open = store.rehydrate().await.expect("the store works").intents.len();
-            assert_eq!(open % 100_000, open - 100_000);
-            store.commit(accept(&store, 0).0).await.expect("the store works");
-        });
-        println!(
-            "| {what}: opened {opened:.2}, first accept | {:.2} |",
-            begun.elapsed().as_secs_f64()
-        );
-    };
-    timed("after a close");
-    timed("again");
-    let begun = Instant::now();
-    let report = tools::rebuild(dir.path(), None).expect("rebuilds");
-    let seconds = begun.elapsed().as_secs_f64();
-    let rate = report.journal.changes as f64 / seconds;
-    println!("| rebuild of {} changes, {rate:.0}/s | {seconds:.2} |", report.journal.changes);
-    timed("after the rebuild");
-    let stats = tools::stats(dir.path()).expect("reads");
-    println!("\n{:.0} bytes per ended order on disk", stats.bytes_per_ended.unwrap_or_default());
 }

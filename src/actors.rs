@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::config::Config;
 use crate::dispatch::{Dispatch, LateSockets};
-use crate::order::{EchoProfile, ItemsHash, OrderId};
+use crate::order::{EchoProfile, Item, ItemsHash, OrderId};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
 use crate::protocol::lane::Rules;
@@ -36,7 +36,7 @@ mod lookout;
 mod registry;
 mod threads;
 
-pub(crate) use lane::{Handover, LaneMessage, Resolve, Resolved, end_of, progress_of};
+pub(crate) use lane::{FAR, Handover, LaneMessage, Resolve, Resolved, end_of, progress_of};
 pub(crate) use lookout::{Follow, LookoutMessage, Start};
 pub(crate) use registry::{Dormant, Registry};
 pub(crate) use threads::Threads;
@@ -237,10 +237,10 @@ impl Shared {
     }
 
     /// Remembers the products of an order.
-    pub(crate) fn name_products<'a>(&self, ids: impl Iterator<Item = &'a str>) {
-        for id in ids {
-            if !self.products.contains(id) {
-                self.products.insert(id.into());
+    pub(crate) fn name_products(&self, items: &[Item]) {
+        for item in items {
+            if !self.products.contains(item.id()) {
+                self.products.insert(item.id_shared());
             }
         }
     }

@@ -12,6 +12,7 @@ mod failure;
 mod input;
 mod open;
 mod orders;
+mod output;
 mod results;
 mod settings;
 mod signals;
@@ -48,7 +49,7 @@ enum Command {
 
 /// Runs one command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
-    trace(&arguments.log);
+    trace(&arguments.log, matches!(arguments.command, Command::Submit(_)));
     match arguments.command {
         Command::Submit(arguments) => submit::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
@@ -60,14 +61,19 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn trace(filter: &str) {
+/// The log of a run whose alarms are told anyway: without them.
+const WARN_WITHOUT_ALARMS: &str =
+    "warn,order_router::actors=error,order_router::actors::lookout=warn";
+
+fn trace(filter: &str, tells_alarms: bool) {
+    let filter = if filter == "warn" && tells_alarms { WARN_WITHOUT_ALARMS } else { filter };
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|error| {
-        eprintln!("--log {filter} is not understood ({error}); logging warnings");
+        output::errln!("--log {filter} is not understood ({error}); logging warnings");
         tracing_subscriber::EnvFilter::new("warn")
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| output::Log)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
 }

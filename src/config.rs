@@ -92,6 +92,16 @@ pub enum ConfigError {
         /// The request timeout.
         timeout: Duration,
     },
+    /// The first pause between two looks is longer than the longest.
+    #[error(
+        "the first pause before another look ({first:?}) is longer than the longest ({longest:?})"
+    )]
+    LookAgain {
+        /// The first pause.
+        first: Duration,
+        /// The longest.
+        longest: Duration,
+    },
     /// A limit of 0 would stop everything.
     #[error("{0} must not be 0")]
     Zero(&'static str),
@@ -291,17 +301,23 @@ impl Config {
     /// What contradicts what.
     pub fn check(&self) -> Result<(), ConfigError> {
         let zeros = [
-            ("posts_max", self.posts_max),
-            ("lane_posts_max", self.lane_posts_max),
-            ("doubts_max", self.doubts_max),
-            ("shards", self.shards),
-            ("tries_max", usize::from(self.tries_max)),
+            ("posts_max", self.posts_max == 0),
+            ("lane_posts_max", self.lane_posts_max == 0),
+            ("doubts_max", self.doubts_max == 0),
+            ("shards", self.shards == 0),
+            ("tries_max", self.tries_max == 0),
+            ("request_timeout", self.request_timeout.is_zero()),
+            ("send_window", self.send_window.is_zero()),
         ];
-        if let Some((name, _)) = zeros.into_iter().find(|(_, value)| *value == 0) {
+        if let Some((name, _)) = zeros.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero(name));
         }
+        let (first, longest) = self.look_again;
+        if first > longest {
+            return Err(ConfigError::LookAgain { first, longest });
+        }
         match self.landing_bound {
-            Some(bound) if bound < 2 * self.request_timeout => {
+            Some(bound) if bound < self.request_timeout.saturating_mul(2) => {
                 Err(ConfigError::LandingBound { bound, timeout: self.request_timeout })
             }
             _ => Ok(()),
@@ -309,7 +325,7 @@ impl Config {
     }
 
     pub(crate) fn answer_within_or_default(&self) -> Duration {
-        self.answer_within.unwrap_or(self.request_timeout + Duration::from_secs(10))
+        self.answer_within.unwrap_or(self.request_timeout.saturating_add(Duration::from_secs(10)))
     }
 
     pub(crate) fn rules(&self, wire_bound: Duration) -> Rules {
@@ -321,5 +337,32 @@ impl Config {
             look_again_min: self.look_again.0,
             look_again_max: self.look_again.1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(config: Config, expected: &str) {
+        let error = config.check().expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn settings_that_would_stop_everything_or_buy_twice_are_refused() {
+        let (second, none) = (Duration::from_secs(1), Duration::ZERO);
+        Config::default().check().unwrap();
+        refused(Config::default().posts_max(0), "posts_max must not be 0");
+        // Every order would be too late to leave, for ever.
+        refused(Config::default().send_window(none), "send_window must not be 0");
+        refused(Config::default().request_timeout(none), "request_timeout must not be 0");
+        refused(Config::default().landing_bound(Some(second)), "bought twice");
+        refused(Config::default().request_timeout(Duration::MAX), "bought twice");
+        refused(Config::default().look_again(2 * second, second), "longer than the longest");
+        let for_ever = Config::default().request_timeout(Duration::MAX).landing_bound(None);
+        for_ever.check().unwrap();
+        assert_eq!(for_ever.answer_within_or_default(), Duration::MAX);
     }
 }

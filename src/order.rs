@@ -247,6 +247,11 @@ impl Item {
         &self.id
     }
 
+    /// The product id, shared.
+    pub(crate) fn id_shared(&self) -> Arc<str> {
+        self.id.clone()
+    }
+
     /// How many pieces.
     #[must_use]
     pub fn quantity(&self) -> u32 {

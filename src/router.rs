@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::actors::{
     Dormant, Follow, Handover, LaneMessage, LookoutMessage, Parts, Resolve, Resolved, Shared,
@@ -89,6 +89,7 @@ pub enum Progress {
 #[derive(Debug)]
 pub struct Ticket {
     progress: Reader,
+    failed: watch::Receiver<Option<StoreError>>,
     _place: CallerPlace,
 }
 
@@ -104,12 +105,23 @@ impl Drop for CallerPlace {
 
 impl Ticket {
     /// Waits until the order has come further than when this was last asked, and says how far.
-    /// `None` after the end.
+    /// `None` after the end. Once the store has failed it says [`Progress::Failed`], always.
     ///
     /// # Cancel safety
     /// Nothing is lost if it is dropped.
     pub async fn next(&mut self) -> Option<Progress> {
-        self.progress.next().await
+        // A store that was closed is no failure: the router is stopping, and the lanes tell.
+        let failure = |failed: &Option<StoreError>| {
+            failed.as_ref().is_some_and(|error| !matches!(error, StoreError::Closed))
+        };
+        tokio::select! {
+            biased;
+            progress = self.progress.next() => progress,
+            Ok(failed) = self.failed.wait_for(failure) => {
+                let source = failed.clone().unwrap_or(StoreError::Closed);
+                Some(Progress::Failed(SubmitError::Store { may_exist: true, source }))
+            }
+        }
     }
 }
 
@@ -205,12 +217,12 @@ pub enum Resolution {
     Absent,
 }
 
-/// How the router is doing.
+/// How the router is doing. That the store has failed is told by [`OrderRouter::failed`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouterStats {
-    /// Orders that have not ended.
+    /// Orders that have not ended, those in doubt and held as well; at `open_max` no more are taken.
     pub open: usize,
-    /// Orders in doubt.
+    /// Orders in doubt or held; at `doubts_max` nothing more is sent until some are decided.
     pub in_doubt: usize,
     /// POSTs under way.
     pub posts: usize,
@@ -326,7 +338,7 @@ fn lay_down(
     shared.open.store(open, Ordering::Relaxed);
     let mut lanes: BTreeMap<_, Dormant> = BTreeMap::new();
     for stored in intents {
-        shared.name_products(stored.items.iter().map(|item| item.id()));
+        shared.name_products(&stored.items);
         lanes.entry(stored.lane).or_default().intents.push(stored);
     }
     for lane in holds.keys() {
@@ -443,7 +455,8 @@ impl OrderRouter {
         let (progress, ticket) = slot(Progress::Submitted, ends_only);
         let handover = Box::new(Handover { order, good_until, progress });
         shared.deliver(lane, LaneMessage::Submit(handover));
-        Ok(Ticket { progress: ticket, _place: place })
+        let failed = shared.failed.subscribe();
+        Ok(Ticket { progress: ticket, failed, _place: place })
     }
 
     /// Where an order stands, as the store has it; `None` if the reference is unknown.
@@ -473,7 +486,8 @@ impl OrderRouter {
             let (progress, ticket) = slot(progress_of(&stored.state), true);
             let intent = stored.id;
             shared.deliver(stored.lane, LaneMessage::Attach { intent, progress });
-            let ticket = Ticket { progress: ticket, _place: self.take_place()? };
+            let (failed, _place) = (shared.failed.subscribe(), self.take_place()?);
+            let ticket = Ticket { progress: ticket, failed, _place };
             let left = deadline.since(shared.runtime.now());
             match self.follow(ticket, client_ref, left).await {
                 // It ended in between: the store knows how.
@@ -586,6 +600,21 @@ impl OrderRouter {
         told.await.map_err(|_| ResolveError::Stopped)
     }
 
+    /// Waits until the store has failed, and says how; never ends while all is well.
+    ///
+    /// From then on nothing is sent or answered, and no order is taken, until a new start: what was
+    /// under way may have been bought, and the new start finds out. A full disk is no failure: the
+    /// router takes no more orders, and decides those that it has.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
+    pub async fn failed(&self) -> StoreError {
+        let mut failed = self.shared().failed.subscribe();
+        // The sender is this router's own.
+        let known = failed.wait_for(Option::is_some).await;
+        known.ok().and_then(|error| error.clone()).unwrap_or(StoreError::Closed)
+    }
+
     /// What happens, from now on.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -681,20 +710,19 @@ impl OrderRouter {
         limit: Duration,
     ) -> Result<End, SubmitError> {
         let shared = self.shared();
-        let mut failed = shared.failed.subscribe();
         let until = tokio::time::sleep(limit);
         tokio::pin!(until);
         loop {
             tokio::select! {
                 biased;
-                progress = ticket.next() => match progress {
+                progress = ticket.progress.next() => match progress {
                     Some(Progress::Ended(end)) => return Ok(end),
                     Some(Progress::Failed(error)) => return Err(error),
                     Some(_) => {}
                     // The lane has let go of it: the store knows.
                     None => return Err(SubmitError::Unknown { client_ref: client_ref.clone() }),
                 },
-                Ok(_) = failed.wait_for(Option::is_some) => {
+                Ok(_) = ticket.failed.wait_for(Option::is_some) => {
                     let source = shared.failed.borrow().clone().unwrap_or(StoreError::Closed);
                     return Err(SubmitError::Store { may_exist: true, source });
                 }

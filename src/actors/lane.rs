@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::registry::Gauge;
 use super::{LaneDoubts, Shared};
 use crate::error::SubmitError;
-use crate::order::{ClientRef, ItemsHash, Order};
+use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, Order};
 use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
 use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, State};
 use crate::router::{End, Progress, Teller};
@@ -22,6 +22,9 @@ use crate::store::Stored;
 
 mod effects;
 mod waking;
+
+/// From how far off on a moment is left to the lookout, which looks at all lanes twice in that time.
+pub(crate) const FAR: Duration = Duration::from_secs(60);
 
 /// A caller's order on its way to its lane.
 pub(crate) struct Handover {
@@ -64,7 +67,7 @@ pub(crate) enum LaneMessage {
     Resolve(Resolve),
     /// A person ends the hold.
     Free { done: oneshot::Sender<()> },
-    /// Wakes a lane of a former process.
+    /// Wakes a lane: one of a former process, or one whose far moment is near.
     Wake,
     /// Fails on purpose: what follows is the proof that a panic loses nothing.
     #[cfg(test)]
@@ -78,7 +81,9 @@ impl Message for LaneMessage {
 /// One intent of the lane, as far as the core need not know it.
 struct Open {
     client_ref: ClientRef,
-    order: NewIntent,
+    items: Arc<[Item]>,
+    /// What the store is given when it is accepted; gone after that.
+    new: Option<Box<NewIntent>>,
     waiters: Vec<Teller>,
     span: tracing::Span,
 }
@@ -88,7 +93,8 @@ pub(crate) struct LaneActor {
     shared: Arc<Shared>,
     hash: ItemsHash,
     lane: Lane,
-    orders: BTreeMap<IntentId, Open>,
+    /// Boxed for the same reason as in the core.
+    orders: BTreeMap<IntentId, Box<Open>>,
     resolving: BTreeMap<IntentId, oneshot::Sender<Resolved>>,
     gauge: Arc<Gauge>,
     timer: Option<(Moment, SpawnHandle)>,
@@ -187,7 +193,7 @@ impl LaneActor {
                 // Nobody waits any more if this fails.
                 let _ = done.send(());
             }
-            LaneMessage::Wake => {}
+            LaneMessage::Wake => self.feed(Event::Woke, ctx),
             #[cfg(test)]
             LaneMessage::Panic => panic!("told to"),
         }
@@ -211,34 +217,40 @@ impl LaneActor {
             id,
             client_ref: order.client_ref().clone(),
             lane: self.hash,
-            as_sent: crate::order::ItemsDigest::as_sent(order.items()),
-            delivered: crate::order::ItemsDigest::delivered(
-                order.items(),
-                shared.config.guard_distinguishes,
-            ),
+            as_sent: ItemsDigest::as_sent(order.items()),
+            delivered: ItemsDigest::delivered(order.items(), shared.config.guard_distinguishes),
             items: order.items_shared(),
             good_until,
             accepted_at: wall,
         };
         let delivered = new.delivered;
-        self.enter(new, vec![progress]);
+        let (client_ref, items) = (new.client_ref.clone(), new.items.clone());
+        let open = self.enter(id, &client_ref, &items, Some(Box::new(new)));
+        open.waiters.push(progress);
         let permit = shared.dispatch.try_take(now).then(|| self.attempt());
         let good_until = now.plus(until(wall, good_until));
         self.feed(Event::Submitted { intent: id, delivered, good_until, permit }, ctx);
     }
 
     /// Takes an intent in.
-    fn enter(&mut self, order: NewIntent, waiters: Vec<Teller>) {
+    fn enter(
+        &mut self,
+        intent: IntentId,
+        client_ref: &ClientRef,
+        items: &Arc<[Item]>,
+        new: Option<Box<NewIntent>>,
+    ) -> &mut Open {
         let span = tracing::info_span!(
             "order",
-            client_ref = %order.client_ref,
+            %client_ref,
             items_hash = %self.hash,
             verdict = tracing::field::Empty,
         );
-        self.gauge.products.get_or_init(|| order.items.iter().map(|i| i.id().into()).collect());
-        self.shared.name_products(order.items.iter().map(|i| i.id()));
-        let client_ref = order.client_ref.clone();
-        self.orders.insert(order.id, Open { client_ref, order, waiters, span });
+        self.gauge.products.get_or_init(|| items.iter().map(Item::id_shared).collect());
+        self.shared.name_products(items);
+        let (client_ref, items) = (client_ref.clone(), items.clone());
+        let open = Open { client_ref, items, new, waiters: Vec::new(), span };
+        self.orders.entry(intent).or_insert(Box::new(open))
     }
 
     fn attach(&mut self, intent: IntentId, progress: Teller) {
@@ -290,7 +302,13 @@ impl LaneActor {
     }
 
     fn set_timer(&mut self, now: Moment, ctx: &mut Context<Self>) {
-        let at = self.lane.wakes_at(&self.shared.rules);
+        let wakes_at = self.lane.wakes_at(&self.shared.rules);
+        // What is far off needs no timer, which costs memory in every lane: the lookout wakes the
+        // lane when it is near.
+        let far = wakes_at.filter(|at| at.since(now) > FAR);
+        let nanos = far.map_or(0, |at| u64::try_from(at.since_origin().as_nanos()).unwrap_or(0));
+        self.gauge.far_wake.store(nanos, Ordering::Relaxed);
+        let at = wakes_at.filter(|_| far.is_none());
         if self.timer.map(|(set, _)| set) == at {
             return;
         }
@@ -368,20 +386,6 @@ fn restored(stored: &Stored, wall: Timestamp, now: Moment) -> Restored {
         state: stored.state.clone(),
         last_attempt: stored.last_attempt,
         unsettled: stored.unsettled,
-    }
-}
-
-/// An intent of the store as the actor takes it back.
-fn renewed(stored: &Stored) -> NewIntent {
-    NewIntent {
-        id: stored.id,
-        client_ref: stored.client_ref.clone(),
-        lane: stored.lane,
-        as_sent: stored.as_sent,
-        delivered: stored.delivered,
-        items: stored.items.clone(),
-        good_until: stored.good_until,
-        accepted_at: stored.accepted_at,
     }
 }
 

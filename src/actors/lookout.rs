@@ -13,7 +13,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Wrap
 use futures_util::FutureExt;
 use jiff::Timestamp;
 
-use super::{LaneMessage, Shared};
+use super::{FAR, LaneMessage, Shared};
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::account::{Assessment, LANDING_BOUND, OpenLane};
 use crate::protocol::listing::{Checkpoint, Sheet};
@@ -93,6 +93,12 @@ impl Actor for Lookout {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
         ctx.run_interval(PRUNE_EVERY, |lookout, _| lookout.prune());
+        ctx.run_interval(FAR / 2, |lookout, _| {
+            let shared = &lookout.shared;
+            for lane in shared.registry.far_wakes(shared.runtime.now().plus(FAR)) {
+                shared.deliver(lane, LaneMessage::Wake);
+            }
+        });
     }
 }
 

@@ -11,6 +11,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use self::verdict::{Books, Verdict};
 use super::failure::Failure;
+use super::output::outln;
 
 /// Compare results with what the supplier really sold
 ///
@@ -68,7 +69,7 @@ fn check(args: &CheckArgs) -> Result<Verdict, Failure> {
 fn print(verdict: &Verdict, json: bool) {
     if json {
         let text = serde_json::to_string(verdict).expect("counts and texts are plain JSON");
-        println!("{text}");
+        outln!("{text}");
         return;
     }
     let mut table = Table::new();
@@ -79,12 +80,12 @@ fn print(verdict: &Verdict, json: bool) {
     if let Some(counts) = table.column_mut(1) {
         counts.set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}");
+    outln!("{table}");
     if verdict.torn_lines > 0 {
-        println!("{} torn lines of results were left out", verdict.torn_lines);
+        outln!("{} torn lines of results were left out", verdict.torn_lines);
     }
     if verdict.open > 0 {
-        println!("{} orders have not ended: run `submit` again, then check again", verdict.open);
+        outln!("{} orders have not ended: run `submit` again, then check again", verdict.open);
     }
-    println!("{}", if verdict.is_clean() { "nothing is wrong" } else { "something is wrong" });
+    outln!("{}", if verdict.is_clean() { "nothing is wrong" } else { "something is wrong" });
 }

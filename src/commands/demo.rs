@@ -19,6 +19,7 @@ use self::table::Row;
 use super::check::read;
 use super::check::verdict::{Books, ItemsKey};
 use super::failure::Failure;
+use super::output::{errln, outln};
 
 /// How long every client waits for an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,7 +62,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         .and_then(|()| buy(args, &dir));
     let kept = args.keep || rows.is_err();
     if !kept && std::fs::remove_dir_all(&dir).is_err() {
-        eprintln!("{} could not be removed", dir.display());
+        errln!("{} could not be removed", dir.display());
     }
     let (rows, kills) = match rows {
         Ok(bought) => bought,
@@ -71,11 +72,11 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         true => table::print_json(&rows),
         false => {
             table::print(&rows);
-            println!("{}", in_words(&rows, kills, begun.elapsed()));
+            outln!("{}", in_words(&rows, kills, begun.elapsed()));
         }
     }
     if kept {
-        eprintln!("kept in {}", dir.display());
+        errln!("kept in {}", dir.display());
     }
     let told = table::as_promised(&rows) && kills >= KILLS_MIN;
     ExitCode::from(u8::from(!told))
@@ -138,7 +139,7 @@ fn buy(args: &DemoArgs, dir: &Path) -> Result<(Vec<Row>, usize), Failure> {
     std::fs::write(&file, orders::json_lines(&wanted))
         .map_err(|error| could_not("the orders cannot be written", &error))?;
     let suppliers = [supplier(args.seed)?, supplier(args.seed)?, supplier(args.seed)?];
-    eprintln!("buying {} orders in three ways …", wanted.len());
+    errln!("buying {} orders in three ways …", wanted.len());
     let url = suppliers[2].url();
     let for_router = dir.to_owned();
     let router = std::thread::spawn(move || router::buy(&for_router, &file, &url));

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use super::output::errln;
+
 /// Nothing was started.
 #[derive(Debug)]
 pub struct Failure {
@@ -31,7 +33,7 @@ impl Failure {
 
     /// Prints it to standard error. The exit code of everything that was not started is 2.
     pub fn report(&self) -> ExitCode {
-        eprintln!("{self}");
+        errln!("{self}");
         ExitCode::from(2)
     }
 }

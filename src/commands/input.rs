@@ -1,6 +1,6 @@
 //! The orders of a file, one line at a time, in memory that does not grow with the file.
 //!
-//! CSV (RFC 4180, with or without a byte order mark, any line end) or JSON lines. A bad line is
+//! CSV (RFC 4180, with or without a byte order mark, lines end with LF or CRLF) or JSON lines. A bad line is
 //! told with its number; the lines after it go on.
 
 mod csv;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use order_router::runtime::Runtime;
 use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError, StoreError};
 use order_router::supplier::FoxReload;
+use order_router::supplier::foxreload::InvalidSetting;
 use order_router::{OrderRouter, StartError};
 
 use super::failure::{Failure, chain};
+use super::output::errln;
 use super::settings::RouterArgs;
 
 /// Starts a router. It is not ready yet: see [`ready`].
@@ -25,7 +27,11 @@ pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failur
     let clock = Arc::clone(&runtime.clock);
     let supplier =
         FoxReload::new(&args.supplier.supplier, &key, settings, clock).map_err(|error| {
-            let what = format!("--supplier {}: {}", args.supplier.supplier, chain(&error));
+            let what = match error {
+                // It may have a password in it.
+                InvalidSetting::BaseUrl => format!("--supplier: {error}"),
+                _ => format!("--supplier {}: {}", args.supplier.supplier, chain(&error)),
+            };
             Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
         })?;
     let dir = args.data.data.clone();
@@ -56,7 +62,7 @@ pub async fn stop(router: &OrderRouter, limit: Duration) {
     match router.shutdown(limit).await {
         // A router that is stopped twice.
         Ok(_) | Err(StoreError::Closed) => {}
-        Err(error) => eprintln!("the data directory was not closed properly: {}", chain(&error)),
+        Err(error) => errln!("the data directory was not closed properly: {}", chain(&error)),
     }
 }
 
@@ -64,7 +70,7 @@ pub async fn stop(router: &OrderRouter, limit: Duration) {
 pub fn told() -> OnProgress {
     Arc::new(|progress| {
         let percent = (progress.bytes * 100).checked_div(progress.bytes_total).unwrap_or(100);
-        eprintln!("reading the journal: {percent}%, {} changes", progress.changes);
+        errln!("reading the journal: {percent}%, {} changes", progress.changes);
     })
 }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::open;
+use super::output::{errln, outln};
 use super::settings::DataArgs;
 
 /// Show, list and decide orders
@@ -127,7 +128,7 @@ pub fn show(args: &ShowArgs) -> ExitCode {
     };
     let client_ref = &args.client_ref.0;
     let Some(stored) = snapshot.find(client_ref) else {
-        eprintln!(
+        errln!(
             "no order in {} has the reference {client_ref}: nothing was bought under it from here",
             args.data.data.display()
         );
@@ -135,18 +136,15 @@ pub fn show(args: &ShowArgs) -> ExitCode {
     };
     let shown = Shown::of(stored);
     match args.json {
-        true => println!("{}", shown.json()),
-        false => print!("{}", shown.text(&snapshot)),
+        true => outln!("{}", shown.json()),
+        false => outln!("{}", shown.text(&snapshot).trim_end()),
     }
     ExitCode::SUCCESS
 }
 
 fn read(data: &DataArgs) -> Result<Snapshot, Failure> {
+    data.existing()?;
     let dir = &data.data;
-    if !dir.is_dir() {
-        let what = format!("there is no data directory {}", dir.display());
-        return Err(Failure::unread(what, "name the one that `submit` uses with --data"));
-    }
     Snapshot::read(dir).map_err(|error| open::not_opened(dir, &error))
 }
 
@@ -172,7 +170,7 @@ fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
     })();
     // A reader that has seen enough closes its end: no reason to complain.
     if written.is_ok() && !args.json {
-        eprintln!("{count} of {} orders", snapshot.intents.len());
+        errln!("{count} of {} orders", snapshot.intents.len());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -166,8 +167,13 @@ fn write_all(target: Target, mut waiting: mpsc::Receiver<ResultLine>) -> io::Res
     }
     match out.into_inner().map_err(io::IntoInnerError::into_error)? {
         Target::Stdout(_) => Ok(()),
-        Target::File(file) if file.metadata()?.is_file() => file.sync_all(),
-        Target::File(_) => Ok(()),
+        Target::File(file) => match file.metadata()? {
+            of if of.is_file() && of.nlink() == 0 => {
+                Err(io::Error::other("the file was removed while it was written"))
+            }
+            of if of.is_file() => file.sync_all(),
+            _ => Ok(()),
+        },
     }
 }
 
@@ -209,6 +215,18 @@ mod tests {
             \"at\":\"1970-01-01T00:00:00Z\"}";
         let second = expected.replace("\"line\":1", "\"line\":2");
         assert_eq!(text, format!("{{\"client_ref\":\"ol\n{expected}\n{second}\n"));
+    }
+
+    #[tokio::test]
+    async fn results_that_were_removed_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results.jsonl");
+        let (results, writing) = Results::open(path.to_str().unwrap()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(results.write(line(1)).await);
+        drop(results);
+        let told = tokio::task::spawn_blocking(|| writing.finish()).await.unwrap();
+        assert!(told.unwrap_err().to_string().contains("was removed"));
     }
 
     #[tokio::test]

@@ -157,6 +157,17 @@ pub struct LimitArgs {
     /// Least time between two listings
     #[arg(long, value_name = "D", default_value = "500ms", value_parser = parse_duration)]
     list_interval: Duration,
+    /// How much further back than the oldest order in doubt a listing reads, for rows that are
+    /// slightly out of order
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = parse_duration)]
+    list_margin: Duration,
+    /// First pause between two looks for an order in doubt; each is twice as long as the last
+    #[arg(long, value_name = "D", default_value = "2s", value_parser = parse_duration)]
+    look_again: Duration,
+    /// Longest pause between two looks for an order in doubt
+    /// [default: 60s, or the first if that is longer]
+    #[arg(long, value_name = "D", value_parser = parse_duration)]
+    look_again_max: Option<Duration>,
     /// By how much the supplier's clock may be off
     #[arg(long, value_name = "D", default_value = "1h", value_parser = parse_duration)]
     clock_margin: Duration,
@@ -214,6 +225,18 @@ fn rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/min").unwrap_or(text);
     let rate = number.parse().ok().filter(|n| *n > 0);
     rate.ok_or_else(|| format!("`{text}` is not a rate such as 60 or 60/min"))
+}
+
+impl DataArgs {
+    /// For commands about orders that there are already: a mistyped directory is not made, and no
+    /// account is read for it.
+    pub fn existing(&self) -> Result<(), Failure> {
+        if self.data.is_dir() {
+            return Ok(());
+        }
+        let what = format!("there is no data directory {}", self.data.display());
+        Err(Failure::unread(what, "name the one that `submit` uses with --data"))
+    }
 }
 
 impl SupplierArgs {
@@ -310,6 +333,13 @@ fn read_pem(path: &PathBuf) -> Result<String, Failure> {
     })
 }
 
+impl LimitArgs {
+    fn look_again_longest(&self) -> Duration {
+        const DEFAULT: Duration = Duration::from_secs(60);
+        self.look_again_max.unwrap_or(DEFAULT.max(self.look_again))
+    }
+}
+
 impl RouterArgs {
     /// The router's configuration; `posts` can be under way at once at least.
     pub fn config(&self, posts: usize) -> Config {
@@ -333,6 +363,8 @@ impl RouterArgs {
             .good_for(limits.good_for)
             .send_window(limits.send_window)
             .list_interval(limits.list_interval)
+            .list_margin(limits.list_margin)
+            .look_again(limits.look_again, limits.look_again_longest())
             .clock_margin(limits.clock_margin)
             .probe_limit(limits.probe_limit)
             .guard_distinguishes(limits.guard_distinguishes)
@@ -376,6 +408,18 @@ mod tests {
     fn without_flags_the_router_is_the_librarys() {
         let args = parse("--supplier https://example.org");
         assert_eq!(args.config(64), Config::default());
+    }
+
+    #[test]
+    fn pauses_between_looks_are_two_flags_that_agree() {
+        let longest = |flags: &str| {
+            let args = parse(&format!("--supplier https://example.org {flags}"));
+            args.config(64).check().map(|()| args.limits.look_again_longest().as_secs())
+        };
+        assert_eq!(longest("--look-again 300ms --list-margin 1s"), Ok(60));
+        assert_eq!(longest("--look-again 90s"), Ok(90));
+        assert_eq!(longest("--look-again-max 5s"), Ok(5));
+        assert!(longest("--look-again-max 1s").is_err());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use clap::Args;
 use order_router::simulator::{Contract, Faults, Simulator, SimulatorConfig, Stats};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::errln;
+
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Run a simulated supplier that fails on purpose
@@ -62,7 +64,7 @@ pub fn run(arguments: SimulateArgs) -> ExitCode {
     match runtime.and_then(|runtime| runtime.block_on(serve(arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: the simulated supplier was not started: {error}");
+            errln!("error: the simulated supplier was not started: {error}");
             ExitCode::from(2)
         }
     }
@@ -96,7 +98,7 @@ async fn serve(arguments: SimulateArgs) -> io::Result<()> {
 }
 
 fn summarise(stats: &Stats) {
-    eprintln!(
+    errln!(
         "{} orders sold ({} to others) by {} POSTs, {} refused; {} listings of {} pages, {} fetches",
         stats.orders,
         stats.foreign_orders,
@@ -107,10 +109,10 @@ fn summarise(stats: &Stats) {
         stats.fetches,
     );
     for (fault, count) in &stats.faults {
-        eprintln!("{count:>8} {fault}");
+        errln!("{count:>8} {fault}");
     }
     for (fault, count) in &stats.list_faults {
-        eprintln!("{count:>8} {fault} (list)");
+        errln!("{count:>8} {fault} (list)");
     }
 }
 

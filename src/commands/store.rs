@@ -7,11 +7,12 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use order_router::store::tools::{self, VerifyReport};
-use order_router::store::{OnProgress, OpenError};
+use order_router::store::{EmbeddedConfig, OnProgress, OpenError};
 use serde_json::json;
 
 use super::failure::Failure;
 use super::open;
+use super::output::{errln, keep_clear_of, outln};
 use super::settings::DataArgs;
 
 /// Check, rebuild and measure the data directory
@@ -54,24 +55,15 @@ pub fn run(args: &StoreArgs) -> ExitCode {
     result.unwrap_or_else(|failure| failure.report())
 }
 
-fn existing(args: &ToolArgs) -> Result<(), Failure> {
-    let dir = &args.data.data;
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let what = format!("there is no data directory {}", dir.display());
-    Err(Failure::unread(what, "name the one that `submit` uses with --data"))
-}
-
 fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let report = with_progress("checking", |told| tools::verify(&args.data.data, Some(told)));
     let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
     tell(args.json, &of_report(&report));
     match report.unguarded.first() {
         None => Ok(ExitCode::SUCCESS),
         Some(first) => {
-            eprintln!(
+            errln!(
                 "{} changes should have been refused when they were written, the first is number \
                  {first}: please report this",
                 report.unguarded.len()
@@ -82,8 +74,11 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
 }
 
 fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
-    let report = with_progress("rebuilding", |told| tools::rebuild(&args.data.data, Some(told)));
+    args.data.existing()?;
+    let report = with_progress("rebuilding", |told| {
+        let config = EmbeddedConfig { on_progress: Some(told), ..EmbeddedConfig::default() };
+        tools::rebuild(&args.data.data, &config)
+    });
     let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
     tell(args.json, &of_report(&report));
     Ok(ExitCode::SUCCESS)
@@ -102,7 +97,7 @@ fn of_report(report: &VerifyReport) -> serde_json::Value {
 }
 
 fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    existing(args)?;
+    args.data.existing()?;
     let stats = tools::stats(&args.data.data);
     let stats = stats.map_err(|error| open::not_opened(&args.data.data, &error))?;
     let value = json!({
@@ -122,12 +117,12 @@ fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
 /// Shows a flat object, for people as one line each.
 fn tell(json: bool, value: &serde_json::Value) {
     if json {
-        println!("{value}");
+        outln!("{value}");
         return;
     }
     for (name, value) in value.as_object().into_iter().flatten() {
         let value = if value.is_null() { "unknown".to_owned() } else { value.to_string() };
-        println!("{:<16}{value:>14}", name.replace('_', " "));
+        outln!("{:<16}{value:>14}", name.replace('_', " "));
     }
 }
 
@@ -142,11 +137,13 @@ fn with_progress<T>(
     let bar = ProgressBar::new(0)
         .with_style(style.expect("the template is a fixed text"))
         .with_message(doing);
+    keep_clear_of(Some(bar.clone()));
     let told = bar.clone();
     let result = run(Arc::new(move |progress| {
         told.set_length(progress.bytes_total);
         told.set_position(progress.bytes);
     }));
+    keep_clear_of(None);
     bar.finish_and_clear();
     result
 }

@@ -15,6 +15,7 @@ use order_router::simulator::parse_duration;
 use super::failure::Failure;
 use super::input::Input;
 use super::open;
+use super::output::errln;
 use super::results::{Results, Writing};
 use super::settings::RouterArgs;
 use super::signals::Signals;
@@ -126,6 +127,12 @@ fn is_same_file(input: &str, results: &str) -> bool {
     real(input).is_some_and(|input| real(results) == Some(input))
 }
 
+/// What was accepted is in the journal; what stands in the results is true.
+fn end_at_once() -> ! {
+    errln!("ended at once; run the same command again");
+    std::process::exit(3);
+}
+
 async fn submit(
     args: SubmitArgs,
     input: Input,
@@ -149,8 +156,12 @@ async fn submit(
         let what = format!("the open orders cannot be read: {error}");
         Failure::nothing_sent(what, "run `order-router store verify`")
     })?;
-    let summary = session.run(input, signals).await;
-    let written = tokio::task::spawn_blocking(|| writing.finish()).await;
+    let summary = session.run(input, &mut signals).await;
+    // Whoever reads the results may have stopped to.
+    let written = tokio::select! {
+        written = tokio::task::spawn_blocking(|| writing.finish()) => written,
+        () = signals.next() => end_at_once(),
+    };
     let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     Ok(report::end(&summary, &written, args.json))
 }

@@ -3,7 +3,7 @@
 //! Rules 8 to 10, 12, 14 and 15, and the assumptions A2 and A4, as far as they are about the whole
 //! account. What follows for one lane is decided there; it gets a [`ListView`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,7 +135,8 @@ pub struct Account {
     history_ids: BTreeSet<OrderId>,
     orphans: BTreeSet<OrderId>,
     echo_seen: BTreeSet<Shape>,
-    book: BTreeMap<OrderId, Entry>,
+    /// Looked up alone, never gone through: nothing follows the order of a hash map.
+    book: HashMap<OrderId, Entry>,
     by_age: BTreeSet<(Timestamp, OrderId)>,
     newest: Option<Timestamp>,
     /// The supplier's clock as the last sheet showed it.
@@ -173,7 +174,7 @@ impl Account {
             history_ids: BTreeSet::new(),
             orphans: orphans.into_iter().collect(),
             echo_seen: echo_seen.into_iter().collect(),
-            book: BTreeMap::new(),
+            book: HashMap::new(),
             by_age: BTreeSet::new(),
             newest: newest_known,
             clock: None,
@@ -304,8 +305,9 @@ impl Account {
         if entry.is_some_and(|entry| entry.claim.is_some()) {
             return false;
         }
-        let old = entry.is_some_and(|entry| self.is_before_history(entry.created_at));
-        self.orphans.contains(id) || self.history_ids.contains(id) || old
+        self.orphans.contains(id)
+            || self.history_ids.contains(id)
+            || entry.is_some_and(|entry| self.is_before_history(entry.created_at))
     }
 
     fn set_history(&mut self, line: &HistoryLine) {

@@ -75,7 +75,8 @@ impl Default for Rules {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Lane {
     /// Every intent that has not ended.
-    intents: BTreeMap<IntentId, Intent>,
+    /// Boxed: most lanes hold one, and a map's node has room for eleven.
+    intents: BTreeMap<IntentId, Box<Intent>>,
     index: index::Index,
     /// POSTs of intents that were placed from a list, by attempt: they may still land (rule 9).
     posts: BTreeMap<AttemptSeq, Post>,
@@ -84,7 +85,7 @@ pub struct Lane {
     /// The list that was asked for and has not come.
     asked: Option<Asked>,
     /// The first list that has not been used (rule 8).
-    kept: Option<attribution::Kept>,
+    kept: Option<Box<attribution::Kept>>,
     /// Only a person frees the lane (rule 10).
     hold: Option<Why>,
     /// When to look again, and the pause after that.
@@ -105,7 +106,7 @@ struct Intent {
     /// The newest attempt; open unless the phase says that none is.
     attempt: Option<Sent>,
     /// An answer that came while a write was under way.
-    late: Option<Outcome>,
+    late: Option<Box<Outcome>>,
 }
 
 /// An attempt as the lane follows it.
@@ -164,7 +165,7 @@ enum Phase {
     /// In doubt; `held`: a person is asked.
     InDoubt { held: bool },
     /// A verdict on its newest attempt is being written; `open`: the attempt was open before.
-    Deciding { verdict: Verdict, from: From },
+    Deciding { verdict: Box<Verdict>, from: From },
     /// Its end is being written: unsent and too late.
     Expiring,
 }
@@ -278,11 +279,11 @@ impl Lane {
     /// Permits taken for attempts that were not sent yet.
     #[must_use]
     pub fn permits_held(&self) -> usize {
-        let unsent = |i: &&Intent| {
+        let unsent = |i: &Intent| {
             matches!(i.phase, Phase::Recording)
                 || (i.phase == Phase::Accepting && i.attempt.is_some())
         };
-        self.intents.values().filter(unsent).count()
+        self.intents.values().filter(|i| unsent(i)).count()
     }
 
     /// The oldest floor of an open attempt: how far back a list must reach. `None`: to the end.
@@ -352,7 +353,7 @@ impl Lane {
             attempt: attempt.map(|attempt| Sent { attempt, left: Left::Unreported }),
             late: None,
         };
-        self.intents.insert(id, intent);
+        self.intents.insert(id, Box::new(intent));
         effects.push(Effect::Write(Write::Accept { intent: id, attempt }));
     }
 
@@ -386,8 +387,8 @@ impl Lane {
         let goes = wants.is_some_and(|delivered| self.may_send(rules, delivered));
         let Some(intent) = self.intents.get_mut(&id).filter(|_| goes) else {
             effects.push(Effect::ReturnPermit { intent: id });
-            if let Some(Intent { phase: Phase::Queued { permit_asked }, .. }) =
-                self.intents.get_mut(&id)
+            if let Some(Phase::Queued { permit_asked }) =
+                self.intents.get_mut(&id).map(|intent| &mut intent.phase)
             {
                 *permit_asked = false;
             }
@@ -436,7 +437,7 @@ impl Lane {
             Phase::Queued { .. } => From::Queued,
             Phase::Deciding { .. } => {
                 if !matches!(outcome, Outcome::Unknown(_)) {
-                    intent.late = Some(outcome);
+                    intent.late = Some(Box::new(outcome));
                 }
                 return;
             }
@@ -466,7 +467,7 @@ impl Lane {
         else {
             return;
         };
-        intent.phase = Phase::Deciding { verdict: verdict.clone(), from };
+        intent.phase = Phase::Deciding { verdict: Box::new(verdict.clone()), from };
         let seq = sent.attempt.seq;
         effects.push(Effect::Write(Write::Decide { intent: id, seq, verdict }));
         self.note(id);
@@ -522,7 +523,7 @@ impl Lane {
         }
         let mut open = self.delivered_open().next();
         let room = rules.in_flight_max.saturating_sub(self.index.sending.len());
-        for id in self.index.queued.keys().take(room) {
+        for (id, _) in self.index.queued.iter().take(room) {
             let Some(intent) = self.intents.get_mut(id) else { continue };
             if *open.get_or_insert(intent.delivered) != intent.delivered {
                 return;

@@ -102,6 +102,7 @@ impl Index {
     /// Opens or creates the index in a directory. `keep_items`: ended rows keep their items.
     pub(crate) fn open(dir: &Path, keep_items: bool) -> Result<Self, Unusable> {
         guarded(|| {
+            await_release(&dir.join("db"))?;
             let db = sled::Config::new()
                 .path(dir)
                 .segment_size(SEGMENT_BYTES)
@@ -304,6 +305,13 @@ impl Index {
             Ok(self.file.sync_data()?)
         })
     }
+}
+
+/// Waits until nobody has sled's file locked: a thread of its own may for some moments after an
+/// index was dropped, and sled fails on it at once. Nobody else can: the store's lock is held.
+fn await_release(db: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().create(true).append(true).mode(0o600).open(db)?.lock()
 }
 
 fn insert_all(db: &sled::Db, writes: &[Written]) -> Result<(), Unusable> {

@@ -46,7 +46,7 @@ mod read;
 mod recover;
 mod writer;
 
-pub(crate) use frame::{Frame, Position};
+pub(crate) use frame::{Frame, Position, SEGMENT_HEADER_BYTES};
 pub(crate) use read::{Segments, Tail};
 pub(crate) use recover::recover;
 pub(crate) use writer::Journal;

@@ -59,12 +59,20 @@ pub fn read_journal(
     .map(|end| JournalEnd { changes: number, ..end })
 }
 
+/// Finds the segments of a store, if this program knows its layout.
+fn find(dir: &Path) -> Result<(Places, Segments), OpenError> {
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let places = Places::new(dir);
+    places.layout(&disk)?;
+    let segments = Segments::find(disk, &places.journal)?;
+    Ok((places, segments))
+}
+
 type VisitFrame<'a> = dyn FnMut(Position, &Frame<'_>, &Path) -> Result<(), OpenError> + 'a;
 
 fn read_frames(dir: &Path, visit: &mut VisitFrame<'_>) -> Result<JournalEnd, OpenError> {
-    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let journal = Places::new(dir).journal;
-    let segments = Segments::find(disk, &journal)?;
+    let (places, segments) = find(dir)?;
+    let journal = places.journal;
     let mut end = JournalEnd {
         segments: segments.files.len() as u64,
         bytes: segments.bytes()?,
@@ -156,10 +164,7 @@ fn replay(
     let mut book = Book::new(false);
     let mut unguarded = Vec::new();
     let (mut bytes, mut told) = (0, 0);
-    let bytes_total = {
-        let journal = Places::new(dir).journal;
-        Segments::find(Arc::new(SystemDisk), &journal)?.bytes()?
-    };
+    let bytes_total = find(dir)?.1.bytes()?;
     let mut end = read_frames(dir, &mut |position, frame, journal| {
         let (standing, changes) = frame.decode().map_err(|error| (journal, error))?;
         book.handed_out(standing.highest);
@@ -218,8 +223,7 @@ pub struct DiskStats {
 /// # Errors
 /// As [`read_journal`], for the newest segments alone.
 pub fn stats(dir: impl AsRef<Path>) -> Result<DiskStats, OpenError> {
-    let places = Places::new(dir.as_ref());
-    let segments = Segments::find(Arc::new(SystemDisk), &places.journal)?;
+    let (places, segments) = find(dir.as_ref())?;
     let standing = segments.newest_standing()?.unwrap_or_default();
     let journal_bytes = segments.bytes()?;
     let index_bytes = bytes_below(&places.index);
@@ -249,16 +253,15 @@ fn bytes_below(dir: &Path) -> u64 {
 
 /// Rebuilds the index of a store from its journal. Takes the lock: no router may be at work there.
 ///
+/// `config` is what the store is opened with: it says whether the new index keeps the items of
+/// ended orders, and who is told how the rebuild comes along.
+///
 /// # Errors
 /// As [`EmbeddedStore::open`](super::EmbeddedStore::open).
-pub fn rebuild(
-    dir: impl AsRef<Path>,
-    on_progress: Option<OnProgress>,
-) -> Result<VerifyReport, OpenError> {
+pub fn rebuild(dir: impl AsRef<Path>, config: &EmbeddedConfig) -> Result<VerifyReport, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let places = Places::new(dir.as_ref());
-    let config = EmbeddedConfig { on_progress, ..EmbeddedConfig::default() };
-    let standing = rebuild_index(&disk, &places, &config)?;
+    let standing = rebuild_index(&disk, &places, config)?;
     let totals = standing.totals;
     let segments = Segments::find(disk, &places.journal)?;
     Ok(VerifyReport {

@@ -161,7 +161,10 @@ fn plain(
         .pool_idle_timeout(settings.pool_idle_timeout)
         .pool_max_idle_per_host(settings.pool_max_idle);
     if let Some(proxy) = &settings.proxy {
-        let proxy = reqwest::Proxy::all(proxy.expose_secret());
+        // Of another kind it would be left out in silence, and the key would go straight there.
+        let url = reqwest::Url::parse(proxy.expose_secret()).ok();
+        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let proxy = reqwest::Proxy::all(url.ok_or(InvalidSetting::Proxy)?);
         client = client.proxy(proxy.map_err(|_| InvalidSetting::Proxy)?);
     }
     Ok(client)

@@ -129,7 +129,7 @@ pub struct Settings {
     pub page_bytes_max: usize,
     /// The only certificate authorities that are trusted, as PEM. Default: those of the system.
     pub root_certificates: Option<String>,
-    /// The proxy that everything goes through. Default: none; those of the environment are never
+    /// The proxy that everything goes through, an http or https URL. Default: none; those of the environment are never
     /// used. A proxy that repeats requests buys twice.
     pub proxy: Option<SecretString>,
     /// Takes a base URL without TLS although it is not this machine. Default: no. Whoever listens
@@ -189,8 +189,8 @@ pub enum InvalidSetting {
     /// The key cannot be sent in a header.
     #[error("the key cannot be sent in a header")]
     Key,
-    /// The proxy is no URL.
-    #[error("the proxy is no URL")]
+    /// The proxy is no http or https URL.
+    #[error("the proxy is no http or https URL")]
     Proxy,
     /// The root certificates are no PEM, or there is none in it.
     #[error("the root certificates cannot be read")]

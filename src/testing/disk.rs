@@ -299,6 +299,7 @@ impl Disk for ForgetfulDisk {
         if inner.sync_asked()? {
             return Err(io::Error::from_raw_os_error(5));
         }
+        let dir = dir.strip_prefix(".").unwrap_or(dir);
         let inside = |path: &Path| path.parent() == Some(dir);
         let Inner { names, durable_names, dirs, durable_dirs, .. } = &mut *inner;
         durable_names.retain(|path, _| !inside(path));

@@ -4,10 +4,10 @@ mod bad_input;
 mod checks;
 mod ends;
 mod kills;
+mod pauses;
 mod purchases;
 mod secrets;
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -109,16 +109,6 @@ fn refused(command: Command, expected: &[&str]) {
     for part in wanted.iter().chain(expected) {
         assert!(text.contains(part), "{part:?} is not in: {text}");
     }
-}
-
-/// Waits until a line of a child's output holds a text.
-fn wait_for(child: &mut Child, text: &str) {
-    let stderr = child.stderr.take().unwrap();
-    let mut lines = BufReader::new(stderr).lines();
-    let found = lines.by_ref().map_while(Result::ok).any(|line| line.contains(text));
-    assert!(found, "the child ended without {text:?}");
-    // Read on, so that it never waits for room.
-    std::thread::spawn(move || lines.for_each(drop));
 }
 
 /// Waits until a file has lines that satisfy `enough`; a child that ends first is a failure.

@@ -16,6 +16,7 @@ mod handle;
 mod load;
 mod starts;
 mod stopped;
+mod world;
 
 /// A simulated supplier, and routers that buy from it.
 pub(crate) struct World {

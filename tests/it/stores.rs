@@ -382,11 +382,13 @@ async fn journal_rolled_back_behind_its_index_is_refused() {
         std::fs::remove_dir_all(dir.path().join("journal")).expect("removes");
         match journal {
             Some(old) => copy_all(old, &dir.path().join("journal")),
-            None => std::fs::create_dir(dir.path().join("journal")).expect("creates"),
+            // With or without the directory and an index: the format file says that it was one.
+            None => std::fs::remove_dir_all(dir.path().join("index")).expect("removes"),
         }
         match open(dir.path()) {
             Err(OpenError::Corrupt { what, next }) => {
-                assert!(what.contains("the index knows of frame"), "{what}");
+                let says = ["the index knows of frame", "the journal is gone"];
+                assert!(what.contains(says[usize::from(journal.is_none())]), "{what}");
                 assert!(next.contains("nothing is sent"), "{next}");
             }
             other => panic!("{other:?}"),
@@ -418,11 +420,40 @@ async fn tools_read_a_store_that_is_in_use() {
     let stats = tools::stats(dir.path()).expect("reads");
     assert_eq!((stats.open, stats.ended, stats.changes), (5, 45, 95));
     assert_eq!(stats.index_lag, Some(0));
-    assert!(matches!(tools::rebuild(dir.path(), None), Err(OpenError::InUse { .. })));
+    let config = EmbeddedConfig::default();
+    assert!(matches!(tools::rebuild(dir.path(), &config), Err(OpenError::InUse { .. })));
     drop(store);
-    let rebuilt = tools::rebuild(dir.path(), None).expect("rebuilds");
+    let rebuilt = tools::rebuild(dir.path(), &config).expect("rebuilds");
     assert_eq!((rebuilt.open, rebuilt.ended, rebuilt.claims), (5, 45, 45));
     check(&open(dir.path()).expect("opens"), &expected).await;
+}
+
+#[tokio::test]
+async fn rebuilt_index_keeps_items_only_where_the_store_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let expected = filled(dir.path()).await;
+    for keep_items in [false, true] {
+        let config = EmbeddedConfig { keep_items, ..EmbeddedConfig::default() };
+        tools::rebuild(dir.path(), &config).expect("rebuilds");
+        let store = EmbeddedStore::open(dir.path(), config, &Runtime::system()).expect("opens");
+        check(&store, &expected).await;
+        for (name, state) in &expected {
+            let stored = store.find(ClientRef::new(name).expect("ok")).await.expect("works");
+            let items = stored.expect("there").items.len();
+            assert_eq!(items, usize::from(keep_items || !state.is_end()), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tools_name_a_newer_layout() {
+    let dir = tempfile::tempdir().expect("a directory");
+    filled(dir.path()).await;
+    std::fs::write(dir.path().join("format"), "order-router store 2\n").expect("writes");
+    let newer = |error| matches!(error, OpenError::NewerVersion { found: 2, known: 1 });
+    assert!(tools::verify(dir.path(), None).is_err_and(newer));
+    assert!(tools::Snapshot::read(dir.path()).is_err_and(newer));
+    assert!(tools::stats(dir.path()).is_err_and(newer));
 }
 
 #[test]
@@ -437,7 +468,7 @@ fn directory_and_files_are_the_owners_alone() {
     for path in [dir.clone(), dir.join("journal"), dir.join("index")] {
         assert_eq!(mode(&path), 0o700, "{}", path.display());
     }
-    for name in ["lock", "format", "journal/0000000000000001.seg"] {
+    for name in ["lock", "format", "journal/0000000000000001.seg", "index/db"] {
         assert_eq!(mode(&dir.join(name)), 0o600, "{name}");
     }
 }

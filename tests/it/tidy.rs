@@ -284,3 +284,10 @@ fn no_file_names_a_path_of_one_machine() {
         }
     }
 }
+
+#[test]
+fn no_command_panics_when_its_reader_has_gone() {
+    let mut commands = files("src/commands", "rs");
+    commands.push(("src/commands.rs".to_owned(), text("src/commands.rs")));
+    assert_eq!(places(&commands, &["println!(", "print!("]), [""; 0]);
+}

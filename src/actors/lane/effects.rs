@@ -9,7 +9,7 @@ use crate::actors::LookoutMessage;
 use crate::actors::lookout::Ask;
 use crate::dispatch::{self, Job};
 use crate::error::SubmitError;
-use crate::order::OrderId;
+use crate::order::{ItemsDigest, OrderId};
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
 use crate::protocol::{AttemptSeq, Change, IntentId, Shape, Why};
 use crate::router::{Progress, RouterEvent, Teller};
@@ -26,7 +26,7 @@ impl LaneActor {
             Effect::ReturnPermit { .. } => self.shared.dispatch.give_back(&self.shared),
             Effect::Send { intent, seq } => self.send(intent, seq),
             Effect::List { ask, since } => {
-                let items = self.orders.values().map(|open| &open.order.items);
+                let items = self.orders.values().map(|open| &open.items);
                 let shapes = items.map(|items| Shape::of(items)).collect();
                 let products =
                     self.gauge.products.get().cloned().unwrap_or_else(|| Vec::new().into());
@@ -52,8 +52,9 @@ impl LaneActor {
     fn write(&mut self, write: Write, ctx: &mut Context<Self>) {
         let (intent, change) = match write {
             Write::Accept { intent, attempt } => {
-                let Some(open) = self.orders.get(&intent) else { return };
-                (Some(intent), Change::Accept { intent: open.order.clone(), attempt })
+                let new = self.orders.get_mut(&intent).and_then(|open| open.new.take());
+                let Some(new) = new else { return };
+                (Some(intent), Change::Accept { intent: *new, attempt })
             }
             Write::Record { intent, attempt } => (Some(intent), Change::Record { intent, attempt }),
             Write::Decide { intent, seq, verdict } => {
@@ -103,7 +104,7 @@ impl LaneActor {
     }
 
     /// An intent leaves the lane.
-    pub(super) fn leave(&mut self, intent: IntentId) -> Option<super::Open> {
+    pub(super) fn leave(&mut self, intent: IntentId) -> Option<Box<super::Open>> {
         let open = self.orders.remove(&intent)?;
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
         Some(open)
@@ -153,7 +154,7 @@ impl LaneActor {
         let find = self.shared.store.find(open.client_ref.clone());
         self.after(ctx, find, move |lane, found, _| {
             let failed = match found {
-                Ok(Some(stored)) if stored.as_sent == open.order.as_sent => {
+                Ok(Some(stored)) if stored.as_sent == ItemsDigest::as_sent(&open.items) => {
                     return lane.meet(&stored, open.waiters);
                 }
                 Ok(Some(_)) => SubmitError::Conflict { client_ref: open.client_ref.clone() },
@@ -187,7 +188,7 @@ impl LaneActor {
 
     fn send(&mut self, intent: IntentId, seq: AttemptSeq) {
         let Some(open) = self.orders.get(&intent) else { return };
-        let (client_ref, items) = (open.client_ref.clone(), open.order.items.clone());
+        let (client_ref, items) = (open.client_ref.clone(), open.items.clone());
         let job = Job { lane: self.hash, client_ref, intent, seq, items };
         open.span.in_scope(|| dispatch::send(&self.shared, job));
     }
@@ -209,7 +210,7 @@ impl LaneActor {
                     let known = Known {
                         id: id.clone(),
                         lane: self.hash,
-                        shape: Shape::of(&open.order.items),
+                        shape: Shape::of(&open.items),
                         learnt: *learnt,
                         created_at: *created_at,
                     };

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use actix::Context;
 
 use super::effects::notify;
-use super::{LaneActor, progress_of, renewed, restored};
+use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
 use crate::protocol::Moment;
 use crate::protocol::lane::Lane;
@@ -19,10 +19,10 @@ impl LaneActor {
         let known: Vec<_> = dormant.intents.iter().map(|s| restored(s, wall, now)).collect();
         for stored in &dormant.intents {
             if stored.state.is_end() {
-                let products = stored.items.iter().map(|i| i.id().into());
+                let products = stored.items.iter().map(|i| i.id_shared());
                 self.gauge.products.get_or_init(|| products.collect());
             } else if !self.orders.contains_key(&stored.id) {
-                self.enter(renewed(stored), Vec::new());
+                self.enter(stored.id, &stored.client_ref, &stored.items, None);
             }
         }
         let (lane, effects) = Lane::rehydrate(&self.shared.rules, &known, dormant.hold, left, now);

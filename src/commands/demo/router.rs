@@ -65,6 +65,8 @@ fn start(dir: &Path, orders: &Path, url: &str, results: &Path, number: usize) ->
         .args(["--request-timeout", &seconds(REQUEST_TIMEOUT)])
         .args(["--landing-bound", &seconds(LANDING_BOUND)])
         .args(["--concurrency", &CONCURRENCY.to_string()])
+        // Should the demo itself be killed, nobody answers any more.
+        .args(["--give-up-after", "60s"])
         .env("ORDER_ROUTER_API_KEY", "demo")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

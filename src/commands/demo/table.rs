@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::orders::price;
 use crate::commands::check::verdict::Verdict;
+use crate::commands::output::outln;
 
 /// What came of one client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -76,11 +77,11 @@ pub(super) fn as_promised(rows: &[Row]) -> bool {
 }
 
 pub(super) fn print_json(rows: &[Row]) {
-    println!("{}", serde_json::to_string(rows).expect("texts and numbers are plain JSON"));
+    outln!("{}", serde_json::to_string(rows).expect("texts and numbers are plain JSON"));
 }
 
 pub(super) fn print(rows: &[Row]) {
-    println!("{}", table(rows));
+    outln!("{}", table(rows));
 }
 
 fn table(rows: &[Row]) -> Table {

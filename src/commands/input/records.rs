@@ -45,7 +45,11 @@ impl<R: BufRead> Records<R> {
             let Some(first) = self.physical()? else { return Ok(None) };
             let line = first.number;
             let bytes = match first.bytes {
-                Ok(bytes) if self.quoted && quotes(&bytes) % 2 == 1 => self.join(bytes)?,
+                Ok(bytes) if self.quoted => match Field::Begins.over(&bytes) {
+                    Ok(Field::Quoted) => self.join(bytes)?,
+                    Ok(_) => Ok(bytes),
+                    Err(why) => Err(why),
+                },
                 other => other,
             };
             let bytes = bytes.map(without_end);
@@ -55,29 +59,33 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// Adds lines until the quotes are even. If they never are, only the first line is bad.
+    /// Adds lines until the quote is closed. If it never is, only the first line is bad.
     fn join(&mut self, first: Vec<u8>) -> io::Result<Result<Vec<u8>, &'static str>> {
         let mut joined = first;
         let mut taken = Vec::new();
+        let mut why = "a quote is not closed";
         while let Some(next) = self.physical()? {
-            let closes = match &next.bytes {
+            let field = match &next.bytes {
                 Ok(bytes) if joined.len() + bytes.len() <= RECORD_BYTES_MAX => {
                     joined.extend_from_slice(bytes);
-                    Some(quotes(bytes) % 2 == 1)
+                    Field::Quoted.over(bytes)
                 }
-                _ => None,
+                _ => Err(why),
             };
             taken.push(next);
-            match closes {
-                Some(true) => return Ok(Ok(joined)),
-                Some(false) => {}
-                None => break,
+            match field {
+                Ok(Field::Quoted) => {}
+                Ok(_) => return Ok(Ok(joined)),
+                Err(error) => {
+                    why = error;
+                    break;
+                }
             }
         }
         for line in taken.into_iter().rev() {
             self.again.push_front(line);
         }
-        Ok(Err("a quote is not closed"))
+        Ok(Err(why))
     }
 
     fn physical(&mut self) -> io::Result<Option<Physical>> {
@@ -117,13 +125,43 @@ impl<R: BufRead> Records<R> {
     }
 }
 
-fn quotes(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|b| **b == b'"').count()
+/// What a field of CSV is between two of its bytes.
+///
+/// Two rows that are read as one would lose the second, so what RFC 4180 leaves open is refused:
+/// text after a closing quote, and a line end that is only a carriage return. A quote inside of a
+/// plain field, as in `5" pipe`, is part of its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Begins,
+    Plain,
+    Quoted,
+    /// The next byte tells whether the quote was the last one or the first of two.
+    Closed,
+}
+
+impl Field {
+    /// Where a field stands at the end of a line.
+    fn over(self, line: &[u8]) -> Result<Self, &'static str> {
+        let mut field = self;
+        for byte in &line[..length_without_end(line)] {
+            field = match (field, byte) {
+                (Self::Quoted, b'"') => Self::Closed,
+                (Self::Quoted, _) | (Self::Begins | Self::Closed, b'"') => Self::Quoted,
+                (_, b',') => Self::Begins,
+                (_, b'\r') => return Err("a carriage return is inside of the line"),
+                (Self::Closed, _) => return Err("text follows a closing quote"),
+                (Self::Begins | Self::Plain, _) => Self::Plain,
+            };
+        }
+        Ok(field)
+    }
 }
 
 fn without_end(mut bytes: Vec<u8>) -> Vec<u8> {
-    while matches!(bytes.last(), Some(b'\n' | b'\r')) {
-        bytes.pop();
-    }
+    bytes.truncate(length_without_end(&bytes));
     bytes
+}
+
+fn length_without_end(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|b| !matches!(b, b'\n' | b'\r')).map_or(0, |last| last + 1)
 }

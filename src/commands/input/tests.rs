@@ -112,6 +112,24 @@ fn a_quoted_line_end_is_part_of_the_field_and_an_open_quote_spoils_one_line_only
 }
 
 #[test]
+fn no_csv_line_is_swallowed_by_the_one_before_it() {
+    let text = "client_ref,item_id,quantity\na,5\" pipe,1\nb,6\" pipe,1\nc,\"x,1\nd,\"y,1\ne,z,1\n\
+        f,x,1\rg,x,1\nh,\"x\"y,1\ni,\"x\n\"\"\",1\r\n";
+    let expected = [
+        (2, Ok("a: 1x5\" pipe")),
+        (3, Ok("b: 1x6\" pipe")),
+        (4, Err("text follows a closing quote")),
+        (5, Err("text follows a closing quote")),
+        (6, Ok("e: 1xz")),
+        (7, Err("a carriage return is inside of the line")),
+        (8, Err("text follows a closing quote")),
+        (9, Ok("i: 1xx\n\"")),
+    ];
+    check(text, &expected);
+    refused(None, "client_ref,item_id,quantity\ra,x,1\r", "a carriage return is inside");
+}
+
+#[test]
 fn text_that_is_no_utf_8_spoils_one_line_only() {
     let text = b"client_ref,item_id,quantity\na,\xff,1\nb,x,1\n";
     let lines = read(None, text);

@@ -9,6 +9,7 @@ use order_router::{OrderId, OrderRouter, Resolution, ResolveError};
 use super::ClientRefArg;
 use crate::commands::failure::{Failure, chain};
 use crate::commands::open;
+use crate::commands::output::{errln, outln};
 use crate::commands::settings::RouterArgs;
 
 /// Decide an order that is in doubt or held
@@ -85,6 +86,9 @@ fn with_router(
     args: &RouterArgs,
     decide: impl AsyncFnOnce(&OrderRouter) -> Result<String, ResolveError>,
 ) -> ExitCode {
+    if let Err(failure) = args.data.existing() {
+        return failure.report();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -100,13 +104,13 @@ fn with_router(
     });
     match decided {
         Ok(Ok(told)) => {
-            println!("{told}");
+            outln!("{told}");
             ExitCode::SUCCESS
         }
         Ok(Err(error)) => {
             let failure =
                 Failure::unread(format!("it was not decided: {}", chain(&error)), next(&error));
-            eprintln!("{failure}");
+            errln!("{failure}");
             ExitCode::from(1)
         }
         Err(failure) => failure.report(),

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::session::{Shared, Stop, Trouble};
 use super::tally::{Snapshot, Tally};
+use crate::commands::output::{errln, keep_clear_of, outln};
 
 /// How often progress is told where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -21,7 +22,6 @@ const BAR_EVERY: Duration = Duration::from_millis(200);
 
 /// Tells progress on standard error.
 pub(super) struct Reporter {
-    bar: Option<ProgressBar>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
     alarms: JoinHandle<()>,
@@ -34,14 +34,10 @@ impl Reporter {
             ProgressBar::new_spinner().with_style(style.expect("the template is a fixed text"))
         });
         let (stop, stopped) = oneshot::channel();
-        let alarms = tokio::spawn(tell_alarms(shared.router.events(), bar.clone()));
+        keep_clear_of(bar.clone());
+        let alarms = tokio::spawn(tell_alarms(shared.router.events()));
         let task = tokio::spawn(tell_progress(shared, bar.clone(), stopped));
-        Self { bar, stop, task, alarms }
-    }
-
-    /// Tells something besides.
-    pub(super) fn say(&self, text: &str) {
-        say(self.bar.as_ref(), text);
+        Self { stop, task, alarms }
     }
 
     pub(super) async fn stop(self) {
@@ -49,13 +45,6 @@ impl Reporter {
         drop(self.stop);
         // It has only to take the bar away.
         let _ = self.task.await;
-    }
-}
-
-fn say(bar: Option<&ProgressBar>, text: &str) {
-    match bar {
-        Some(bar) => bar.println(text),
-        None => eprintln!("{text}"),
     }
 }
 
@@ -73,10 +62,11 @@ async fn tell_progress(
                 bar.set_message(text);
                 bar.tick();
             }
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
     if let Some(bar) = bar {
+        keep_clear_of(None);
         bar.finish_and_clear();
     }
 }
@@ -97,7 +87,7 @@ fn progress(tally: &Tally, elapsed: Duration) -> String {
     text
 }
 
-async fn tell_alarms(mut events: order_router::Events, bar: Option<ProgressBar>) {
+async fn tell_alarms(mut events: order_router::Events) {
     while let Some(event) = events.next().await {
         let text = match event {
             RouterEvent::Alarm { what } => format!("alarm: {what}"),
@@ -111,7 +101,7 @@ async fn tell_alarms(mut events: order_router::Events, bar: Option<ProgressBar>)
             }
             _ => continue,
         };
-        say(bar.as_ref(), &text);
+        errln!("{text}");
     }
 }
 
@@ -153,18 +143,18 @@ impl Summary {
     }
 
     fn tell(&self) {
-        eprintln!("{} lines: {}", self.lines, self.input.words());
+        errln!("{} lines: {}", self.lines, self.input.words());
         if self.earlier != Snapshot::default() {
-            eprintln!("open before, not in this input: {}", self.earlier.words());
+            errln!("open before, not in this input: {}", self.earlier.words());
         }
         match &self.stop {
             Stop::EndOfInput => {}
-            Stop::Unreadable(why) => eprintln!(
+            Stop::Unreadable(why) => errln!(
                 "error: the input could not be read to its end ({why}); nothing was bought for \
                  the lines after line {}: correct it and run again",
                 self.lines
             ),
-            Stop::Signal => eprintln!(
+            Stop::Signal => errln!(
                 "interrupted: nothing was bought for lines that were not read; run the same \
                  command again"
             ),
@@ -172,34 +162,34 @@ impl Summary {
         }
         match &self.trouble {
             None => {}
-            Some(Trouble::Store { what, full: true }) => eprintln!(
+            Some(Trouble::Store { what, full: true }) => errln!(
                 "error: {what}\n  bought: nothing for lines that were not accepted; orders under \
                  way were still decided\n  to do: make room on the disk, then run the same command \
                  again"
             ),
-            Some(Trouble::Store { what, full: false }) => eprintln!(
+            Some(Trouble::Store { what, full: false }) => errln!(
                 "error: {what}\n  bought: what the results call placed; what is in doubt may have \
                  been, and the next run finds out\n  to do: look at the disk, run `order-router \
                  store verify`, then the same command again"
             ),
             Some(Trouble::Stopped) => {
-                eprintln!("the router has stopped: run the same command again");
+                errln!("the router has stopped: run the same command again");
             }
         }
         if self.not_taken > 0 {
-            eprintln!(
+            errln!(
                 "{} lines were not taken: nothing was recorded or bought for them",
                 self.not_taken
             );
         }
         if self.input.in_doubt + self.earlier.in_doubt > 0 {
-            eprintln!(
+            errln!(
                 "in doubt means that it may have been bought: run the same command again, under \
                  the same references; another reference would buy again"
             );
         }
         if self.input.held + self.earlier.held > 0 {
-            eprintln!(
+            errln!(
                 "held means that a person must look: `order-router orders list --state held`, \
                  then `order-router orders resolve REF …`"
             );
@@ -211,15 +201,15 @@ impl Summary {
 pub(super) fn end(summary: &Summary, written: &io::Result<()>, json: bool) -> ExitCode {
     summary.tell();
     if let Err(error) = written {
-        eprintln!(
+        errln!(
             "error: the results could not be written: {error}\n  bought: nothing is lost, every \
-             order is in the journal\n  to do: make room, then run the same command again: it \
-             writes how every line ended"
+             order is in the journal\n  to do: see that --results can be written, then run the \
+             same command again: it writes how every line ended"
         );
     }
     if json {
         let text = serde_json::to_string(summary).expect("counts are numbers");
-        println!("{text}");
+        outln!("{text}");
     }
     ExitCode::from(summary.code(written.is_ok()))
 }

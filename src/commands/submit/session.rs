@@ -17,8 +17,10 @@ use super::SubmitArgs;
 use super::follow::{Left, follow};
 use super::report::{Reporter, Summary};
 use super::tally::Tally;
+use crate::commands::failure::chain;
 use crate::commands::input::{Input, Line};
 use crate::commands::open;
+use crate::commands::output::errln;
 use crate::commands::results::{Outcome, ResultLine, Results};
 use crate::commands::signals::Signals;
 
@@ -131,9 +133,9 @@ impl Session {
     }
 
     /// Runs to the end.
-    pub(super) async fn run(self, input: Input, mut signals: Signals) -> Summary {
+    pub(super) async fn run(self, input: Input, signals: &mut Signals) -> Summary {
         let room = Arc::new(Semaphore::new(OPEN_LINES_MAX as usize));
-        let mut stop = self.hand_over(input, &room, &mut signals).await;
+        let mut stop = self.hand_over(input, &room, signals).await;
         let earlier = tokio::spawn(finish_earlier(Arc::clone(&self.shared)));
         let shared = &self.shared;
         let all_ended = async {
@@ -147,10 +149,10 @@ impl Session {
             tokio::select! {
                 _ = &mut all_ended => return self.end(stop).await,
                 () = self.given_up() => {}
-                why = self.interrupted(&mut signals, false) => stop = why,
+                why = self.interrupted(signals, false) => stop = why,
             }
         }
-        self.reporter.say("no longer waiting: writing where each order stands");
+        errln!("no longer waiting: writing where each order stands");
         let finish = async {
             open::stop(&shared.router, GRACE).await;
             shared.given_up.send_replace(true);
@@ -158,11 +160,7 @@ impl Session {
         };
         tokio::select! {
             () = finish => {}
-            () = signals.next() => {
-                // What was accepted is in the journal; what stands in the results is true.
-                eprintln!("interrupted twice: ended at once; run the same command again");
-                std::process::exit(3);
-            }
+            () = signals.next() => super::end_at_once(),
         }
         self.end(stop).await
     }
@@ -203,7 +201,7 @@ impl Session {
                     tokio::spawn(follow(Arc::clone(&self.shared), line.number, order, slot, room));
                 }
                 Err(bad) => {
-                    self.reporter.say(&format!("line {}: {}", line.number, bad.why));
+                    errln!("line {}: {}", line.number, bad.why);
                     self.shared.tally.input.add(Outcome::Invalid);
                     let result = ResultLine {
                         client_ref: bad.client_ref.map(Into::into),
@@ -226,6 +224,10 @@ impl Session {
         tokio::select! {
             () = signals.next() => Stop::Signal,
             () = self.shared.results.failed() => Stop::Results,
+            error = self.shared.router.failed() => {
+                self.shared.trouble(Trouble::Store { what: chain(&error), full: false });
+                Stop::Trouble { full: false }
+            }
             Ok(trouble) = trouble.wait_for(|known| {
                 known.as_ref().is_some_and(|known| full || !known.is_full())
             }) => Stop::Trouble { full: trouble.as_ref().is_some_and(Trouble::is_full) },

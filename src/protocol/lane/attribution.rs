@@ -82,13 +82,13 @@ impl Lane {
             return;
         }
         let newest = self.open().map(|sent| sent.attempt.seq).max();
-        self.kept = Some(Kept {
+        self.kept = Some(Box::new(Kept {
             settled: asked.settled,
             before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
             view,
             claimed: false,
             contradicted: false,
-        });
+        }));
     }
 
     fn orphan(&self, view: &ListView, effects: &mut Vec<Effect>) {
@@ -102,7 +102,7 @@ impl Lane {
     /// Uses the kept list once every attempt below its number has ended or is in doubt.
     pub(super) fn use_kept(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         let Some(before) = self.kept.as_ref().map(|kept| kept.before) else { return };
-        let open = |id| self.intents.get(&id).and_then(super::Intent::open);
+        let open = |id| self.intents.get(&id).and_then(|i| i.open());
         let waits = |sent: Sent| sent.attempt.seq < before;
         if self.index.under_way().filter_map(open).any(waits) {
             return;

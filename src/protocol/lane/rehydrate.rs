@@ -74,7 +74,7 @@ impl Lane {
             attempt: attempt.map(|attempt| Sent { attempt, left }),
             late: None,
         };
-        self.intents.insert(one.intent, intent);
+        self.intents.insert(one.intent, Box::new(intent));
         self.note(one.intent);
         if sending {
             let verdict = Verdict::InDoubt("the router stopped while it was sent".into());

@@ -13,7 +13,7 @@ use crate::runtime::Runtime;
 use crate::runtime::disk::{Disk, Lock, Locking};
 use crate::store::book::{Book, Impossible, Standing};
 use crate::store::index::{Below, Filter, Index, Keys, Loaded, Unusable};
-use crate::store::journal::{Frame, Journal, Position, Segments, recover};
+use crate::store::journal::{Frame, Journal, Position, SEGMENT_HEADER_BYTES, Segments, recover};
 use crate::store::record::JournalKey;
 use crate::store::{OpenError, StoreError};
 
@@ -27,6 +27,10 @@ const FORMAT_WORDS: &str = "order-router store ";
 ///
 /// More are faster, being sorted, and take memory: about a kilobyte each.
 const REBUILD_ROWS: usize = 131_072;
+
+/// A rebuild that fails with less than this free, in bytes, failed for want of room: sled writes its
+/// file in pieces of this size.
+const FULL_BYTES: u64 = 4 << 20;
 
 /// After how many journal bytes progress is told.
 const PROGRESS_BYTES: u64 = 4 << 20;
@@ -58,6 +62,21 @@ impl Places {
             fed: dir.join("index.fed"),
             lock: dir.join("lock"),
             format: dir.join("format"),
+        }
+    }
+
+    /// Whether the format file is there, and says that this program knows the directory's layout.
+    pub(crate) fn layout(&self, disk: &Arc<dyn Disk>) -> Result<bool, OpenError> {
+        let io = |error| OpenError::io(&self.format, error);
+        match disk.open_read(&self.format) {
+            Ok(file) => {
+                let mut bytes = [0; 64];
+                let read = file.read_at(&mut bytes, 0).map_err(io)?;
+                check_format(&bytes[..read])?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io(error)),
         }
     }
 }
@@ -127,16 +146,12 @@ fn lock_and_check(disk: &Arc<dyn Disk>, places: &Places) -> Result<Lock, OpenErr
         Locking::Held(lock) => lock,
         Locking::Taken(pid) => return Err(OpenError::InUse { pid }),
     };
-    match disk.open_read(&places.format) {
-        Ok(file) => {
-            let mut bytes = [0; 64];
-            let read = file.read_at(&mut bytes, 0).map_err(io(&places.format))?;
-            check_format(&bytes[..read])?;
+    if places.layout(disk)? {
+        if Segments::find(disk.clone(), &places.journal)?.files.is_empty() {
+            return Err(OpenError::lost("the journal is gone".to_owned()));
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_format(disk, places)?;
-        }
-        Err(error) => return Err(OpenError::io(&places.format, error)),
+    } else {
+        create_store(disk, places)?;
     }
     Ok(lock)
 }
@@ -152,13 +167,18 @@ fn check_format(bytes: &[u8]) -> Result<(), OpenError> {
     }
 }
 
-/// Writes the format file: the first thing of a new store, before any segment.
-fn create_format(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> {
-    if !Segments::find(disk.clone(), &places.journal)?.files.is_empty() {
+/// Makes a new store: its first segment, and then the format file, so that a store with that file
+/// and no segment is one that lost its journal, and not a new one.
+fn create_store(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> {
+    // No more than an interrupted start leaves.
+    let begun = Segments::find(disk.clone(), &places.journal)?.bytes()?;
+    if begun > SEGMENT_HEADER_BYTES as u64 {
         return Err(OpenError::lost(
             "the format file is missing, and a journal is there".to_owned(),
         ));
     }
+    let sizes = (0, 0);
+    recover(disk, &places.journal, Position::default(), sizes, &mut |_, _| Ok(()))?;
     let write = || -> io::Result<()> {
         let unfinished = places.format.with_extension("new");
         if disk.open_read(&unfinished).is_ok() {
@@ -170,12 +190,23 @@ fn create_format(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError>
         disk.rename(&unfinished, &places.format)?;
         disk.sync_dir(&places.journal)?;
         disk.sync_dir(&places.dir)?;
-        match places.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Some(parent) => disk.sync_dir(parent),
-            None => Ok(()),
-        }
+        sync_parents(&**disk, &places.dir)
     };
     write().map_err(|error| OpenError::io(&places.format, error))
+}
+
+/// Syncs every directory above one: any of them may have been created with it.
+///
+/// Only the nearest must be: those that were created with it take a sync as it does, and the others
+/// may be another user's, or on a file system that syncs no directories.
+fn sync_parents(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    // A relative path begins in the working directory.
+    let named =
+        |dir: &'_ Path| if dir.as_os_str().is_empty() { ".".into() } else { dir.to_owned() };
+    let mut parents = dir.ancestors().skip(1).map(|parent| disk.sync_dir(&named(parent)));
+    let nearest = parents.next().unwrap_or(Ok(()));
+    parents.for_each(drop);
+    nearest
 }
 
 /// A book, its journal and its index, agreeing.
@@ -262,7 +293,7 @@ fn load_index(
     let (index, loaded) = opened.map_err(Miss::Index)?;
     let loaded = match loaded {
         Some(loaded) => loaded,
-        None if !Segments::find(disk.clone(), &places.journal)?.files.is_empty() => {
+        None if Segments::find(disk.clone(), &places.journal)?.newest_standing()?.is_some() => {
             return Err(unusable("it is missing or empty"));
         }
         None => Loaded::default(),
@@ -410,7 +441,10 @@ fn rebuild(
     config: &EmbeddedConfig,
 ) -> Result<Ready, OpenError> {
     let io = |error| OpenError::io(&places.index_new, error);
-    let failed = |why: Unusable| io(io::Error::other(why.0));
+    let failed = |why: Unusable| match disk.free_bytes(&places.dir) {
+        Ok(free) if free < FULL_BYTES => OpenError::Full { path: places.index_new.clone() },
+        Ok(_) | Err(_) => io(io::Error::other(why.0)),
+    };
     create_private(&places.index_new).map_err(io)?;
     let index = Index::open(&places.index_new, config.keep_items).map_err(failed)?;
     let mut book = Book::new(true);

@@ -189,7 +189,7 @@ fn failed_sync_latches_and_the_cache_is_not_believed() {
 fn failed_write_latches() {
     let disk = ForgetfulDisk::new();
     drop(workload(&disk));
-    for n in 4..disk.writes() {
+    for n in 5..disk.writes() {
         let disk = ForgetfulDisk::new();
         disk.fail_write(n);
         let (told, unanswered) = workload(&disk);
@@ -237,6 +237,22 @@ fn nothing_is_visible_before_it_is_durable() {
     assert!(now(bench.store.find(reference("r2"))).is_err());
     assert!(now(bench.store.claims(vec![order("o1")])).is_err());
     assert!(now(bench.store.rehydrate()).is_err());
+}
+
+#[test]
+fn directories_that_were_created_with_the_store_survive_a_power_cut() {
+    for dir in ["/a/b/c", "a/b", "a"] {
+        let disk = ForgetfulDisk::new();
+        let runtime =
+            Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+        let bench =
+            Bench::new(Arc::new(EmbeddedStore::open(dir, config(), &runtime).expect("opens")));
+        now(bench.queued("r1", "a"));
+        let disk = disk.after_cut(Fate::Lost);
+        let runtime = Runtime { disk: Arc::new(disk), ..runtime };
+        let store = EmbeddedStore::open(dir, config(), &runtime).expect("opens");
+        assert!(now(store.find(reference("r1"))).expect("works").is_some(), "{dir}");
+    }
 }
 
 #[test]

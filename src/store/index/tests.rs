@@ -143,3 +143,26 @@ fn largest_rows_survive_in_numbers() {
         }
     }
 }
+
+#[test]
+fn index_whose_file_is_still_locked_by_the_one_before_is_waited_for() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(Index::open(dir.path(), true).expect("opens"));
+    let lingering = File::open(dir.path().join("db")).expect("opens");
+    lingering.lock().expect("locks");
+    let inode = lingering.metadata().expect("there").ino();
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| Index::open(dir.path(), true).map(drop));
+        let waits = || {
+            let locks = std::fs::read_to_string("/proc/locks").expect("reads");
+            locks.lines().any(|l| l.contains("->") && l.contains(&format!(":{inode} ")))
+        };
+        while !waits() {
+            assert!(!opening.is_finished(), "{:?}", opening.join());
+            std::thread::yield_now();
+        }
+        drop(lingering);
+        opening.join().expect("no panic").expect("opens");
+    });
+}

@@ -11,6 +11,10 @@ use crate::store::book::Standing;
 /// How far past the expected sequence number a frame may be and still count as one that follows.
 const SEQ_LEAP_MAX: u64 = 1 << 20;
 
+/// How often the newest segment is read again where it looks damaged: a router may have written
+/// between the reading of one page and of the next. What is damaged stays so.
+const READ_AGAIN_MAX: u32 = 5;
+
 /// The file name of a segment.
 pub(super) fn segment_name(number: u64) -> String {
     format!("{number:016}.seg")
@@ -37,7 +41,7 @@ pub(crate) enum Tail {
 
 /// What was read of a segment.
 pub(crate) struct SegmentRead {
-    /// Its header; `None` if there is none and nothing readable either.
+    /// Its header; `None` if there is none and nothing behind it either.
     pub header: Option<SegmentHeader>,
     /// Where its last whole frame begins.
     pub last: Option<Position>,
@@ -135,11 +139,11 @@ impl Segments {
     /// Reads a segment from a position on and shows every frame.
     ///
     /// `from` is where a frame begins, or 0 for the first one of the segment; `expected` is the
-    /// sequence number that must come there, 0 if any may.
+    /// sequence number that must come there.
     ///
     /// # Errors
-    /// [`OpenError::Corrupt`] for a frame that is damaged although others follow, and for a gap;
-    /// what `visit` says.
+    /// [`OpenError::Corrupt`] for a frame that is damaged although others follow, for a gap, and
+    /// for a header that is damaged although something follows; what `visit` says.
     pub(crate) fn read(
         &self,
         at: usize,
@@ -154,10 +158,9 @@ impl Segments {
         let head = read_from(&*file, path, 0, SEGMENT_HEADER_BYTES as u64)?;
         let header = header_of(&head, *number)?;
         let start = from.max(SEGMENT_HEADER_BYTES as u64);
-        let bytes = read_from(&*file, path, start, length.saturating_sub(start))?;
+        let mut bytes = read_from(&*file, path, start, length.saturating_sub(start))?;
         let mut read =
             SegmentRead { header, last: None, end: start, next_seq: expected, tail: Tail::Clean };
-        let scan = Scan { bytes: &bytes, number: *number, path, start, is_last };
         match header {
             Some(header) if from == 0 && header.first_seq != expected => {
                 return Err(OpenError::lost(format!(
@@ -166,13 +169,35 @@ impl Segments {
                     header.first_seq
                 )));
             }
-            Some(_) => scan.frames(&mut read, visit)?,
+            Some(_) => {}
+            // The header is synced before the first frame is written.
+            None if bytes.iter().any(|byte| *byte != 0) => {
+                return Err(OpenError::lost(format!(
+                    "{} has no readable header, and records behind it",
+                    path.display()
+                )));
+            }
             None => {
                 read.end = 0;
-                read.tail = scan.tail(0, expected)?;
+                return Ok(read);
             }
         }
-        Ok(read)
+        let mut again = READ_AGAIN_MAX;
+        loop {
+            let scan = Scan { bytes: &bytes, number: *number, path, start: read.end, is_last };
+            let at = scan.frames(&mut read, visit)?;
+            match scan.tail(at, read.next_seq) {
+                Err(_) if is_last && again > 0 => {
+                    again -= 1;
+                    let rest = length.saturating_sub(read.end);
+                    bytes = read_from(&*file, path, read.end, rest)?;
+                }
+                tail => {
+                    read.tail = tail?;
+                    return Ok(read);
+                }
+            }
+        }
     }
 }
 
@@ -185,11 +210,12 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
+    /// Shows the frames up to the first that is none, and says where that is.
     fn frames(
         &self,
         read: &mut SegmentRead,
         visit: &mut dyn FnMut(Position, &Frame<'_>) -> Result<(), OpenError>,
-    ) -> Result<(), OpenError> {
+    ) -> Result<usize, OpenError> {
         let mut at = 0;
         while let Some(frame) = Frame::parse(&self.bytes[at..], self.number) {
             if frame.seq != read.next_seq {
@@ -209,11 +235,10 @@ impl Scan<'_> {
             at += frame.bytes;
             read.end = self.start + at as u64;
         }
-        read.tail = self.tail(at, read.next_seq)?;
-        Ok(())
+        Ok(at)
     }
 
-    /// Judges what is no frame. With `expected` 0 a frame with any sequence number follows on it.
+    /// Judges what is no frame.
     fn tail(&self, at: usize, expected: u64) -> Result<Tail, OpenError> {
         let rest = &self.bytes[at..];
         let dirty = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -225,7 +250,7 @@ impl Scan<'_> {
                 let ahead = rest.get(later + 8..later + 16).and_then(|seq| seq.try_into().ok());
                 let seq = ahead.map_or(0, u64::from_le_bytes);
                 let near = (expected..expected.saturating_add(SEQ_LEAP_MAX)).contains(&seq);
-                (near || expected == 0) && Frame::parse(&rest[later..], self.number).is_some()
+                near && Frame::parse(&rest[later..], self.number).is_some()
             });
         if follows {
             return Err(OpenError::lost(format!(

@@ -52,7 +52,7 @@ fn drop_unborn(disk: &Arc<dyn Disk>, segments: &mut Segments) -> Result<(), Open
     if segments.header(last)?.is_some() {
         return Ok(());
     }
-    // Reading it refuses it if there is a frame in it after all.
+    // Reading it refuses it if anything was written behind the header.
     segments.read(last, 0, 0, &mut |_, _| Ok(()))?;
     let (_, path) = segments.files.remove(last);
     disk.remove(&path).map_err(|e| OpenError::io(&path, e))

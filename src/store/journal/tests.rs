@@ -187,6 +187,47 @@ fn segment_that_was_being_created_is_dropped_and_made_again() {
 }
 
 #[test]
+fn segment_with_a_damaged_header_and_anything_behind_it_is_refused() {
+    // A header is synced before the first frame is written: a segment with a frame was never
+    // one that was being created, however many frames it has and whether the last is whole.
+    for frames in 1..=2 {
+        for torn in [false, true] {
+            for bit in 0..SEGMENT_HEADER_BYTES * 8 {
+                let (forgetful, disk) = disk();
+                write(&disk, frames);
+                forgetful.damage(&segment(1), |file| {
+                    file[bit / 8] ^= 1 << (bit % 8);
+                    let last = file.iter().rposition(|byte| *byte != 0).expect("not empty");
+                    file.truncate(last + 1 - usize::from(torn));
+                });
+                let result = recovered(&disk, Position::default());
+                assert!(is_lost(&result), "{frames} frames, bit {bit}");
+                assert!(forgetful.paths().contains(&segment(1)), "nothing is removed");
+            }
+        }
+    }
+}
+
+#[test]
+fn frame_that_was_written_while_its_segment_was_read_is_no_damage() {
+    let (forgetful, disk, positions, _) = three_frames();
+    let whole = forgetful.contents(&segment(1)).expect("there");
+    // A reader that was stopped between two pages: the second frame not there yet, the third is.
+    forgetful.damage(&segment(1), |file| {
+        let [from, to] = [1, 2].map(|at| usize::try_from(positions[at].offset).expect("small"));
+        file[from..to].fill(0);
+    });
+    let segments = Segments::find(disk, dir()).expect("finds");
+    let mut seen = Vec::new();
+    let tail = segments.read_all(&mut |position, _| {
+        forgetful.damage(&segment(1), |file| file.clone_from(&whole));
+        seen.push(position.seq);
+        Ok(())
+    });
+    assert_eq!((tail.expect("whole"), seen), (Tail::Clean, vec![1, 2, 3]));
+}
+
+#[test]
 fn segment_of_a_newer_version_is_named() {
     let (forgetful, disk, ..) = three_frames();
     forgetful.damage(&segment(1), |file| {

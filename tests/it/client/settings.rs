@@ -78,7 +78,9 @@ fn setting_out_of_range_is_named() {
     refused("wire_bound", |s| s.wire_bound = Duration::ZERO);
     refused("connect_timeout", |s| s.connect_timeout = Duration::MAX);
     refused("root certificates", |s| s.root_certificates = Some("none".to_owned()));
-    refused("proxy", |s| s.proxy = Some(SecretString::from("http://")));
+    for proxy in ["http://", "socks5://127.0.0.1:1", "localhost:3128", "proxy.example.com"] {
+        refused("proxy", |s| s.proxy = Some(SecretString::from(proxy)));
+    }
 }
 
 #[test]

@@ -68,7 +68,9 @@ fn settings_that_contradict_each_other_are_refused() {
     command.args(["--request-timeout", "3s", "--landing-bound", "4s"]);
     refused(command, &["landing bound", "bought twice"]);
     refused(bench.submit("http://example.org", "in.csv"), &["must be https"]);
-    refused(bench.submit("nonsense", "in.csv"), &["--supplier nonsense"]);
+    refused(bench.submit("nonsense", "in.csv"), &["--supplier: base URL must be"]);
+    let output = run(bench.submit("https://u:password-canary@example.org", "in.csv"), 2);
+    assert!(!stderr(&output).contains("password-canary"), "{}", stderr(&output));
     run(bench.command(&["submit", "in.csv"]), 2);
     run(bench.command(&["submit", "in.csv", "--supplier", NOBODY, "--rate", "0"]), 2);
 }
@@ -241,10 +243,16 @@ fn a_reference_with_other_items_is_a_conflict_and_buys_nothing() {
 }
 
 #[test]
-fn commands_that_read_say_that_there_is_nothing_to_read() {
+fn commands_about_known_orders_say_that_there_is_nothing_to_read() {
     let bench = Bench::new();
     for words in [&["status", "a"][..], &["orders", "list"], &["store", "stats"]] {
         refused(bench.command(words), &["no data directory"]);
+    }
+    for words in [&["resolve", "a", "--absent", "--reason", "gone"][..], &["free", "a"]] {
+        let mut command = bench.command(&["orders"]);
+        command.args(words).args(["--supplier", NOBODY, "--data", "data"]);
+        refused(command, &["no data directory"]);
+        assert!(!bench.path("data").exists());
     }
     run(bench.command(&["status", "two words"]), 2);
 }

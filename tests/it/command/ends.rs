@@ -49,6 +49,43 @@ fn json_lines_come_from_standard_input_and_notes_stay_out_of_the_results() {
     assert_eq!(supplier.ledger()[0].items[0].quantity, 2);
 }
 
+/// The writing end of a pipe that nobody reads any more.
+fn nobody_reads() -> std::io::PipeWriter {
+    let (_, writer) = std::io::pipe().unwrap();
+    writer
+}
+
+#[test]
+fn a_reader_that_has_gone_stops_no_order_and_changes_no_exit_code() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,0", "b,x,1", "c,x,1"]));
+    let supplier = simulator(Faults::default());
+    let mut submit = bench.submit(&supplier.url(), "in.csv");
+    submit.arg("--json").stdout(nobody_reads()).stderr(nobody_reads());
+    assert_eq!(submit.status().unwrap().code(), Some(1));
+    assert_eq!(bench.ends().len(), 3);
+    assert_eq!(supplier.ledger().len(), 2);
+    let admin = supplier.admin_url();
+    let check = ["check", "--results", "results.jsonl", "--ledger", &admin];
+    for words in [&["status", "b", "--data", "data"][..], &["store", "stats", "--data", "data"]] {
+        let mut command = bench.command(words);
+        command.stdout(nobody_reads()).stderr(nobody_reads());
+        assert_eq!(command.status().unwrap().code(), Some(0), "{words:?}");
+    }
+    assert_eq!(bench.command(&check).stdout(nobody_reads()).status().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_alarm_is_told_once() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+    let supplier = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
+    let mut submit = bench.submit(&supplier.url(), "in.csv");
+    submit.args(["--doubts-max", "2"]);
+    let told = stderr(&run(submit, 0));
+    assert_eq!(told.matches("as many orders are in doubt").count(), 1, "{told}");
+}
+
 #[test]
 fn a_torn_last_line_of_the_results_is_ended_first() {
     let bench = Bench::new();
@@ -106,13 +143,14 @@ fn an_order_in_doubt_is_exit_code_3_and_the_next_run_goes_on() {
 
 #[test]
 fn a_signal_stops_the_run_and_says_where_each_order_stands() {
-    for which in [Signal::INT, Signal::TERM] {
+    // `timeout` sends its signal to the process and to its group: that is no second wish.
+    for signals in [&[Signal::INT][..], &[Signal::TERM], &[Signal::INT, Signal::TERM]] {
         let bench = Bench::new();
         bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
         let supplier = simulator(withheld());
         let mut child = bench.submit(&supplier.url(), "in.csv").spawn().unwrap();
         wait_until(&mut child, &bench.path("results.jsonl"), |lines| lines.len() >= 2);
-        signal(&child, which);
+        signals.iter().for_each(|which| signal(&child, *which));
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
         let ends = bench.ends();
@@ -125,16 +163,23 @@ fn a_signal_stops_the_run_and_says_where_each_order_stands() {
 fn a_second_signal_ends_at_once() {
     let bench = Bench::new();
     let supplier = simulator(withheld());
-    let mut child = bench.submit(&supplier.url(), "-").stdin(Stdio::piped()).spawn().unwrap();
+    let log = bench.file("log", "");
+    let mut command = bench.submit(&supplier.url(), "-");
+    command.stdin(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
+    let mut child = command.spawn().unwrap();
     use std::io::Write;
     let mut lines = child.stdin.take().unwrap();
     lines.write_all(csv(&["a,x,1"]).as_bytes()).unwrap();
     lines.flush().unwrap();
     wait_until(&mut child, &bench.path("results.jsonl"), |lines| !lines.is_empty());
-    signal(&child, Signal::INT);
-    wait_for(&mut child, "no longer waiting");
-    signal(&child, Signal::INT);
+    let told = |text| std::fs::read_to_string(&log).unwrap().contains(text);
+    // Each that comes soon after another is the same wish.
+    while child.try_wait().unwrap().is_none() {
+        signal(&child, Signal::INT);
+        std::thread::yield_now();
+    }
     assert_eq!(child.wait().unwrap().code(), Some(3));
+    assert!(told("no longer waiting") && told("ended at once"));
 }
 
 #[test]

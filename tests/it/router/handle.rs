@@ -1,4 +1,6 @@
-use order_router::store::StoreError;
+use order_router::runtime::Runtime;
+use order_router::store::{EmbeddedConfig, EmbeddedStore, IndexMode, StoreError};
+use order_router::testing::disk::ForgetfulDisk;
 use order_router::{Resolution, ResolveError, RouterEvent, SubmitError};
 
 use super::*;
@@ -177,6 +179,39 @@ async fn after_a_shutdown_nothing_is_taken_and_what_was_open_goes_on_at_the_next
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failure_of_the_store_is_told_to_those_who_wait_for_it() {
+    let world = World::new(Faults::default());
+    let disk = ForgetfulDisk::new();
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
+    let config = EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
+    let store = EmbeddedStore::open(std::path::Path::new("data"), config, &runtime).expect("opens");
+    let builder = OrderRouter::builder(world.supplier(), Arc::new(store));
+    let router = builder.config(world.config.clone()).runtime(runtime).start().await;
+    let router = router.expect("a start");
+    router.ready().await.expect("ready");
+    let failed = tokio::spawn({
+        let router = router.clone();
+        async move { router.failed().await }
+    });
+    placed(&router.submit(order("before", "x", 1)).await.expect("an end"));
+    assert!(!failed.is_finished());
+    // A sync of the router's own may come between the count and the fault: then the next one.
+    let mut bought = 1;
+    let error = loop {
+        disk.fail_sync(disk.syncs() + 1);
+        match router.submit(order(&format!("after-{bought}"), "x", 1)).await {
+            Ok(_) => bought += 1,
+            Err(error) => break error,
+        }
+        assert!(bought < 10, "the disk never fails");
+    };
+    assert!(matches!(error, SubmitError::Store { .. }), "{error}");
+    let told = failed.await.expect("no panic");
+    assert!(matches!(told, StoreError::Failed(_)), "{told:?}");
+    assert_eq!(world.simulator.ledger().len(), bought, "nothing left before it was durable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_is_too_late_ends_not_placed_and_buys_nothing() {
     let mut world = World::new(Faults::default());
     world.config = world.config.clone().probe_limit(Duration::from_secs(30));
@@ -186,4 +221,25 @@ async fn an_order_that_is_too_late_ends_not_placed_and_buys_nothing() {
     let end = buy(&router, late).await;
     assert!(matches!(end, End::NotPlaced { .. }), "{end:?}");
     assert!(world.simulator.ledger().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_waits_is_told_when_the_store_fails() {
+    let latency = Duration::from_millis(100);
+    let mut world = World::new(Faults { latency, ..Faults::default() });
+    let disk = ForgetfulDisk::new();
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..world.runtime() };
+    let config = EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
+    world.store = Arc::new(EmbeddedStore::open("/store", config, &runtime).expect("opens"));
+    let router = world.ready().await;
+    let mut ticket = router.track(order("accepted", "x", 1)).expect("taken");
+    while !matches!(ticket.next().await, Some(Progress::Accepted)) {}
+    // Nobody hands anything over any more: its own outcome is what cannot be written.
+    disk.cut();
+    for _ in 0..2 {
+        match tokio::time::timeout(SOON, ticket.next()).await.expect("told, not left waiting") {
+            Some(Progress::Failed(SubmitError::Store { may_exist: true, .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
