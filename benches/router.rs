@@ -163,8 +163,15 @@ impl Drop for Supplier {
 fn run(callers: usize, latency: &str, kind: Kind) -> Measured {
     let supplier = Supplier::start(latency);
     let orders = how_many(callers, latency);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    // Each on the runtime that suits it: the bare loop has one thread, the router brings its own
+    // and its callers, as those of the command, sit on a multi-threaded one.
+    let runtime = match kind {
+        Kind::Bare => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Kind::Router => {
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+        }
+    };
+    let runtime = runtime.expect("a runtime");
     let cpu = cpu_time();
     let begun = Instant::now();
     let mut times = match kind {

@@ -202,10 +202,16 @@ impl Shared {
         rows.get(id).is_some_and(|seen| *seen <= recorded) || self.account().is_nobodys(id)
     }
 
-    pub(crate) fn remember_free_rows(&self, ids: &[OrderId], now: Moment) {
+    /// Notes the unclaimed rows of a list. One that is evidence says of the others that they are
+    /// not unclaimed any more.
+    pub(crate) fn remember_free_rows(&self, ids: &[OrderId], is_evidence: bool, now: Moment) {
         let mut rows = self.free_rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = ids.iter().map(|id| (id.clone(), rows.get(id).copied().unwrap_or(now)));
-        *rows = kept.collect();
+        let mut kept: BTreeMap<_, _> =
+            ids.iter().map(|id| (id.clone(), rows.get(id).copied().unwrap_or(now))).collect();
+        if !is_evidence {
+            kept.append(&mut rows);
+        }
+        *rows = kept;
     }
 
     /// Notes how many attempts of a lane are in doubt.
@@ -217,7 +223,7 @@ impl Shared {
             all.insert(lane, doubts);
         }
         let sum = all.values().map(|lane| lane.count).sum();
-        drop(all);
+        // Told before the lock is free: an older sum must not be the last word.
         self.dispatch.doubts(self, sum);
     }
 

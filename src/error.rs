@@ -129,6 +129,14 @@ pub enum StartError {
         /// The store is empty: perhaps it is new on this account, perhaps its volume was lost.
         store_is_empty: bool,
     },
+    /// Orders are open that were accepted while the list was said to echo other fields: their rows
+    /// would not be recognised, and they could be bought twice. Start with the former setting, and
+    /// change it once they have ended.
+    #[error("{open} open orders were accepted with another setting of what the list echoes")]
+    EchoChanged {
+        /// How many.
+        open: usize,
+    },
     /// The router has stopped, or its start failed and the reason was told before.
     #[error("the router has stopped")]
     Stopped,

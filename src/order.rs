@@ -452,6 +452,11 @@ impl ItemsHash {
         Self(bytes)
     }
 
+    /// Whether it was made with this echo profile.
+    pub(crate) fn is_of(&self, echo: EchoProfile) -> bool {
+        self.0[0] == Self::of(&[], echo).0[0]
+    }
+
     /// Its 17 bytes: the version, then the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 17] {

@@ -278,6 +278,11 @@ impl Builder {
         config.check()?;
         let locked_at = runtime.now();
         let found = store.rehydrate().await?;
+        let echo = supplier.capabilities().echo;
+        let open = found.intents.iter().filter(|stored| !stored.lane.is_of(echo)).count();
+        if open > 0 {
+            return Err(StartError::EchoChanged { open });
+        }
         let oldest = found.intents.iter().filter_map(|stored| stored.state.attempt());
         let known = match oldest.map(|attempt| attempt.seq).min() {
             Some(oldest) => store.known_since(oldest).await?,
@@ -288,7 +293,7 @@ impl Builder {
             list_margin: config.list_margin,
             clock_margin: config.clock_margin,
             trust_echo: config.trust_echo,
-            echo: supplier.capabilities().echo,
+            echo,
             fingerprint: supplier.fingerprint(),
         };
         let newest_known =

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::{LaneMessage, Shared};
 use crate::order::{ItemsHash, OrderId};
-use crate::protocol::account::{Assessment, OpenLane};
+use crate::protocol::account::{Assessment, LANDING_BOUND, OpenLane};
 use crate::protocol::listing::{Checkpoint, Sheet};
 use crate::protocol::{Change, Moment, Shape};
 use crate::router::RouterEvent;
@@ -51,8 +51,8 @@ pub(crate) struct Ask {
 pub(crate) enum LookoutMessage {
     /// A lane wants a list that is requested from now on.
     Ask(Ask),
-    /// An attempt was released: look for late landings.
-    Released,
+    /// An attempt was released: look for late landings, back to its floor.
+    Released { floor: Option<Timestamp> },
     /// Sending was paused: look whether the supplier answers as itself again.
     Probe,
     /// Somebody follows a placed order.
@@ -103,8 +103,8 @@ impl Handler<LookoutMessage> for Lookout {
                 self.asks.push(ask);
                 self.begin(ctx);
             }
-            LookoutMessage::Released => {
-                let (now, floor) = (self.shared.runtime.now(), self.shared.account().floor());
+            LookoutMessage::Released { floor } => {
+                let now = self.shared.runtime.now();
                 self.late.extend(LATE_LANDINGS.map(|after| (now.plus(after), floor)));
                 self.begin(ctx);
             }
@@ -208,7 +208,8 @@ impl Lookout {
         if assessment.evidence.is_ok() {
             self.read_up_to = floor;
         }
-        shared.remember_free_rows(&assessment.free_ids(), arrived);
+        let is_evidence = assessment.evidence.is_ok();
+        shared.remember_free_rows(&assessment.free_ids(), is_evidence, arrived);
         for ask in asks {
             let view = assessment.view(ask.ask, ask.lane, &ask.products, &ask.shapes);
             shared.deliver(ask.lane, LaneMessage::Listed(Box::new(view)));
@@ -238,7 +239,7 @@ impl Lookout {
 
     /// How far back a look for late landings must reach, given what was read meanwhile.
     fn not_read_since(&self, floor: Option<Timestamp>) -> Option<Timestamp> {
-        let bound = self.shared.config.landing_bound.unwrap_or(Duration::from_secs(15 * 60));
+        let bound = self.shared.config.landing_bound.unwrap_or(LANDING_BOUND);
         let read = self.read_up_to.and_then(|at| at.checked_sub(bound).ok());
         floor.max(read)
     }

@@ -105,6 +105,9 @@ fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
     let supplier = &args.supplier.supplier;
     let what = format!("the router was not started: {}", chain(error));
     let next = match error {
+        StartError::EchoChanged { .. } => {
+            "start with the former setting until they have ended".to_owned()
+        }
         StartError::Config(_) => "change the setting that is named".to_owned(),
         StartError::Store(_) => "look at the disk, then run `order-router store verify`".to_owned(),
         StartError::Probe { .. } => format!(

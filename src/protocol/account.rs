@@ -23,7 +23,7 @@ mod evidence;
 pub use assessment::Assessment;
 
 /// How long an order must be known before a list has to show it, where no landing bound is set.
-const LANDING_BOUND: Duration = Duration::from_secs(15 * 60);
+pub(crate) const LANDING_BOUND: Duration = Duration::from_secs(15 * 60);
 
 /// What the rules of an account are set to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -104,7 +104,7 @@ struct Intent {
     /// The newest attempt; open unless the phase says that none is.
     attempt: Option<Sent>,
     /// An answer that came while a write was under way.
-    late: Option<Outcome>,
+    late: Option<Box<Outcome>>,
 }
 
 /// An attempt as the lane follows it.
@@ -163,7 +163,7 @@ enum Phase {
     /// In doubt; `held`: a person is asked.
     InDoubt { held: bool },
     /// A verdict on its newest attempt is being written; `open`: the attempt was open before.
-    Deciding { verdict: Verdict, from: From },
+    Deciding { verdict: Box<Verdict>, from: From },
     /// Its end is being written: unsent and too late.
     Expiring,
 }
@@ -425,8 +425,12 @@ impl Lane {
             // does not settle it: an answer may carry another order's id. A definite "nothing was
             // created" does.
             post.left = post.left.report(left);
-            if matches!(outcome, Outcome::Refused(_) | Outcome::NotSent(_)) {
-                post.left = Left::Nothing;
+            match outcome {
+                Outcome::Refused(_) | Outcome::NotSent(_) => post.left = Left::Nothing,
+                Outcome::Created { id: order, .. } => {
+                    effects.push(Effect::Stray { intent: id, seq, id: order, exchanged: true });
+                }
+                Outcome::Unknown(_) => {}
             }
             return;
         }
@@ -446,7 +450,7 @@ impl Lane {
             Phase::Queued { .. } => From::Queued,
             Phase::Deciding { .. } => {
                 if !matches!(outcome, Outcome::Unknown(_)) {
-                    intent.late = Some(outcome);
+                    intent.late = Some(Box::new(outcome));
                 }
                 return;
             }
@@ -476,7 +480,7 @@ impl Lane {
         else {
             return;
         };
-        intent.phase = Phase::Deciding { verdict: verdict.clone(), from };
+        intent.phase = Phase::Deciding { verdict: Box::new(verdict.clone()), from };
         let seq = sent.attempt.seq;
         effects.push(Effect::Write(Write::Decide { intent: id, seq, verdict }));
     }
@@ -565,7 +569,7 @@ fn absent(rules: &Rules, tries: u8, why: &'static str) -> Verdict {
 /// An answer for an attempt that is not the intent's newest, or of an intent that has ended.
 fn stray(intent: IntentId, seq: AttemptSeq, outcome: Outcome, effects: &mut Vec<Effect>) {
     if let Outcome::Created { id, .. } = outcome {
-        effects.push(Effect::Stray { intent, seq, id });
+        effects.push(Effect::Stray { intent, seq, id, exchanged: false });
     }
 }
 

@@ -11,7 +11,7 @@ use crate::dispatch::{self, Job};
 use crate::error::SubmitError;
 use crate::order::OrderId;
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
-use crate::protocol::{AttemptSeq, Change, IntentId, Shape};
+use crate::protocol::{AttemptSeq, Change, IntentId, Shape, Why};
 use crate::router::{Progress, RouterEvent, Teller};
 use crate::store::{Claim, Committed, Known, StoreError, Stored};
 
@@ -33,12 +33,16 @@ impl LaneActor {
                 let ask = Ask { lane: self.hash, ask, since, products, shapes };
                 self.shared.look(LookoutMessage::Ask(ask));
             }
+            Effect::Tell { intent, told: Told::LaneHeld(why) } => self.turn_away(intent, why, ctx),
             Effect::Tell { intent, told } => self.tell(intent, told),
             Effect::Orphans { ids } => self.shared.orphans(ids, "its lane has no open attempt"),
-            Effect::Stray { intent, seq, id } => self.stray(intent, seq, id, ctx),
-            Effect::Released { intent } => {
+            Effect::Stray { intent, seq, id, exchanged } => {
+                let alarm = (!exchanged).then_some(Alarm::LandedAfterAbsent { intent, seq });
+                self.stray(id, alarm, ctx);
+            }
+            Effect::Released { intent, floor } => {
                 self.resolved(intent, Resolved::Done);
-                self.shared.look(LookoutMessage::Released);
+                self.shared.look(LookoutMessage::Released { floor });
             }
             Effect::Alarm(alarm) => self.alarm(&alarm),
         }
@@ -128,13 +132,36 @@ impl LaneActor {
         let find = self.shared.store.find(open.client_ref);
         let waiters = open.waiters;
         self.after(ctx, find, move |lane, found, _| match found {
-            Ok(Some(stored)) => match lane.orders.get_mut(&stored.id) {
-                Some(there) => there.waiters.extend(waiters),
-                None => notify(&waiters, &super::progress_of(&stored.state)),
-            },
+            Ok(Some(stored)) => lane.meet(&stored, waiters),
             // Their channel closes, and they ask the store again.
             Ok(None) => {}
             Err(error) => lane.shared.fail(&error),
+        });
+    }
+
+    /// Callers wait for an intent that the store has, or are told its end.
+    fn meet(&mut self, stored: &Stored, waiters: Vec<Teller>) {
+        let progress = super::progress_of(&stored.state);
+        notify(&waiters, &progress);
+        if let Some(there) = self.orders.get_mut(&stored.id) {
+            there.waiters.extend(waiters);
+        }
+    }
+
+    /// Rule 10: the lane takes no new order. One that it has already gets its answer (rule 1).
+    fn turn_away(&mut self, intent: IntentId, why: Why, ctx: &mut Context<Self>) {
+        let Some(open) = self.leave(intent) else { return };
+        let find = self.shared.store.find(open.client_ref.clone());
+        self.after(ctx, find, move |lane, found, _| {
+            let failed = match found {
+                Ok(Some(stored)) if stored.as_sent == open.order.as_sent => {
+                    return lane.meet(&stored, open.waiters);
+                }
+                Ok(Some(_)) => SubmitError::Conflict { client_ref: open.client_ref.clone() },
+                Ok(None) => SubmitError::LaneHeld { why },
+                Err(error) => return lane.shared.fail(&error),
+            };
+            notify(&open.waiters, &Progress::Failed(failed));
         });
     }
 
@@ -153,7 +180,8 @@ impl LaneActor {
             notify(&open.waiters, &Progress::Failed(failed));
             self.feed(Event::Written { intent, written: Written::NotNew }, ctx);
         }
-        if !refused {
+        // What is not an intake cannot be left out: its lane would wait for ever.
+        if !refused || accepting.is_none() {
             self.shared.fail(error);
         }
     }
@@ -229,11 +257,11 @@ impl LaneActor {
 
     /// An order came for an attempt that is closed. If somebody has it, identical orders were
     /// exchanged; if an attempt is open, a list will give it its owner; else it is an orphan.
-    fn stray(&mut self, intent: IntentId, seq: AttemptSeq, id: OrderId, ctx: &mut Context<Self>) {
+    fn stray(&mut self, id: OrderId, alarm: Option<Alarm>, ctx: &mut Context<Self>) {
         let claims = self.shared.store.claims(vec![id.clone()]);
         self.after(ctx, claims, move |lane, claims, _| match claims {
             Ok(claims) if claims.iter().all(Option::is_none) && !lane.lane.has_open_attempt() => {
-                lane.alarm(&Alarm::LandedAfterAbsent { intent, seq });
+                alarm.iter().for_each(|alarm| lane.alarm(alarm));
                 lane.shared.orphans(vec![id], "it came for an attempt that was closed");
             }
             Ok(_) => {}

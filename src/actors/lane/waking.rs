@@ -45,6 +45,8 @@ impl LaneActor {
                 self.shared.dispatch.give_back(&self.shared);
             }
         }
+        // Whoever decides is told that nobody answers, and asks again.
+        self.resolving.clear();
         if let Some((_, handle)) = self.timer.take() {
             use actix::AsyncContext as _;
             ctx.cancel_future(handle);

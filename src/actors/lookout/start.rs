@@ -10,6 +10,7 @@ use super::{Arrived, LookoutMessage, arrive};
 use crate::actors::{LaneMessage, Shared};
 use crate::config::StartAnswer;
 use crate::error::StartError;
+use crate::protocol::account::LANDING_BOUND;
 use crate::protocol::{Change, IDS_PER_RECORD_MAX};
 use crate::store::HistoryLine;
 use crate::supplier::{PageRequest, ReadError};
@@ -39,7 +40,9 @@ pub(super) async fn prepare(shared: Arc<Shared>, start: Start) {
     if ok {
         if start.has_history {
             // What a former process released may still land too late (rule 12).
-            shared.look(LookoutMessage::Released);
+            let bound = shared.config.landing_bound.unwrap_or(LANDING_BOUND);
+            let floor = shared.account().floor().and_then(|at| at.checked_sub(bound).ok());
+            shared.look(LookoutMessage::Released { floor });
         }
         shared.dispatch.open(&shared);
         wake_all(&shared).await;

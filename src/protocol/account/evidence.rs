@@ -92,7 +92,8 @@ impl Account {
     ) -> Option<Shape> {
         let holder = self.book.get(&row.id)?.claim?;
         let answered = holder.learnt == Learnt::Answer;
-        if holder.compared {
+        // One from before a change of what the list echoes has a hash of another kind.
+        if holder.compared || !holder.lane.is_of(self.rules.echo) {
             return None;
         }
         let hash = self.hash(row);

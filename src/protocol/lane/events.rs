@@ -142,11 +142,16 @@ pub enum Effect {
         seq: AttemptSeq,
         /// The supplier's order.
         id: OrderId,
+        /// Its intent was placed from a list: identical orders were exchanged, and nothing was
+        /// declared absent.
+        exchanged: bool,
     },
     /// An attempt was released: look for what lands too late (rule 12).
     Released {
         /// The intent.
         intent: IntentId,
+        /// The attempt's floor: its order cannot be older.
+        floor: Option<Timestamp>,
     },
     /// Something that a person should know.
     Alarm(Alarm),

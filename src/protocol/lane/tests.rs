@@ -9,6 +9,7 @@ use crate::order::{Item, ItemsDigest};
 use crate::protocol::{Serial, State};
 
 mod chaos;
+mod edges;
 mod rules;
 
 const MIN: Duration = Duration::from_secs(60);

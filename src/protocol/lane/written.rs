@@ -44,10 +44,10 @@ impl Lane {
                     // It was declared absent, or not sent, and did land: the evidence was wrong.
                     effects.push(Effect::Alarm(Alarm::LandedAfterAbsent { intent: id, seq }));
                 }
-                self.decided(rules, id, verdict, now, effects);
+                self.decided(rules, id, *verdict, now, effects);
             }
             (Phase::Deciding { verdict, from }, Written::IdTaken { holder, learnt, same_lane }) => {
-                let own = matches!(verdict, Verdict::Placed { learnt: Learnt::Answer, .. });
+                let own = matches!(*verdict, Verdict::Placed { learnt: Learnt::Answer, .. });
                 if own && (learnt == Learnt::Answer || !same_lane) {
                     effects.push(Effect::Alarm(Alarm::IdTaken { intent: id, holder }));
                 }
@@ -82,14 +82,14 @@ impl Lane {
             }
             Verdict::Refused(why) => ended = Some(Told::Refused(why)),
             Verdict::NotPlaced(why) => {
-                effects.push(Effect::Released { intent: id });
+                effects.push(Effect::Released { intent: id, floor: sent.attempt.floor });
                 ended = Some(Told::NotPlaced(why));
             }
             Verdict::NotSent(_) => intent.phase = Phase::Queued { permit_asked: false },
             Verdict::Absent => {
                 intent.tries = intent.tries.saturating_add(1);
                 intent.phase = Phase::Queued { permit_asked: false };
-                effects.push(Effect::Released { intent: id });
+                effects.push(Effect::Released { intent: id, floor: sent.attempt.floor });
             }
             Verdict::InDoubt(_) => {
                 intent.phase = Phase::InDoubt { held: false };
@@ -106,7 +106,7 @@ impl Lane {
             effects.push(Effect::Tell { intent: id, told });
         }
         if let Some(outcome) = late {
-            self.answered(id, seq, outcome, None, effects);
+            self.answered(id, seq, *outcome, None, effects);
         }
     }
 
@@ -130,7 +130,7 @@ impl Lane {
             From::Queued => intent.phase = Phase::Queued { permit_asked: false },
         }
         if let Some((outcome, sent)) = late {
-            self.answered(id, sent.attempt.seq, outcome, None, effects);
+            self.answered(id, sent.attempt.seq, *outcome, None, effects);
         }
     }
 }

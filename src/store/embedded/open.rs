@@ -28,6 +28,10 @@ const FORMAT_WORDS: &str = "order-router store ";
 /// More are faster, being sorted, and take memory: about a kilobyte each.
 const REBUILD_ROWS: usize = 131_072;
 
+/// A rebuild that fails with less than this free, in bytes, failed for want of room: sled writes its
+/// file in pieces of this size.
+const FULL_BYTES: u64 = 4 << 20;
+
 /// After how many journal bytes progress is told.
 const PROGRESS_BYTES: u64 = 4 << 20;
 
@@ -437,7 +441,10 @@ fn rebuild(
     config: &EmbeddedConfig,
 ) -> Result<Ready, OpenError> {
     let io = |error| OpenError::io(&places.index_new, error);
-    let failed = |why: Unusable| io(io::Error::other(why.0));
+    let failed = |why: Unusable| match disk.free_bytes(&places.dir) {
+        Ok(free) if free < FULL_BYTES => OpenError::Full { path: places.index_new.clone() },
+        Ok(_) | Err(_) => io(io::Error::other(why.0)),
+    };
     create_private(&places.index_new).map_err(io)?;
     let index = Index::open(&places.index_new, config.keep_items).map_err(failed)?;
     let mut book = Book::new(true);

@@ -11,6 +11,10 @@ use crate::store::book::Standing;
 /// How far past the expected sequence number a frame may be and still count as one that follows.
 const SEQ_LEAP_MAX: u64 = 1 << 20;
 
+/// How often the newest segment is read again where it looks damaged: a router may have written
+/// between the reading of one page and of the next. What is damaged stays so.
+const READ_AGAIN_MAX: u32 = 5;
+
 /// The file name of a segment.
 pub(super) fn segment_name(number: u64) -> String {
     format!("{number:016}.seg")
@@ -154,10 +158,9 @@ impl Segments {
         let head = read_from(&*file, path, 0, SEGMENT_HEADER_BYTES as u64)?;
         let header = header_of(&head, *number)?;
         let start = from.max(SEGMENT_HEADER_BYTES as u64);
-        let bytes = read_from(&*file, path, start, length.saturating_sub(start))?;
+        let mut bytes = read_from(&*file, path, start, length.saturating_sub(start))?;
         let mut read =
             SegmentRead { header, last: None, end: start, next_seq: expected, tail: Tail::Clean };
-        let scan = Scan { bytes: &bytes, number: *number, path, start, is_last };
         match header {
             Some(header) if from == 0 && header.first_seq != expected => {
                 return Err(OpenError::lost(format!(
@@ -166,7 +169,7 @@ impl Segments {
                     header.first_seq
                 )));
             }
-            Some(_) => scan.frames(&mut read, visit)?,
+            Some(_) => {}
             // The header is synced before the first frame is written.
             None if bytes.iter().any(|byte| *byte != 0) => {
                 return Err(OpenError::lost(format!(
@@ -174,9 +177,27 @@ impl Segments {
                     path.display()
                 )));
             }
-            None => read.end = 0,
+            None => {
+                read.end = 0;
+                return Ok(read);
+            }
         }
-        Ok(read)
+        let mut again = READ_AGAIN_MAX;
+        loop {
+            let scan = Scan { bytes: &bytes, number: *number, path, start: read.end, is_last };
+            let at = scan.frames(&mut read, visit)?;
+            match scan.tail(at, read.next_seq) {
+                Err(_) if is_last && again > 0 => {
+                    again -= 1;
+                    let rest = length.saturating_sub(read.end);
+                    bytes = read_from(&*file, path, read.end, rest)?;
+                }
+                tail => {
+                    read.tail = tail?;
+                    return Ok(read);
+                }
+            }
+        }
     }
 }
 
@@ -189,11 +210,12 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
+    /// Shows the frames up to the first that is none, and says where that is.
     fn frames(
         &self,
         read: &mut SegmentRead,
         visit: &mut dyn FnMut(Position, &Frame<'_>) -> Result<(), OpenError>,
-    ) -> Result<(), OpenError> {
+    ) -> Result<usize, OpenError> {
         let mut at = 0;
         while let Some(frame) = Frame::parse(&self.bytes[at..], self.number) {
             if frame.seq != read.next_seq {
@@ -213,8 +235,7 @@ impl Scan<'_> {
             at += frame.bytes;
             read.end = self.start + at as u64;
         }
-        read.tail = self.tail(at, read.next_seq)?;
-        Ok(())
+        Ok(at)
     }
 
     /// Judges what is no frame.

@@ -209,6 +209,25 @@ fn segment_with_a_damaged_header_and_anything_behind_it_is_refused() {
 }
 
 #[test]
+fn frame_that_was_written_while_its_segment_was_read_is_no_damage() {
+    let (forgetful, disk, positions, _) = three_frames();
+    let whole = forgetful.contents(&segment(1)).expect("there");
+    // A reader that was stopped between two pages: the second frame not there yet, the third is.
+    forgetful.damage(&segment(1), |file| {
+        let [from, to] = [1, 2].map(|at| usize::try_from(positions[at].offset).expect("small"));
+        file[from..to].fill(0);
+    });
+    let segments = Segments::find(disk, dir()).expect("finds");
+    let mut seen = Vec::new();
+    let tail = segments.read_all(&mut |position, _| {
+        forgetful.damage(&segment(1), |file| file.clone_from(&whole));
+        seen.push(position.seq);
+        Ok(())
+    });
+    assert_eq!((tail.expect("whole"), seen), (Tail::Clean, vec![1, 2, 3]));
+}
+
+#[test]
 fn segment_of_a_newer_version_is_named() {
     let (forgetful, disk, ..) = three_frames();
     forgetful.damage(&segment(1), |file| {

@@ -35,6 +35,21 @@ struct Flying {
     landed: Option<OrderId>,
     told_unknown: bool,
     answers: bool,
+    /// The supplier says that it creates nothing, and does not.
+    refusal: Option<Outcome>,
+}
+
+/// What may go wrong in a world beside losses, delays and crashes.
+#[derive(Clone, Copy, Default)]
+struct Trouble {
+    /// Two kinds of order that the list cannot tell apart (rule 13).
+    two_kinds: bool,
+    /// A 201 may name another order than it made.
+    wrong_ids: bool,
+    /// A person decides now and then.
+    person: bool,
+    /// The lane panics and is rebuilt; POSTs go on.
+    panics: bool,
 }
 
 struct World {
@@ -44,6 +59,7 @@ struct World {
     now: Moment,
     serial: u64,
     store: BTreeMap<IntentId, Row>,
+    submitted: BTreeMap<IntentId, (ItemsDigest, Moment)>,
     claims: BTreeMap<OrderId, (IntentId, Learnt)>,
     held: bool,
     writes: VecDeque<Write>,
@@ -53,6 +69,9 @@ struct World {
     /// Lists under way: question, when it is read.
     lists: Vec<u64>,
     permits: Vec<IntentId>,
+    /// Permits that were given and not given back.
+    permits_out: i64,
+    trouble: Trouble,
     calm: bool,
 }
 
@@ -68,13 +87,22 @@ impl World {
             look_again_min: 2 * UNIT,
             look_again_max: 8 * UNIT,
         };
+        let mut dice = Dice(seed);
+        let mut one_in = |n| dice.roll(n) == 0;
+        let trouble = Trouble {
+            two_kinds: one_in(3),
+            wrong_ids: one_in(5),
+            person: one_in(3),
+            panics: one_in(3),
+        };
         Self {
-            dice: Dice(seed),
+            dice,
             rules,
             lane: Lane::default(),
             now: Moment::after_origin(UNIT),
             serial: 0,
             store: BTreeMap::new(),
+            submitted: BTreeMap::new(),
             claims: BTreeMap::new(),
             held: false,
             writes: VecDeque::new(),
@@ -82,6 +110,8 @@ impl World {
             orders: BTreeMap::new(),
             lists: Vec::new(),
             permits: Vec::new(),
+            permits_out: 0,
+            trouble,
             calm: false,
         }
     }
@@ -108,6 +138,9 @@ impl World {
             Effect::Send { intent, seq } => self.send(intent, seq),
             Effect::List { ask, .. } => self.lists.push(ask),
             Effect::Tell { intent, told } => self.tell(intent, told),
+            Effect::Alarm(Alarm::IdTaken { .. } | Alarm::LandedAfterAbsent { .. })
+                if self.trouble.wrong_ids => {}
+            Effect::Alarm(Alarm::NearMiss { .. }) => {}
             Effect::Alarm(Alarm::IdTaken { .. } | Alarm::Surplus { .. }) => {
                 panic!("no foreign order and no mixed answer: {effect:?}")
             }
@@ -116,19 +149,30 @@ impl World {
             }
             // The exchange of identical orders: the end counts the books.
             Effect::Stray { .. } => {}
-            Effect::ReturnPermit { .. } | Effect::Released { .. } => {}
+            Effect::ReturnPermit { .. } => self.permits_out -= 1,
+            Effect::Released { .. } => {}
         }
     }
 
     fn send(&mut self, intent: IntentId, seq: AttemptSeq) {
         let recorded = self.store[&intent].restored.state.attempt().map(|a| a.seq);
         assert_eq!(recorded, Some(seq), "sent without a durable record");
+        let kind = self.store[&intent].restored.delivered;
+        let mut open = self.store.values().filter(|row| row.restored.state.attempt().is_some());
+        assert!(open.all(|row| row.restored.delivered == kind), "rule 13: open together");
         let left = self.now.plus(UNIT * self.dice.roll(2) as u32);
-        let lands = (self.dice.roll(3) > 0 || self.calm)
+        let refusal = match self.dice.roll(16) {
+            _ if self.calm => None,
+            0 => Some(Outcome::NotSent("429".into())),
+            1 => Some(Outcome::Refused("NO".into())),
+            _ => None,
+        };
+        let lands = (refusal.is_none() && (self.dice.roll(3) > 0 || self.calm))
             .then(|| left.plus(UNIT * self.dice.roll(if self.calm { 1 } else { 12 }) as u32));
         let answers = self.calm || self.dice.roll(2) == 0;
         let landed = None;
-        let flying = Flying { intent, seq, left, lands, landed, told_unknown: false, answers };
+        let told_unknown = false;
+        let flying = Flying { intent, seq, left, lands, landed, told_unknown, answers, refusal };
         self.flying.push(flying);
     }
 
@@ -156,11 +200,13 @@ impl World {
     fn sync(&mut self) {
         let Some(write) = self.writes.pop_front() else { return };
         let (intent, written) = match write {
+            Write::Accept { intent, .. } if self.dice.roll(8) == 0 => (intent, Written::NotNew),
             Write::Accept { intent, attempt } => {
+                let (delivered, good_until) = self.submitted[&intent];
                 let restored = Restored {
                     intent,
-                    delivered: digest("x"),
-                    good_until: Moment::after_origin(1_000_000 * UNIT),
+                    delivered,
+                    good_until,
                     tries: 0,
                     state: attempt.map_or(State::Queued, State::Sending),
                     last_attempt: attempt.map(|a| a.seq),
@@ -177,7 +223,12 @@ impl World {
                 (intent, Written::Done)
             }
             Write::Decide { intent, seq, verdict } => (intent, self.decide(intent, seq, verdict)),
-            Write::Expire { intent, .. } => (intent, Written::Done),
+            Write::Expire { intent, why } => {
+                let row = &mut self.store.get_mut(&intent).expect("accepted").restored;
+                assert_eq!(row.state, State::Queued);
+                row.state = State::NotPlaced(why);
+                (intent, Written::Done)
+            }
             Write::Settle { intent } => {
                 self.store.get_mut(&intent).expect("stored").restored.unsettled = false;
                 return;
@@ -231,15 +282,21 @@ impl World {
             }
         }
         let Some(at) = self.pick_flying() else { return };
+        let mixed_up = self.trouble.wrong_ids && !self.calm && self.dice.roll(4) == 0;
+        let other = self.dice.roll(self.orders.len().max(1) as u64) as usize;
+        let other = self.orders.keys().nth(other).cloned().filter(|_| mixed_up);
         let flying = &mut self.flying[at];
-        let (intent, seq, left) = (flying.intent, flying.seq, Some(flying.left));
+        let (intent, seq, left) = (flying.intent, flying.seq, Some(self.now));
         let outcome = match flying.landed.clone().filter(|_| flying.answers) {
-            Some(id) => Outcome::Created { id, created_at: None },
-            None if flying.told_unknown => return,
-            None => lost(),
+            Some(id) => Outcome::Created { id: other.unwrap_or(id), created_at: None },
+            None => match flying.refusal.clone().filter(|_| flying.answers) {
+                Some(refusal) => refusal,
+                None if flying.told_unknown => return,
+                None => lost(),
+            },
         };
-        flying.told_unknown = true;
-        if matches!(outcome, Outcome::Created { .. }) {
+        self.permits_out -= i64::from(!std::mem::replace(&mut flying.told_unknown, true));
+        if !matches!(outcome, Outcome::Unknown(_)) {
             self.flying.remove(at);
         }
         self.feed(Event::Answered { intent, seq, outcome, left });
@@ -268,12 +325,14 @@ impl World {
         let created_at = Timestamp::UNIX_EPOCH;
         let candidates = rows.into_iter().map(|id| Candidate { id, created_at }).collect();
         let proof = (!partial).then_some(Reach { since: None, fingerprint: Fingerprint(1) });
-        self.feed(Event::Listed(ListView { ask, candidates, proof, near_miss: None }));
+        let near_miss = (!self.calm && self.dice.roll(8) == 0).then(|| order(9_999));
+        self.feed(Event::Listed(ListView { ask, candidates, proof, near_miss }));
     }
 
     fn permit(&mut self) {
         if let Some(intent) = self.permits.pop() {
             let attempt = self.attempt();
+            self.permits_out += 1;
             self.feed(Event::Permitted { intent, attempt });
         }
     }
@@ -281,8 +340,52 @@ impl World {
     fn submit(&mut self) {
         let intent = self.serial();
         let permit = (self.dice.roll(2) == 0).then(|| self.attempt());
-        let good_until = Moment::after_origin(1_000_000 * UNIT);
-        self.feed(Event::Submitted { intent, delivered: digest("x"), good_until, permit });
+        self.permits_out += i64::from(permit.is_some());
+        let good_for = if self.dice.roll(4) == 0 { self.dice.roll(20) } else { 1_000_000 };
+        let good_until = self.now.plus(UNIT * good_for as u32);
+        let kinds = if self.trouble.two_kinds { 2 } else { 1 };
+        let delivered = digest(["x", "y"][self.dice.roll(kinds) as usize]);
+        self.submitted.insert(intent, (delivered, good_until));
+        self.feed(Event::Submitted { intent, delivered, good_until, permit });
+    }
+
+    /// A person decides something in doubt, and is right.
+    fn decide_by_hand(&mut self) {
+        let doubts: Vec<_> = self.lane.doubts().map(|(id, sent)| (id, sent.attempt.seq)).collect();
+        let Some((intent, seq)) = doubts.get(self.dice.roll(5) as usize).copied() else { return };
+        let of = self.flying.iter().find(|f| f.seq == seq);
+        let came_of_it = of.is_some_and(|f| f.landed.is_some() || f.lands.is_some());
+        let own = self.orders.keys().find(|id| **id == order(1000 + seq.0));
+        let decision = match own.filter(|id| !self.claims.contains_key(*id)).cloned() {
+            Some(id) => Decision::Placed { id, created_at: None },
+            None if own.is_none() && !came_of_it => Decision::Absent,
+            None => return,
+        };
+        self.feed(Event::Resolved { intent, decision });
+    }
+
+    /// The lane panics: what it has written is waited for, then it is rebuilt; POSTs go on.
+    fn rebuild(&mut self) {
+        self.permits_out -= self.lane.permits_held() as i64;
+        self.lane = Lane::default();
+        // Its own writes have nobody to tell; what they would have sent is in doubt.
+        while !self.writes.is_empty() {
+            let permits = self.permits_out;
+            self.sync();
+            self.permits_out = permits;
+        }
+        self.lists.clear();
+        let gates_closed = self.now.plus(2 * UNIT);
+        self.rehydrate(gates_closed);
+    }
+
+    fn rehydrate(&mut self, left: Moment) {
+        let open = |r: &Restored| !r.state.is_end() || r.unsettled;
+        let rows = self.store.values().map(|row| row.restored.clone());
+        let restored: Vec<_> = rows.filter(|r| open(r)).collect();
+        let (lane, effects) = Lane::rehydrate(&self.rules, &restored, None, left, self.now);
+        self.lane = lane;
+        effects.into_iter().for_each(|effect| self.carry_out(effect));
     }
 
     /// The process dies: memory and unwritten changes are gone, what has left has left.
@@ -290,6 +393,7 @@ impl World {
         self.writes.clear();
         self.lists.clear();
         self.permits.clear();
+        self.permits_out = 0;
         let now = self.now;
         self.flying.iter_mut().for_each(|f| {
             f.answers = false;
@@ -299,12 +403,7 @@ impl World {
                 f.lands = None;
             }
         });
-        let open = |r: &Restored| !r.state.is_end() || r.unsettled;
-        let rows = self.store.values().map(|row| row.restored.clone());
-        let restored: Vec<_> = rows.filter(|r| open(r)).collect();
-        let (lane, effects) = Lane::rehydrate(&self.rules, &restored, None, self.now, self.now);
-        self.lane = lane;
-        effects.into_iter().for_each(|effect| self.carry_out(effect));
+        self.rehydrate(self.now);
     }
 
     fn wake(&mut self) {
@@ -327,6 +426,8 @@ impl World {
                 14..16 => self.permit(),
                 16..18 => self.list(),
                 18 if self.dice.roll(4) == 0 => self.crash(),
+                19 if self.trouble.person => self.decide_by_hand(),
+                20 if self.trouble.panics && self.dice.roll(4) == 0 => self.rebuild(),
                 _ => self.wake(),
             }
         }
@@ -346,14 +447,22 @@ impl World {
         for (id, row) in &self.store {
             let bought = self.orders.values().filter(|by| *by == id).count();
             match &row.restored.state {
-                State::Placed { .. } => wanted += 1,
+                State::Placed { id: order, .. } => {
+                    wanted += 1;
+                    let by = &self.store[&self.orders[order]].restored;
+                    let is_its_own = by.delivered == row.restored.delivered;
+                    assert!(is_its_own || self.trouble.wrong_ids, "rule 13: another's goods");
+                }
+                State::NotPlaced(why) if why == "too late to send" => {}
                 State::NotPlaced(_) => assert!(row.restored.tries == 2, "{bought}"),
+                State::Refused(_) => {}
                 state => panic!("{id:?} has not ended: {state:?}\n{:#?}", self.lane),
             }
         }
         assert_eq!(self.orders.len(), wanted, "bought twice, or claimed by nobody");
         assert_eq!(self.claims.len(), wanted);
         assert!(self.lane.is_idle(), "{:#?}", self.lane);
+        assert_eq!(self.permits_out, 0, "permits leak");
     }
 }
 

@@ -87,7 +87,7 @@ fn rule_5_a_late_answer_to_an_older_attempt_is_a_stray() {
     bench.list(&[]);
     assert_eq!(bench.sends(), 2, "released and sent again");
     bench.answer_to(a, first, created(1));
-    let stray = Effect::Stray { intent: a, seq: first, id: order(1) };
+    let stray = Effect::Stray { intent: a, seq: first, id: order(1), exchanged: false };
     assert!(bench.seen.contains(&stray));
     assert_eq!(bench.placed_with(a), None);
 }
@@ -408,7 +408,7 @@ fn rule_12_every_release_is_watched_for_late_landings() {
     bench.list(&[]);
     bench.wait(BOUND);
     bench.list(&[]);
-    assert!(bench.seen.contains(&Effect::Released { intent: a }));
+    assert!(bench.seen.contains(&Effect::Released { intent: a, floor: None }));
 }
 
 #[test]
