@@ -36,7 +36,7 @@ mod lookout;
 mod registry;
 mod threads;
 
-pub(crate) use lane::{Handover, LaneMessage, Resolve, Resolved, end_of, progress_of};
+pub(crate) use lane::{FAR, Handover, LaneMessage, Resolve, Resolved, end_of, progress_of};
 pub(crate) use lookout::{Follow, LookoutMessage, Start};
 pub(crate) use registry::{Dormant, Registry};
 pub(crate) use threads::Threads;

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::registry::Gauge;
 use super::{LaneDoubts, Shared};
 use crate::error::SubmitError;
-use crate::order::{ClientRef, Item, ItemsHash, Order};
+use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, Order};
 use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
 use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, State};
 use crate::router::{End, Progress, Teller};
@@ -22,6 +22,9 @@ use crate::store::Stored;
 
 mod effects;
 mod waking;
+
+/// From how far off on a moment is left to the lookout, which looks at all lanes twice in that time.
+pub(crate) const FAR: Duration = Duration::from_secs(60);
 
 /// A caller's order on its way to its lane.
 pub(crate) struct Handover {
@@ -64,7 +67,7 @@ pub(crate) enum LaneMessage {
     Resolve(Resolve),
     /// A person ends the hold.
     Free { done: oneshot::Sender<()> },
-    /// Wakes a lane of a former process.
+    /// Wakes a lane: one of a former process, or one whose far moment is near.
     Wake,
     /// Fails on purpose: what follows is the proof that a panic loses nothing.
     #[cfg(test)]
@@ -190,7 +193,7 @@ impl LaneActor {
                 // Nobody waits any more if this fails.
                 let _ = done.send(());
             }
-            LaneMessage::Wake => {}
+            LaneMessage::Wake => self.feed(Event::Woke, ctx),
             #[cfg(test)]
             LaneMessage::Panic => panic!("told to"),
         }
@@ -214,11 +217,8 @@ impl LaneActor {
             id,
             client_ref: order.client_ref().clone(),
             lane: self.hash,
-            as_sent: crate::order::ItemsDigest::as_sent(order.items()),
-            delivered: crate::order::ItemsDigest::delivered(
-                order.items(),
-                shared.config.guard_distinguishes,
-            ),
+            as_sent: ItemsDigest::as_sent(order.items()),
+            delivered: ItemsDigest::delivered(order.items(), shared.config.guard_distinguishes),
             items: order.items_shared(),
             good_until,
             accepted_at: wall,
@@ -302,7 +302,13 @@ impl LaneActor {
     }
 
     fn set_timer(&mut self, now: Moment, ctx: &mut Context<Self>) {
-        let at = self.lane.wakes_at(&self.shared.rules);
+        let wakes_at = self.lane.wakes_at(&self.shared.rules);
+        // What is far off needs no timer, which costs memory in every lane: the lookout wakes the
+        // lane when it is near.
+        let far = wakes_at.filter(|at| at.since(now) > FAR);
+        let nanos = far.map_or(0, |at| u64::try_from(at.since_origin().as_nanos()).unwrap_or(0));
+        self.gauge.far_wake.store(nanos, Ordering::Relaxed);
+        let at = wakes_at.filter(|_| far.is_none());
         if self.timer.map(|(set, _)| set) == at {
             return;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use jiff::Timestamp;
 
-use super::{LaneMessage, Shared};
+use super::{FAR, LaneMessage, Shared};
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::account::{Assessment, LANDING_BOUND, OpenLane};
 use crate::protocol::listing::{Checkpoint, Sheet};
@@ -91,6 +91,12 @@ impl Actor for Lookout {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
         ctx.run_interval(PRUNE_EVERY, |lookout, _| lookout.prune());
+        ctx.run_interval(FAR / 2, |lookout, _| {
+            let shared = &lookout.shared;
+            for lane in shared.registry.far_wakes(shared.runtime.now().plus(FAR)) {
+                shared.deliver(lane, LaneMessage::Wake);
+            }
+        });
     }
 }
 

@@ -5,7 +5,7 @@
 //! and two actors of one lane never live at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use actix::dev::channel;
 use actix::{Addr, Context};
@@ -15,7 +15,7 @@ use dashmap::mapref::entry::Entry;
 use super::Shared;
 use super::lane::{LaneActor, LaneMessage};
 use crate::order::ItemsHash;
-use crate::protocol::Why;
+use crate::protocol::{Moment, Why};
 use crate::store::Stored;
 
 /// The lanes of one account.
@@ -41,6 +41,9 @@ pub(crate) struct Gauge {
     pub(crate) open_attempts: AtomicUsize,
     /// The products of the lane's orders.
     pub(crate) products: std::sync::OnceLock<Arc<[Arc<str>]>>,
+    /// When the lane wants to be woken, where that is too far off for a timer of its own;
+    /// nanoseconds after the clock's origin, 0 if never.
+    pub(crate) far_wake: AtomicU64,
 }
 
 /// What a lane wakes with.
@@ -149,6 +152,13 @@ impl Registry {
     /// How many lanes live.
     pub(crate) fn len(&self) -> usize {
         self.lanes.len()
+    }
+
+    /// The lanes that want to be woken by then, and have no timer of their own for it.
+    pub(crate) fn far_wakes(&self, by: Moment) -> Vec<ItemsHash> {
+        let by = u64::try_from(by.since_origin().as_nanos()).unwrap_or(u64::MAX);
+        let due = |slot: &Slot| (1..=by).contains(&slot.gauge.far_wake.load(Ordering::Relaxed));
+        self.lanes.iter().filter(|slot| due(slot)).map(|slot| *slot.key()).collect()
     }
 
     /// Every lane with an open attempt, and its products.

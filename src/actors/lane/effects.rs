@@ -9,7 +9,7 @@ use crate::actors::LookoutMessage;
 use crate::actors::lookout::Ask;
 use crate::dispatch::{self, Job};
 use crate::error::SubmitError;
-use crate::order::OrderId;
+use crate::order::{ItemsDigest, OrderId};
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
 use crate::protocol::{AttemptSeq, Change, IntentId, Shape, Why};
 use crate::router::{Progress, RouterEvent, Teller};
@@ -154,7 +154,7 @@ impl LaneActor {
         let find = self.shared.store.find(open.client_ref.clone());
         self.after(ctx, find, move |lane, found, _| {
             let failed = match found {
-                Ok(Some(stored)) if stored.as_sent == open.order.as_sent => {
+                Ok(Some(stored)) if stored.as_sent == ItemsDigest::as_sent(&open.items) => {
                     return lane.meet(&stored, open.waiters);
                 }
                 Ok(Some(_)) => SubmitError::Conflict { client_ref: open.client_ref.clone() },

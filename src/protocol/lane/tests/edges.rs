@@ -18,8 +18,7 @@ impl Bench {
             last_attempt: Some(attempt.seq),
             unsettled: false,
         };
-        let (lane, effects) =
-            Lane::rehydrate(&self.rules, &[restored], None, self.now, self.now);
+        let (lane, effects) = Lane::rehydrate(&self.rules, &[restored], None, self.now, self.now);
         self.lane = lane;
         effects.into_iter().for_each(|effect| self.carry_out(effect));
         intent
