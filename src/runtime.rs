@@ -2,7 +2,7 @@
 //!
 //! Everything else takes these from here, so that a simulation can put its own in their place.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,17 +22,21 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// The system's clocks. Follows tokio's paused time where that is in use.
+///
+/// All of one process agree: a gate whose supplier has one and whose router has another closes when
+/// it should.
 #[derive(Debug)]
 pub struct SystemClock {
     origin: tokio::time::Instant,
 }
 
 impl SystemClock {
-    /// A clock whose origin is now.
+    /// A clock whose origin is the start of the first one in this process.
     #[must_use]
     pub fn start() -> Self {
+        static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
         #[allow(clippy::disallowed_methods, reason = "this is the seam")]
-        Self { origin: tokio::time::Instant::now() }
+        Self { origin: *ORIGIN.get_or_init(tokio::time::Instant::now) }
     }
 }
 
@@ -78,5 +82,19 @@ impl Runtime {
     /// Waits for a span.
     pub async fn sleep(&self, span: Duration) {
         tokio::time::sleep(span).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn clocks_that_were_started_at_different_times_agree() {
+        let first = SystemClock::start();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let second = SystemClock::start();
+        assert_eq!(first.now(), second.now());
+        assert!(second.now().since(Moment::after_origin(Duration::ZERO)) > Duration::from_secs(1));
     }
 }
