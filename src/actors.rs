@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) events: broadcast::Sender<RouterEvent>,
     /// Intents that have not ended.
     pub(crate) open: AtomicUsize,
+    /// Writes of lanes that are under way.
+    pub(crate) busy: AtomicUsize,
     pub(crate) listings: AtomicU64,
     /// Doubts by lane: how many, and the oldest floor of their attempts.
     doubts: Mutex<BTreeMap<ItemsHash, LaneDoubts>>,
@@ -106,6 +108,7 @@ impl Shared {
             free_rows: Mutex::default(),
             events,
             open: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             listings: AtomicU64::new(0),
             doubts: Mutex::default(),
             products: DashSet::default(),
@@ -275,6 +278,14 @@ impl Shared {
         }
         self.tell(|| RouterEvent::Orphans { ids });
         Ok(())
+    }
+
+    /// Whether no POST is under way and every answer has been written. In this order: a POST
+    /// becomes a message to its lane, and that becomes a write, before the former is counted off.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.dispatch.posts() == 0
+            && self.registry.pending() == 0
+            && self.busy.load(Ordering::SeqCst) == 0
     }
 
     pub(crate) fn open_count(&self) -> usize {

@@ -655,7 +655,7 @@ impl OrderRouter {
         self.inner.stopping.store(true, Ordering::SeqCst);
         shared.dispatch.close();
         let deadline = shared.runtime.now().plus(limit);
-        while shared.dispatch.posts() > 0 && shared.runtime.now() < deadline {
+        while !shared.is_quiet() && shared.runtime.now() < deadline {
             shared.runtime.sleep(Duration::from_millis(2)).await;
         }
         let left = Shutdown { open: shared.open_count(), in_doubt: shared.doubts_count() };

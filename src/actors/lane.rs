@@ -344,6 +344,7 @@ impl LaneActor {
         then: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
     ) {
         self.busy += 1;
+        self.shared.busy.fetch_add(1, Ordering::SeqCst);
         let epoch = self.epoch;
         let future = future.into_actor(self).map(move |result, lane, ctx| {
             lane.busy -= 1;
@@ -352,6 +353,7 @@ impl LaneActor {
             } else {
                 lane.rebuild_once_quiet(ctx);
             }
+            lane.shared.busy.fetch_sub(1, Ordering::SeqCst);
             lane.rest(ctx);
         });
         ctx.spawn(future);

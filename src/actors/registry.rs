@@ -149,6 +149,11 @@ impl Registry {
         lanes
     }
 
+    /// Messages that are on their way to lanes.
+    pub(crate) fn pending(&self) -> usize {
+        self.lanes.iter().map(|slot| slot.pending).sum()
+    }
+
     /// How many lanes live.
     pub(crate) fn len(&self) -> usize {
         self.lanes.len()
