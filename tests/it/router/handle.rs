@@ -182,7 +182,7 @@ async fn after_a_shutdown_nothing_is_taken_and_what_was_open_goes_on_at_the_next
 async fn a_failure_of_the_store_is_told_to_those_who_wait_for_it() {
     let world = World::new(Faults::default());
     let disk = ForgetfulDisk::new();
-    let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..world.runtime() };
     let config = EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
     let store = EmbeddedStore::open(std::path::Path::new("data"), config, &runtime).expect("opens");
     let builder = OrderRouter::builder(world.supplier(), Arc::new(store));
