@@ -296,6 +296,7 @@ impl Builder {
             echo,
             fingerprint: supplier.fingerprint(),
         };
+        let newest_order = found.newest_known;
         let newest_known =
             found.newest_known.or(found.history.as_ref().and_then(|line| line.newest));
         let has_history = found.history.is_some();
@@ -315,7 +316,8 @@ impl Builder {
         // Set once, here.
         let _ = shared.threads.set(threads);
         let (answer, first) = oneshot::channel();
-        shared.look(LookoutMessage::Start(Start { newest_known, has_history, answer }));
+        let start = Start { newest_known, newest_order, has_history, answer };
+        shared.look(LookoutMessage::Start(start));
         Ok(OrderRouter {
             inner: Arc::new(Inner {
                 shared,

@@ -298,6 +298,12 @@ impl Account {
         self.orphans.extend(ids);
     }
 
+    /// Whether an order is known to be an intent's.
+    #[must_use]
+    pub fn is_claimed(&self, id: &OrderId) -> bool {
+        self.book.get(id).is_some_and(|entry| entry.claim.is_some())
+    }
+
     /// Whether an order is known to be no intent's: an orphan, or history.
     #[must_use]
     pub fn is_nobodys(&self, id: &OrderId) -> bool {

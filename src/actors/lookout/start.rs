@@ -1,5 +1,6 @@
 //! The start: one list must be understood, and the account must not know more than the store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use super::{Arrived, LookoutMessage, arrive};
 use crate::actors::{LaneMessage, Shared};
 use crate::config::StartAnswer;
 use crate::error::StartError;
-use crate::protocol::account::LANDING_BOUND;
+use crate::order::ItemsHash;
+use crate::protocol::account::{LANDING_BOUND, OpenLane};
+use crate::protocol::listing::Sheet;
 use crate::protocol::{Change, IDS_PER_RECORD_MAX};
-use crate::store::HistoryLine;
+use crate::store::{Claim, HistoryLine};
 use crate::supplier::{PageRequest, ReadError};
 
 /// How far back an account is read that an empty store meets (rule 15).
@@ -24,6 +27,8 @@ const WAKES_AT_ONCE: usize = 256;
 pub(crate) struct Start {
     /// The newest order that any intent has, or else the history line.
     pub(crate) newest_known: Option<Timestamp>,
+    /// The newest order that any intent has: the list must show that it is this account's.
+    pub(crate) newest_order: Option<Timestamp>,
     /// The history line was drawn before.
     pub(crate) has_history: bool,
     pub(crate) answer: oneshot::Sender<Result<(), StartError>>,
@@ -65,12 +70,7 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
         // Nothing is sent before the line is drawn, so nothing on the account is ours.
         return meet_account(shared).await;
     }
-    let Arrived { sheet, open, claims, .. } = arrive(shared, start.newest_known, None).await;
-    let claims = claims?;
-    if let Err(why) = &sheet.reach {
-        let limit = shared.config.probe_limit;
-        return Err(StartError::Probe { limit, last: why.to_string() });
-    }
+    let (sheet, open, claims) = complete_list(shared, start).await?;
     let unexplained = shared.account().unexplained(&sheet, &claims, &open);
     match (unexplained.first(), shared.config.start) {
         (None, _) => {}
@@ -87,6 +87,43 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
         }
     }
     Ok(())
+}
+
+/// Reads until a list is complete and shows an order that the store has, up to the probe limit. One
+/// that shows none is stale, or of another account: what it does not show proves nothing (A2).
+async fn complete_list(
+    shared: &Arc<Shared>,
+    start: &Start,
+) -> Result<(Sheet, BTreeMap<ItemsHash, OpenLane>, Vec<Claim>), StartError> {
+    let (runtime, limit) = (&shared.runtime, shared.config.probe_limit);
+    let bound = shared.config.landing_bound.unwrap_or(LANDING_BOUND);
+    let shown_by_now = runtime.clock.wall().checked_sub(bound).unwrap_or(Timestamp::MIN);
+    let must_show = start.newest_order.is_some_and(|newest| newest < shown_by_now);
+    let deadline = runtime.now().plus(limit);
+    let mut wait = Duration::from_millis(100);
+    loop {
+        let Arrived { sheet, open, claims, .. } = arrive(shared, start.newest_known, None).await;
+        let claims = claims?;
+        let known = {
+            let account = shared.account();
+            sheet.rows.iter().any(|row| account.is_claimed(&row.id))
+        };
+        let last = match &sheet.reach {
+            Err(why) => why.to_string(),
+            // A person who adopts has looked: some suppliers forget what is old.
+            Ok(_) if !must_show || known || !claims.is_empty() => return Ok((sheet, open, claims)),
+            Ok(_) if shared.config.start == StartAnswer::Adopt => return Ok((sheet, open, claims)),
+            Ok(_) => "it shows none of the orders that the store has: it is stale, or of another \
+                      account"
+                .to_owned(),
+        };
+        tracing::warn!(last, "no list that shows the account was read yet");
+        if runtime.now().plus(wait) >= deadline {
+            return Err(StartError::Probe { limit, last });
+        }
+        runtime.sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
 }
 
 /// Reads until one list is understood, up to the probe limit.

@@ -79,3 +79,31 @@ async fn a_refused_key_stops_the_start() {
     let error = World::with(simulator).start().await.ready().await.expect_err("stopped");
     assert!(matches!(error, StartError::KeyRefused { status: 401 }), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_15_a_list_that_shows_none_of_our_orders_stops_a_later_start() {
+    let mut world = World::new(Faults::default());
+    world.settings.wire_bound = Duration::from_millis(50);
+    world.settings.connect_timeout = Duration::from_millis(20);
+    world.config = world
+        .config
+        .clone()
+        .request_timeout(Duration::from_millis(50))
+        .landing_bound(Some(Duration::from_millis(100)))
+        .probe_limit(Duration::from_millis(400));
+    let router = world.ready().await;
+    placed(&buy(&router, order("ours", "x", 1)).await);
+    drop(router);
+    // A replica that is behind: valid, complete, and empty.
+    let stale = Faults { list_empty: 1.0, ..Faults::default() };
+    world.simulator.set_faults(stale).expect("faults");
+    let mut error = world.start().await.ready().await;
+    while error.is_ok() {
+        // The order is not older than the landing bound yet: the list need not show it.
+        error = world.start().await.ready().await;
+    }
+    let error = error.expect_err("stopped").to_string();
+    assert!(error.contains("none of the orders that the store has"), "{error}");
+    world.simulator.set_faults(Faults::default()).expect("faults");
+    world.ready().await;
+}
