@@ -37,25 +37,25 @@ async fn hot_item(world: &World, n: usize) -> (Duration, Vec<(Order, End)>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hot_item_goes_on_being_bought_while_some_of_its_orders_are_in_doubt() {
     let latency = Duration::from_millis(20);
-    let mut times = Vec::new();
-    for withheld in [0.0, 0.05, 0.0, 0.05, 0.0, 0.05] {
-        let faults = Faults { withheld_after_creation: withheld, latency, ..Faults::default() };
-        let mut world = World::new(faults);
-        // Fewer at once than there are orders, so that the doubts could be in the way.
-        world.config = world.config.clone().posts_max(256);
-        let (time, ends) = hot_item(&world, 1_000).await;
-        assert_eq!(ends.len(), 1_000);
-        check_books(&ends, &world.simulator.ledger());
-        times.push(time);
+    let (mut calm, mut faulty) = (Duration::MAX, Duration::MAX);
+    // What else the machine does can only lengthen a run: the shortest of a few is the truth.
+    for _ in 0..8 {
+        for (withheld, best) in [(0.0, &mut calm), (0.05, &mut faulty)] {
+            let faults = Faults { withheld_after_creation: withheld, latency, ..Faults::default() };
+            let mut world = World::new(faults);
+            // Fewer at once than there are orders, so that the doubts could be in the way.
+            world.config = world.config.clone().posts_max(256);
+            let (time, ends) = hot_item(&world, 1_000).await;
+            assert_eq!(ends.len(), 1_000);
+            check_books(&ends, &world.simulator.ledger());
+            *best = time.min(*best);
+        }
+        println!("calm {calm:?}, 5% in doubt {faulty:?}");
+        if faulty <= calm.mul_f64(1.3) {
+            return;
+        }
     }
-    let median = |offset: usize| {
-        let mut times = [times[offset], times[offset + 2], times[offset + 4]];
-        times.sort();
-        times[1]
-    };
-    let (calm, faulty) = (median(0), median(1));
-    println!("calm {calm:?}, 5% in doubt {faulty:?}");
-    assert!(faulty < calm.mul_f64(1.3) + Duration::from_millis(50), "{calm:?} {faulty:?}");
+    panic!("more than 1.3 times the time without faults: {calm:?}, {faulty:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
