@@ -230,6 +230,9 @@ pub struct RouterStats {
     pub lanes: usize,
     /// Listings begun.
     pub listings: u64,
+    /// How long an order was seen to need, at least, from its answer until a list shows it
+    /// (assumption A1). The landing bound should be far above it.
+    pub list_lag_seen: Duration,
     /// Why nothing is sent at the moment, if so.
     pub sending_stopped: Option<Why>,
     /// The store's figures.
@@ -290,6 +293,7 @@ impl Builder {
         };
         let rules = AccountRules {
             landing_bound: config.landing_bound,
+            request_timeout: config.request_timeout,
             list_margin: config.list_margin,
             clock_margin: config.clock_margin,
             trust_echo: config.trust_echo,
@@ -633,6 +637,7 @@ impl OrderRouter {
             posts: shared.dispatch.posts(),
             lanes: shared.registry.len(),
             listings: shared.listings.load(Ordering::Relaxed),
+            list_lag_seen: shared.account().lag_seen(),
             sending_stopped: shared.dispatch.stopped(),
             store: shared.store.stats(),
         }

@@ -31,6 +31,8 @@ pub struct AccountRules {
     /// How long after its last byte could have left a POST may still take effect, and show in the
     /// list (assumption A1). `None`: the router releases nothing; lists are judged by 15 min.
     pub landing_bound: Option<Duration>,
+    /// How long an answer to a POST is waited for: the landing bound must be well above it.
+    pub request_timeout: Duration,
     /// By how much the list's order by `createdAt` may be off. Default: 10 s.
     pub list_margin: Duration,
     /// By how much the supplier's `createdAt` may be off: only rows older than the history line by
@@ -73,6 +75,18 @@ pub enum AccountAlarm {
     WitnessMissing {
         /// The supplier's order.
         id: OrderId,
+    },
+    /// The landing bound is below twice the request timeout and the longest time that an order was
+    /// seen to need until a list shows it (A1): set it longer, or an order that lands late is
+    /// bought twice.
+    #[error(
+        "the landing bound of {bound:?} is short: an order took at least {lag:?} to show in the list"
+    )]
+    BoundShort {
+        /// The landing bound.
+        bound: Duration,
+        /// The longest lag that was seen.
+        lag: Duration,
     },
     /// The supplier's clock is off by more than half of the clock margin (rule 14). Nothing is
     /// released while it is so.
@@ -150,6 +164,9 @@ pub struct Account {
     /// One of them, until a person trusts the list again.
     distrust: Option<OrderId>,
     missing: Option<OrderId>,
+    /// The longest time that an answered order was seen to be missing from a list.
+    lag_seen: Duration,
+    bound_alarmed: bool,
 }
 
 impl Account {
@@ -185,6 +202,8 @@ impl Account {
             differing: BTreeSet::new(),
             distrust: None,
             missing: None,
+            lag_seen: Duration::ZERO,
+            bound_alarmed: false,
         };
         if let Some(line) = history {
             account.set_history(&line);
@@ -241,6 +260,12 @@ impl Account {
             }
             self.book.remove(&id);
         }
+    }
+
+    /// How long an order was seen to need, at least, from its answer until a list shows it (A1).
+    #[must_use]
+    pub fn lag_seen(&self) -> Duration {
+        self.lag_seen
     }
 
     /// Orders that are remembered: the bound of this book's memory.

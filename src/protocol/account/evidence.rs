@@ -124,6 +124,9 @@ impl Account {
         let bound = self.rules.landing_bound.unwrap_or(LANDING_BOUND);
         let before = self.silence.take();
         let (missing, witnessed) = self.look_for_witnesses(since, requested, bound);
+        if missing.is_none() {
+            self.measure_lag(since, requested, alarms);
+        }
         if missing.is_some() && missing != self.missing {
             alarms.extend(missing.clone().map(|id| AccountAlarm::WitnessMissing { id }));
         }
@@ -144,6 +147,30 @@ impl Account {
         self.silence = Some(silence);
         let equal = covers(&silence) && requested.since(silence.arrived) >= bound;
         equal.then_some(()).ok_or(NoEvidence::NoWitness)
+    }
+
+    /// A1, measured on every list that misses nothing: an order that was answered, and is not shown
+    /// by a list that was requested later, takes at least that long to show.
+    fn measure_lag(
+        &mut self,
+        since: Option<Timestamp>,
+        requested: Moment,
+        alarms: &mut Vec<AccountAlarm>,
+    ) {
+        let unseen = self.in_span(since).filter_map(|(_, id)| {
+            let entry = self.book.get(id)?;
+            let holder = entry.claim.filter(|holder| holder.learnt == Learnt::Answer)?;
+            let is_missed = entry.seen.is_none() && entry.sheet != self.sheets;
+            is_missed.then(|| requested.since(holder.since))
+        });
+        let lag = unseen.max().unwrap_or_default().max(self.lag_seen);
+        self.lag_seen = lag;
+        let wanted = self.rules.request_timeout * 2 + lag;
+        if let Some(bound) = self.rules.landing_bound.filter(|bound| *bound < wanted)
+            && !std::mem::replace(&mut self.bound_alarmed, true)
+        {
+            alarms.push(AccountAlarm::BoundShort { bound, lag });
+        }
     }
 
     /// A row that should be there and is not, and whether one is there that was long known.

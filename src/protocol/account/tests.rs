@@ -83,6 +83,7 @@ fn open(lanes: &[(&str, usize)]) -> BTreeMap<ItemsHash, OpenLane> {
 fn rules() -> AccountRules {
     AccountRules {
         landing_bound: Some(Duration::from_secs(15 * 60)),
+        request_timeout: Duration::from_secs(30),
         list_margin: Duration::from_secs(10),
         clock_margin: Duration::from_secs(3600),
         trust_echo: false,

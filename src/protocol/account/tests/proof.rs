@@ -270,3 +270,23 @@ fn a_clock_off_by_more_than_half_the_margin_is_no_evidence() {
         check(&mut account, shown(), 23, reach(Some(100)));
     }
 }
+
+#[test]
+fn the_longest_lag_until_an_order_shows_is_measured_and_a_short_bound_is_told_once() {
+    let bound = Duration::from_secs(5 * 60);
+    let mut account = account_with(AccountRules { landing_bound: Some(bound), ..rules() });
+    account.learnt(answered(1, 100, "card"), minute(0));
+    account.learnt(answered(2, 110, "card"), minute(10));
+    let shown = || sheet(Some(100), &[row(1, 100, "card")]);
+    // Answered two minutes before, and not shown: well within the bound.
+    let assessment = account.see(shown(), &open(&[("card", 9)]), 12);
+    assert_eq!(account.lag_seen(), Duration::from_secs(2 * 60));
+    assert!(assessment.alarms.is_empty(), "{:?}", assessment.alarms);
+    let lag = Duration::from_secs(5 * 60);
+    let assessment = account.see(shown(), &open(&[("card", 9)]), 15);
+    assert_eq!(assessment.alarms, [AccountAlarm::BoundShort { bound, lag }]);
+    let both = sheet(Some(100), &[row(1, 100, "card"), row(2, 110, "card")]);
+    let assessment = account.see(both, &open(&[("card", 9)]), 16);
+    assert!(assessment.alarms.is_empty(), "told once: {:?}", assessment.alarms);
+    assert_eq!(account.lag_seen(), lag, "the longest stays");
+}
