@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use actix::Context;
+use actix::{AsyncContext, Context};
 
 use super::effects::notify;
 use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
-use crate::protocol::Moment;
 use crate::protocol::lane::Lane;
-use crate::store::{Rehydration, StoreError};
+use crate::protocol::{IntentId, Moment};
+use crate::store::{Rehydration, StoreError, Stored};
 
 impl LaneActor {
     /// Takes over what the store holds of this lane (rule 11).
@@ -48,7 +48,6 @@ impl LaneActor {
         // Whoever decides is told that nobody answers, and asks again.
         self.resolving.clear();
         if let Some((_, handle)) = self.timer.take() {
-            use actix::AsyncContext as _;
             ctx.cancel_future(handle);
         }
         self.rebuild_once_quiet(ctx);
@@ -84,7 +83,7 @@ impl LaneActor {
 
     /// Orders that the store does not hold as open have ended or were never accepted: their callers
     /// ask the store again, for their channel closes.
-    fn forget_ended(&mut self, open: &BTreeMap<crate::protocol::IntentId, &crate::store::Stored>) {
+    fn forget_ended(&mut self, open: &BTreeMap<IntentId, &Stored>) {
         let gone: Vec<_> =
             self.orders.keys().filter(|id| !open.contains_key(id)).copied().collect();
         for id in gone {
