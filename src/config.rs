@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::protocol::LeftOut;
 use crate::protocol::lane::Rules;
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
@@ -31,6 +32,7 @@ pub struct Config {
     pub(crate) shards: usize,
     pub(crate) start: StartAnswer,
     pub(crate) events_max: usize,
+    pub(crate) left_out: LeftOut,
 }
 
 /// A person's answer to what the account shows at start (rule 15).
@@ -74,6 +76,7 @@ impl Default for Config {
             shards: 1,
             start: StartAnswer::Ask,
             events_max: 4096,
+            left_out: LeftOut::default(),
         }
     }
 }
@@ -295,6 +298,14 @@ impl Config {
         self
     }
 
+    /// Leaves out one clause of the rules, to see that a suite notices: money is lost.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn leave_out(mut self, clause: crate::protocol::Clause) -> Self {
+        self.left_out = LeftOut::only(clause);
+        self
+    }
+
     /// Checks that the settings agree.
     ///
     /// # Errors
@@ -336,6 +347,7 @@ impl Config {
             in_flight_max: self.lane_posts_max,
             look_again_min: self.look_again.0,
             look_again_max: self.look_again.1,
+            left_out: self.left_out,
         }
     }
 }

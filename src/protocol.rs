@@ -4,6 +4,7 @@
 //! so tests, a model checker and a simulator drive the very code that runs.
 
 pub mod account;
+mod clause;
 pub mod evidence;
 pub mod format;
 mod intent;
@@ -11,6 +12,7 @@ pub mod lane;
 pub mod listing;
 mod time;
 
+pub use clause::{Clause, LeftOut};
 pub use intent::{
     Attempt, AttemptSeq, Change, Fingerprint, IDS_PER_RECORD_MAX, IntentId, Learnt, NewIntent,
     Outcome, Serial, Shape, State, Verdict, Why,

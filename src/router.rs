@@ -299,6 +299,7 @@ impl Builder {
             trust_echo: config.trust_echo,
             echo,
             fingerprint: supplier.fingerprint(),
+            left_out: config.left_out,
         };
         let newest_order = found.newest_known;
         let newest_known =

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::clause::LeftOut;
 use super::intent::{Fingerprint, Learnt, Shape};
 use super::lane::{Candidate, ListView, Reach};
 use super::listing::{NoEvidence, Sheet, earlier};
@@ -45,6 +46,8 @@ pub struct AccountRules {
     pub echo: EchoProfile,
     /// What the lists are fetched with.
     pub fingerprint: Fingerprint,
+    /// The clause that a test leaves out. Default: none.
+    pub left_out: LeftOut,
 }
 
 /// What is open in a lane when a list has arrived.

@@ -23,6 +23,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::clause::LeftOut;
 use super::intent::{Attempt, AttemptSeq, Fingerprint, IntentId, Learnt, Outcome, Verdict, Why};
 use super::time::Moment;
 use crate::order::{ItemsDigest, OrderId};
@@ -56,6 +57,8 @@ pub struct Rules {
     pub look_again_min: Duration,
     /// Default: 60 s.
     pub look_again_max: Duration,
+    /// The clause that a test leaves out. Default: none.
+    pub left_out: LeftOut,
 }
 
 impl Default for Rules {
@@ -67,6 +70,7 @@ impl Default for Rules {
             in_flight_max: 512,
             look_again_min: Duration::from_secs(2),
             look_again_max: Duration::from_secs(60),
+            left_out: LeftOut::default(),
         }
     }
 }

@@ -24,7 +24,7 @@ use super::{
     StoreError, StoreStats, Stored,
 };
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::{Change, Serial};
+use crate::protocol::{Change, LeftOut, Serial};
 use crate::runtime::Runtime;
 
 mod committer;
@@ -105,6 +105,8 @@ pub struct EmbeddedConfig {
     pub committing: Committing,
     /// Is told how a rebuild comes along. Default: nobody; it is logged either way.
     pub on_progress: Option<OnProgress>,
+    /// The clause that a test leaves out. Default: none.
+    pub left_out: LeftOut,
 }
 
 impl Default for EmbeddedConfig {
@@ -121,6 +123,7 @@ impl Default for EmbeddedConfig {
             index: IndexMode::Sled,
             committing: Committing::Thread,
             on_progress: None,
+            left_out: LeftOut::default(),
         }
     }
 }

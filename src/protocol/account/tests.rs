@@ -89,6 +89,7 @@ fn rules() -> AccountRules {
         trust_echo: false,
         echo: EchoProfile::default(),
         fingerprint: Fingerprint(7),
+        left_out: LeftOut::default(),
     }
 }
 

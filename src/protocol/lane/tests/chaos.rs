@@ -86,6 +86,7 @@ impl World {
             in_flight_max: 3,
             look_again_min: 2 * UNIT,
             look_again_max: 8 * UNIT,
+            left_out: LeftOut::default(),
         };
         let mut dice = Dice(seed);
         let mut one_in = |n| dice.roll(n) == 0;
