@@ -99,6 +99,7 @@
 
 mod actors;
 mod config;
+mod crash;
 mod dispatch;
 mod error;
 mod order;

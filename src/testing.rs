@@ -2,3 +2,5 @@
 
 pub mod conformance;
 pub mod disk;
+
+pub use crate::crash::{CRASH_AT, CRASH_POINTS};

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::{FAR, LaneMessage, Shared};
+use crate::crash;
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::account::{Assessment, LANDING_BOUND, OpenLane};
 use crate::protocol::listing::{Checkpoint, Sheet};
@@ -231,6 +232,7 @@ impl Lookout {
             let view = assessment.view(ask.ask, ask.lane, &ask.products, &ask.shapes);
             shared.deliver(ask.lane, LaneMessage::Listed(Box::new(view)));
         }
+        crash::point("list.handed_out");
         self.conclude(assessment);
     }
 
@@ -306,14 +308,17 @@ async fn arrive(
     checkpoint: Option<Checkpoint>,
 ) -> Arrived {
     let requested = shared.runtime.now();
+    crash::point("list.requested");
     let sheet = read::sheet(shared, since, checkpoint.as_ref()).await;
     let arrived = shared.runtime.now();
+    crash::point("list.arrived");
     let mut open = BTreeMap::new();
     shared.registry.open_lanes(|lane, attempts, products| {
         open.insert(lane, OpenLane { attempts, products });
     });
     let unknown = shared.account().unknown_ids(&sheet);
     let claims = claims(shared, unknown).await;
+    crash::point("list.claims_read");
     Arrived { sheet, requested, arrived, open, claims }
 }
 

@@ -36,8 +36,10 @@ pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failur
         })?;
     let dir = args.data.data.clone();
     let for_store = runtime.clone();
+    let segment_bytes = args.limits.segment_bytes;
     let store = tokio::task::spawn_blocking(move || {
-        let config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
+        let mut config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
+        config.segment_bytes = segment_bytes.unwrap_or(config.segment_bytes);
         EmbeddedStore::open(&dir, config, &for_store)
     });
     let store = store.await.expect("opening a store does not panic");

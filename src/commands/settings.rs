@@ -180,6 +180,9 @@ pub struct LimitArgs {
     /// Trust the list to show items as they were sent before that was seen
     #[arg(long)]
     trust_echo: bool,
+    /// Size of a journal segment in bytes [default: 67108864]
+    #[arg(long, value_name = "N", hide = true)]
+    pub segment_bytes: Option<u64>,
     /// Threads that the orders are spread over
     #[arg(long, value_name = "N", default_value_t = 1)]
     shards: usize,

@@ -8,6 +8,7 @@ use futures_util::future::{AbortHandle, Abortable};
 use tracing::Instrument;
 
 use crate::actors::{LaneMessage, Shared};
+use crate::crash;
 use crate::order::{ClientRef, Item, ItemsHash};
 use crate::protocol::evidence::{AccountEffect, Evidence, Judgement, Seen, judge};
 use crate::protocol::{AttemptSeq, IntentId, Moment, Outcome};
@@ -98,11 +99,14 @@ async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let (lane, intent, seq) = (job.lane, job.intent, job.seq);
     let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
     let gate = Arc::new(Gate::new(recorded.plus(shared.config.send_window)));
+    crash::point("post.recorded");
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
         Ok(exchange) => {
+            crash::point("post.answered");
             let judgement = judged(&shared, &job, &gate, &exchange, recorded);
             report.send(judgement.outcome, Some(shared.runtime.now()));
+            crash::point("post.reported");
         }
         Err(_) => match gate.close() {
             GateState::Yielded(_) => {
@@ -133,6 +137,7 @@ async fn read_on(
     let answer = Abortable::new(tokio::time::timeout(limit, exchange), registration).await;
     shared.late_sockets.remove(job.seq);
     if let Ok(Ok(exchange)) = answer {
+        crash::point("post.late_answer");
         let judgement = judged(shared, job, gate, &exchange, recorded);
         if !matches!(judgement.outcome, Outcome::Unknown(_)) {
             report.send(judgement.outcome, Some(shared.runtime.now()));

@@ -32,6 +32,7 @@ mod drive;
 mod feeder;
 mod open;
 mod queue;
+mod telling;
 
 use committer::Request;
 use drive::Drive;

@@ -28,12 +28,13 @@ use super::record::{
     ClaimRow, JournalKey, RECORD_VERSION, Reader, RecordError, Row, decode_account, decode_claim,
     decode_row, encode_account, encode_claim, encode_row, put_timestamp, put_u32, put_u64,
 };
+use crate::crash;
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Serial, State};
 
 mod filter;
 
-pub(crate) use filter::Filter;
+pub(crate) use filter::{Filter, Keys};
 
 /// Bytes of the account in one row: no more than the largest order has.
 const PIECE_BYTES: usize = 8 << 10;
@@ -202,8 +203,10 @@ impl Index {
             let db = self.db()?;
             db.apply_batch(batch)?;
             collect_garbage(feed.rows.len());
+            crash::point("index.applied");
             if sync {
                 db.flush()?;
+                crash::point("index.flushed");
                 self.file.sync_data()?;
             }
             Ok(())
@@ -342,24 +345,6 @@ impl Drop for Index {
             tracing::warn!(
                 "the index could not be closed cleanly; it may be rebuilt at the next start"
             );
-        }
-    }
-}
-
-/// The keys that the journal has.
-pub(crate) struct Keys {
-    /// References of intents, open and ended.
-    pub references: Filter,
-    /// Order ids of claims.
-    pub orders: Filter,
-}
-
-impl Keys {
-    /// Notes the key that a change brings.
-    pub(crate) fn note(&mut self, key: JournalKey<'_>) {
-        match key {
-            JournalKey::Reference(reference) => self.references.insert(reference.as_bytes()),
-            JournalKey::Order(id) => self.orders.insert(id.as_bytes()),
         }
     }
 }

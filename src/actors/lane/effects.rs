@@ -7,6 +7,7 @@ use actix::Context;
 use super::{LaneActor, Resolved, told_progress};
 use crate::actors::LookoutMessage;
 use crate::actors::lookout::Ask;
+use crate::crash;
 use crate::dispatch::{self, Job};
 use crate::error::SubmitError;
 use crate::order::{ItemsDigest, OrderId};
@@ -66,11 +67,16 @@ impl LaneActor {
             Write::FreeLane => (None, Change::FreeLane { lane: self.hash }),
         };
         let accepts = matches!(change, Change::Accept { .. });
+        let points = crash::change::points(&change);
+        points.inspect(|(writing, _)| crash::point(writing));
         let commit = self.shared.store.commit(change);
-        self.after(ctx, commit, move |lane, result, ctx| match (result, intent) {
-            (Ok(committed), Some(intent)) => lane.committed(intent, committed, ctx),
-            (Ok(_), None) => {}
-            (Err(error), intent) => lane.write_failed(intent.filter(|_| accepts), &error, ctx),
+        self.after(ctx, commit, move |lane, result, ctx| {
+            points.inspect(|(_, durable)| crash::point(durable));
+            match (result, intent) {
+                (Ok(committed), Some(intent)) => lane.committed(intent, committed, ctx),
+                (Ok(_), None) => {}
+                (Err(error), intent) => lane.write_failed(intent.filter(|_| accepts), &error, ctx),
+            }
         });
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{Arrived, LookoutMessage, arrive};
 use crate::actors::{LaneMessage, Shared};
 use crate::config::StartAnswer;
+use crate::crash;
 use crate::error::StartError;
 use crate::order::ItemsHash;
 use crate::protocol::account::{LANDING_BOUND, OpenLane};
@@ -37,6 +38,7 @@ pub(crate) struct Start {
 /// Reads the account, then begins to send; or says why not, and sends nothing.
 pub(super) async fn prepare(shared: Arc<Shared>, start: Start) {
     let ready = read_account(&shared, &start).await;
+    crash::point("start.listed");
     let ok = ready.is_ok();
     // Nobody waits for it if this fails; what it says stands in the log as well.
     if let Err(Err(error)) = start.answer.send(ready) {
@@ -169,7 +171,10 @@ async fn meet_account(shared: &Arc<Shared>) -> Result<(), StartError> {
         });
     }
     let line = shared.account().draw_history(&sheet);
-    draw_history(shared, line).await
+    crash::point("history.drawing");
+    draw_history(shared, line).await?;
+    crash::point("history.drawn");
+    Ok(())
 }
 
 async fn draw_history(shared: &Arc<Shared>, line: HistoryLine) -> Result<(), StartError> {

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::EmbeddedConfig;
 use super::feeder::{Feeder, Job};
 use super::queue::Shared;
+use crate::crash;
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
 use crate::runtime::disk::Disk;
@@ -278,6 +279,9 @@ impl Committer {
         }
         let feeder = self.indexed.as_ref().map(|indexed| &indexed.feeder);
         self.pending.drain(..).for_each(|pending| pending.answer(feeder));
+        if appended > 0 {
+            crash::point("journal.answered");
+        }
         if self.indexed.is_some() && self.book.dirty() >= self.config.feed_rows {
             self.snapshot();
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::frame::{Frame, Position, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::read::{Segments, Tail};
 use super::writer::{Journal, Resume};
+use crate::crash;
 use crate::runtime::disk::Disk;
 use crate::store::OpenError;
 
@@ -55,7 +56,10 @@ fn drop_unborn(disk: &Arc<dyn Disk>, segments: &mut Segments) -> Result<(), Open
     // Reading it refuses it if anything was written behind the header.
     segments.read(last, 0, 0, &mut |_, _| Ok(()))?;
     let (_, path) = segments.files.remove(last);
-    disk.remove(&path).map_err(|e| OpenError::io(&path, e))
+    crash::point("recover.unborn_found");
+    disk.remove(&path).map_err(|e| OpenError::io(&path, e))?;
+    crash::point("recover.unborn_removed");
+    Ok(())
 }
 
 fn read_on(
@@ -127,12 +131,17 @@ fn settle(disk: &Arc<dyn Disk>, dir: &Path, resume: &Resume) -> Result<(), OpenE
     if read != kept.len() {
         return Err(OpenError::lost("the journal became shorter while it was read".to_owned()));
     }
+    crash::point("recover.read");
     resume.file.set_len(resume.next.offset).map_err(io)?;
+    crash::point("recover.cut");
     resume.file.write_at(&kept, start).map_err(io)?;
+    crash::point("recover.rewritten");
     resume.file.sync().map_err(io)?;
+    crash::point("recover.synced");
     disk.sync_dir(dir).map_err(io)?;
     if let Some(parent) = dir.parent() {
         disk.sync_dir(parent).map_err(io)?;
     }
+    crash::point("recover.dirs_synced");
     Ok(())
 }
