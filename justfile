@@ -16,6 +16,11 @@ fix:
 test FILTER="":
     cargo test --all-features {{FILTER}}
 
+# Real processes on a real disk, killed, stopped, cut off, failing, rotten and full; a PART alone:
+# kills, pauses, cuts, injections, flips or full. Cuts and full disks need root, failing ones strace
+torture PART="" *FLAGS:
+    cargo test --release --all-features --test torture -- --ignored --nocapture --test-threads 1 {{PART}} {{FLAGS}}
+
 # Benchmarks; the results with their command and machine go into benches/RESULTS.md
 bench NAME="":
     cargo bench --all-features {{ if NAME == "" { "" } else { "--bench " + NAME } }}

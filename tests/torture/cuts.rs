@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::injections;
 use super::world::{Replay, Tally, World, faults, pass, setting, wait};
 
 /// Intake stops with less than 64 MiB free: room enough for the orders of all rounds.
@@ -54,7 +55,7 @@ impl Mounted {
         let image = dir.join("disk.img");
         let file = std::fs::File::create(&image).map_err(|e| e.to_string())?;
         file.set_len(IMAGE_MIB << 20).map_err(|e| e.to_string())?;
-        tool("mkfs.ext4", &["-q", &image.display().to_string()])?;
+        tool("mkfs.ext4", &["-q", "-m", "0", &image.display().to_string()])?;
         let at = dir.join("disk");
         std::fs::create_dir(&at).map_err(|e| e.to_string())?;
         let mut mounted = Self { at, image, device: None };
@@ -115,8 +116,16 @@ fn cuts(seed: u64, rounds: u64, tally: &mut Tally) -> Result<(), String> {
     disk.cut()?;
     disk.restore();
     assert!(!disk.at.join("unsynced").exists(), "the cut did not cut");
-    for _ in 0..rounds {
+    let failing = injections::available().is_ok();
+    for number in 0..rounds {
         tally.rounds += 1;
+        // A sync that fails leaves bytes in the page cache that the disk does not have. The next
+        // process sees them, and must not build on them: the cut takes them away.
+        if failing && number % 4 == 3 {
+            let when = world.dice.u64(1..=8);
+            let (name, fired) = injections::run_failing(&mut world, 0, when, false);
+            if fired > 0 { tally.fire(&name) } else { tally.miss(&name) }
+        }
         let batch = world.batch(20, 5);
         let mut child = world.submit(&batch).spawn().expect("the command starts");
         pass(Duration::from_millis(world.dice.u64(5..600)));
