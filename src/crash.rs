@@ -1,8 +1,9 @@
 //! Named points between durable steps, at which a test lets the process die.
 //!
 //! A test build (feature `testing`) aborts the process when it comes to the point that
-//! `ORDER_ROUTER_CRASH_AT` names, as `NAME:N`: at the N-th time. In every other build a point is
-//! nothing.
+//! `ORDER_ROUTER_CRASH_AT` names, as `NAME:N`: at the N-th time. With `NAME:N:MS` the thread stands
+//! still there for so many milliseconds before, while all others go on: whatever one of them does
+//! without waiting for this one is then seen. In every other build a point is nothing.
 
 /// The environment variable that names the point to die at.
 #[cfg(any(test, feature = "testing"))]
@@ -92,6 +93,7 @@ pub(crate) use armed::point;
 mod armed {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
 
     use super::CRASH_AT;
 
@@ -99,22 +101,34 @@ mod armed {
     struct Armed {
         name: String,
         left: AtomicU64,
+        stands_still: Duration,
     }
 
     fn armed() -> Option<&'static Armed> {
         static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
         let read = || {
             let at = std::env::var(CRASH_AT).ok()?;
-            let (name, nth) = at.split_once(':')?;
-            let left = AtomicU64::new(nth.parse().ok()?);
-            Some(Armed { name: name.to_owned(), left })
+            let mut parts = at.split(':');
+            let name = parts.next()?.to_owned();
+            let left = AtomicU64::new(parts.next()?.parse().ok()?);
+            let millis = parts.next().map_or(Some(0), |millis| millis.parse().ok())?;
+            Some(Armed { name, left, stands_still: Duration::from_millis(millis) })
         };
         ARMED.get_or_init(read).as_ref()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "real time, in a process that is about to die")]
+    fn stand_still(span: Duration) {
+        let until = Instant::now() + span;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            std::thread::park_timeout(left);
+        }
     }
 
     pub(crate) fn point(name: &'static str) {
         let Some(armed) = armed().filter(|armed| armed.name == name) else { return };
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            stand_still(armed.stands_still);
             eprintln!("crash point {name}");
             std::process::abort();
         }

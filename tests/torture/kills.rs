@@ -13,6 +13,8 @@ use super::world::{Replay, Tally, World, faults, pass, setting, wait};
 
 /// Rounds on one data directory, before a fresh one is begun.
 const ROUNDS_PER_DIRECTORY: u64 = 25;
+/// Longer than results wait in memory before they are in the file.
+const STANDS_STILL_MS: u64 = 160;
 /// SIGABRT and SIGKILL.
 const ABORT: i32 = 6;
 const KILL: i32 = 9;
@@ -68,7 +70,7 @@ fn round(world: &mut World, death: &Death, tally: &mut Tally) {
         }
         if point.starts_with("recover.unborn") {
             // A process that dies before a new segment has its header leaves one.
-            if !die_at(world, &batch, "segment.created", 1, tally) {
+            if !die_at(world, &batch, ("segment.created", 1, 0), tally) {
                 return tally.miss(point);
             }
         }
@@ -76,7 +78,11 @@ fn round(world: &mut World, death: &Death, tally: &mut Tally) {
     match death {
         Death::At(point) => {
             let nth = world.dice.u64(1..=times_passed(point));
-            die_at(world, &batch, point, nth, tally);
+            // Every second time the thread stands still before it dies, long enough for the others
+            // to tell and to send what they may not yet.
+            let unsynced = matches!(*point, "journal.appending" | "journal.appended");
+            let still = if unsynced || world.dice.bool() { STANDS_STILL_MS } else { 0 };
+            die_at(world, &batch, (point, nth, still), tally);
         }
         Death::After(span) => {
             let mut child = world.submit(&batch).spawn().expect("the command starts");
@@ -95,10 +101,15 @@ fn round(world: &mut World, death: &Death, tally: &mut Tally) {
 }
 
 /// Runs until the process dies at a point, or has done everything without coming by it.
-fn die_at(world: &mut World, batch: &Path, point: &str, nth: u64, tally: &mut Tally) -> bool {
+fn die_at(
+    world: &mut World,
+    batch: &Path,
+    (point, nth, still): (&str, u64, u64),
+    tally: &mut Tally,
+) -> bool {
     let mut command = world.submit(batch);
-    let mut child =
-        command.env(CRASH_AT, format!("{point}:{nth}")).spawn().expect("the command starts");
+    let command = command.env(CRASH_AT, format!("{point}:{nth}:{still}"));
+    let mut child = command.spawn().expect("the command starts");
     let status = wait(&mut child);
     world.ended_well(status, Some(ABORT), &[0]);
     let died = status.code().is_none();
@@ -159,8 +170,8 @@ fn purchases_survive_deaths_at_crash_points_and_are_bought_exactly_once() {
     let points = [
         "store.segment_made",
         "history.drawn",
+        "journal.appending",
         "journal.appended",
-        "journal.synced",
         "recover.unborn_found",
         "post.recorded",
         "post.answered",
