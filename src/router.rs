@@ -730,8 +730,10 @@ impl OrderRouter {
                     // The lane has let go of it: the store knows.
                     None => return Err(SubmitError::Unknown { client_ref: client_ref.clone() }),
                 },
-                Ok(_) = ticket.failed.wait_for(Option::is_some) => {
-                    let source = shared.failed.borrow().clone().unwrap_or(StoreError::Closed);
+                // What it returns is a lock for reading, held to the end of this branch: to borrow
+                // again here waits for ever once somebody wants to write.
+                Ok(failed) = ticket.failed.wait_for(Option::is_some) => {
+                    let source = failed.clone().unwrap_or(StoreError::Closed);
                     return Err(SubmitError::Store { may_exist: true, source });
                 }
                 () = &mut until => break,
