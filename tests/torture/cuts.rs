@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::injections;
-use super::world::{Replay, Tally, World, faults, pass, setting, wait};
+use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 
 /// Intake stops with less than 64 MiB free: room enough for the orders of all rounds.
 const IMAGE_MIB: u64 = 256;
@@ -127,13 +127,13 @@ fn cuts(seed: u64, rounds: u64, tally: &mut Tally) -> Result<(), String> {
             if fired > 0 { tally.fire(&name) } else { tally.miss(&name) }
         }
         let batch = world.batch(20, 5);
-        let mut child = world.submit(&batch).spawn().expect("the command starts");
+        let mut child = Process::start(&mut world.submit(&batch));
         pass(Duration::from_millis(world.dice.u64(5..600)));
         disk.cut()?;
         // It goes on for a moment, on a disk that answers nothing but errors.
         pass(Duration::from_millis(world.dice.u64(0..30)));
-        let _ = child.kill();
-        let status = wait(&mut child);
+        child.kill();
+        let status = child.wait();
         world.ended_well(status, Some(KILL), &[0, 2, 3]);
         disk.restore();
         tally.fire("power cut");

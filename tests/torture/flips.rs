@@ -22,7 +22,7 @@ use order_router::store::{
     Committing, EmbeddedConfig, EmbeddedStore, IndexMode, IntentStore, OpenError,
 };
 
-use super::world::{Replay, Tally, World, setting, wait};
+use super::world::{Process, Replay, Tally, World, setting};
 
 /// As in the description of the format: the header of a segment, the header of a frame.
 const SEGMENT_HEADER: usize = 36;
@@ -78,7 +78,7 @@ impl Base {
         let dir = tempfile::tempdir().expect("a directory");
         let run = |world: &mut World| -> ExitStatus {
             let batch = world.batch(3, 2);
-            wait(&mut world.submit(&batch).spawn().expect("the command starts"))
+            Process::start(&mut world.submit(&batch)).wait()
         };
         loop {
             assert!(run(&mut world).success(), "{}", world.said());

@@ -8,7 +8,7 @@ use order_router::store::tools::Snapshot;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::cuts::Mounted;
-use super::world::{Replay, Tally, World, faults, pass, setting, wait};
+use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 
 const KILL: i32 = 9;
 
@@ -57,17 +57,17 @@ fn full(seed: u64, rounds: u64, tally: &mut Tally) -> Result<(), String> {
         tally.rounds += 1;
         // Orders that are open.
         let batch = world.batch(30, 5);
-        let mut child = world.submit(&batch).spawn().expect("the command starts");
+        let mut child = Process::start(&mut world.submit(&batch));
         pass(Duration::from_millis(world.dice.u64(100..500)));
-        let _ = child.kill();
-        world.ended_well(wait(&mut child), Some(KILL), &[0]);
+        child.kill();
+        world.ended_well(child.wait(), Some(KILL), &[0]);
         world.compare();
 
         // Less than the reserve: nothing new is taken, what is open ends.
         disk.fill(16 << 20);
         let before = Snapshot::read(&world.data).map_or(0, |snapshot| snapshot.intents.len());
         let batch = world.batch(6, 0);
-        let status = wait(&mut world.submit(&batch).spawn().expect("the command starts"));
+        let status = Process::start(&mut world.submit(&batch)).wait();
         world.ended_well(status, None, &[3]);
         assert!(world.said().contains("too little room on the disk"), "{}", world.said());
         assert!(world.said().contains("to do: make room"), "{}", world.said());
@@ -80,10 +80,10 @@ fn full(seed: u64, rounds: u64, tally: &mut Tally) -> Result<(), String> {
 
         // No byte is left in the middle of a run.
         let batch = world.batch(60, 5);
-        let mut child = world.submit(&batch).spawn().expect("the command starts");
+        let mut child = Process::start(&mut world.submit(&batch));
         pass(Duration::from_millis(world.dice.u64(20..250)));
         disk.fill(0);
-        let status = wait(&mut child);
+        let status = child.wait();
         world.ended_well(status, None, &[0, 2, 3]);
         if status.code() == Some(0) {
             tally.miss("no byte left");
@@ -95,7 +95,7 @@ fn full(seed: u64, rounds: u64, tally: &mut Tally) -> Result<(), String> {
         world.compare();
 
         // Nor at the start.
-        let status = wait(&mut world.submit(&batch).spawn().expect("the command starts"));
+        let status = Process::start(&mut world.submit(&batch)).wait();
         world.ended_well(status, None, &[2, 3]);
         assert!(world.said().contains("\n  to do: "), "{}", world.said());
         tally.fire("no byte at the start");

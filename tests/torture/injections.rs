@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::cuts::tool;
-use super::world::{Replay, Tally, World, faults, pass, setting, wait};
+use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 
 /// What fails, with what. `files`: only on the store's own files, because the loader of the
 /// program makes such calls as well.
@@ -68,8 +68,8 @@ pub fn run_failing(world: &mut World, number: usize, when: u64, ever: bool) -> (
         std::fs::write(world.data.join("index.damaged"), "").expect("a file");
     }
     let words = strace(world, failure, when, ever);
-    let mut child = world.submit_under(&words, &batch).spawn().expect("strace starts");
-    let status = wait(&mut child);
+    let mut child = Process::start(&mut world.submit_under(&words, &batch));
+    let status = child.wait();
     let said = world.said();
     world.ended_well(status, None, &[0, 2, 3]);
     assert!(status.signal().is_none());
@@ -101,10 +101,10 @@ fn injections(seed: u64, rounds: u64, tally: &mut Tally) {
         // Some rounds are killed before they have ended, on a disk that does not fail.
         if world.dice.u8(0..3) == 0 {
             let batch = world.batch(4, 3);
-            let mut child = world.submit(&batch).spawn().expect("the command starts");
+            let mut child = Process::start(&mut world.submit(&batch));
             pass(Duration::from_millis(world.dice.u64(5..300)));
-            let _ = child.kill();
-            world.ended_well(wait(&mut child), Some(9), &[0]);
+            child.kill();
+            world.ended_well(child.wait(), Some(9), &[0]);
             world.compare();
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use order_router::simulator::{Faults, PostFault};
 use order_router::testing::{CRASH_AT, CRASH_POINTS};
 
-use super::world::{Replay, Tally, World, faults, pass, setting, wait};
+use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 
 /// Rounds on one data directory, before a fresh one is begun.
 const ROUNDS_PER_DIRECTORY: u64 = 25;
@@ -85,11 +85,11 @@ fn round(world: &mut World, death: &Death, tally: &mut Tally) {
             die_at(world, &batch, (point, nth, still), tally);
         }
         Death::After(span) => {
-            let mut child = world.submit(&batch).spawn().expect("the command starts");
+            let mut child = Process::start(&mut world.submit(&batch));
             pass(*span);
             // One that has ended already is reaped all the same.
-            let _ = child.kill();
-            let status = wait(&mut child);
+            child.kill();
+            let status = child.wait();
             world.ended_well(status, Some(KILL), &[0]);
             match status.code() {
                 None => tally.fire("SIGKILL"),
@@ -109,8 +109,8 @@ fn die_at(
 ) -> bool {
     let mut command = world.submit(batch);
     let command = command.env(CRASH_AT, format!("{point}:{nth}:{still}"));
-    let mut child = command.spawn().expect("the command starts");
-    let status = wait(&mut child);
+    let mut child = Process::start(command);
+    let status = child.wait();
     world.ended_well(status, Some(ABORT), &[0]);
     let died = status.code().is_none();
     assert_eq!(died, world.said().contains(&format!("crash point {point}\n")), "{point}");

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use order_router::simulator::Faults;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
 use super::world::{
-    LANDING_BOUND, REQUEST_TIMEOUT, Replay, SEND_WINDOW, Tally, World, faults, pass, setting, wait,
+    LANDING_BOUND, Process, REQUEST_TIMEOUT, Replay, SEND_WINDOW, Tally, World, faults, pass,
+    setting,
 };
 
 /// Orders in one run.
@@ -20,15 +21,15 @@ fn pauses(seed: u64, pauses: u64, tally: &mut Tally) {
     let mut world = World::new(seed, slow);
     while tally.rounds < pauses {
         let batch = world.batch(ORDERS, 5);
-        let mut child = world.submit(&batch).spawn().expect("the command starts");
-        let pid = Pid::from_child(&child);
+        let mut child = Process::start(&mut world.submit(&batch));
+        let pid = child.pid();
         for _ in 0..PAUSES_PER_RUN.min(pauses - tally.rounds) {
             pass(Duration::from_millis(world.dice.u64(20..400)));
             let long = world.dice.u8(0..3) == 0;
             // Longer than everything that the process had in mind when it was stopped.
             let bound = REQUEST_TIMEOUT + REQUEST_TIMEOUT + LANDING_BOUND;
             let span = if long { bound } else { SEND_WINDOW };
-            if child.try_wait().expect("a child can be waited for").is_some() {
+            if child.has_ended() {
                 break;
             }
             kill_process(pid, Signal::STOP).expect("a child can be stopped");
@@ -37,7 +38,7 @@ fn pauses(seed: u64, pauses: u64, tally: &mut Tally) {
             tally.rounds += 1;
             tally.fire(if long { "longer than the landing bound" } else { "than the send window" });
         }
-        let status = wait(&mut child);
+        let status = child.wait();
         world.ended_well(status, None, &[0]);
         world.compare();
     }
