@@ -11,7 +11,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use order_router::ClientRef;
 use order_router::protocol::State;
@@ -27,6 +27,7 @@ use super::world::{Process, Replay, Tally, World, setting};
 /// As in the description of the format: the header of a segment, the header of a frame.
 const SEGMENT_HEADER: usize = 36;
 const FRAME_HEADER: usize = 16;
+const LOCKED_AT_MOST: Duration = Duration::from_secs(10);
 /// How many of the last frames are damaged.
 const FRAMES: usize = 3;
 
@@ -140,11 +141,16 @@ fn open(dir: &Path, index: IndexMode, references: &Holds) -> Opened {
         IndexMode::Sled => Committing::Thread,
     };
     let config = EmbeddedConfig { index, committing, segment_bytes: 4096, ..Default::default() };
-    let store = match EmbeddedStore::open(dir, config, &Runtime::system()) {
-        Ok(store) => store,
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            return Opened::Refused(error);
+    let begun = Instant::now();
+    let store = loop {
+        match EmbeddedStore::open(dir, config.clone(), &Runtime::system()) {
+            Ok(store) => break store,
+            // The lock of the former round is in a process that another test is just starting.
+            Err(OpenError::InUse { pid }) if begun.elapsed() < LOCKED_AT_MOST => {
+                assert_eq!(pid, Some(std::process::id()));
+                std::thread::yield_now();
+            }
+            Err(error) => return Opened::Refused(error),
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
