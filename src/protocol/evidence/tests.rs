@@ -519,3 +519,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_supplier_speaks_in_a_json_error_alone() {
+    assert!(is_json_error(br#"{"code":"X"}"#));
+    assert!(is_json_error(br#"{"detail":"a sentence"}"#));
+    for body in [&b""[..], b"<html>", b"{}", br#"{"code":""}"#, br#"{"id":"o-1"}"#, b"[]"] {
+        assert!(!is_json_error(body), "{body:?}");
+    }
+}
