@@ -36,3 +36,19 @@ doc:
 # Licences, advisories and sources of all dependencies; needs cargo-deny
 deny:
     cargo deny --all-features check
+
+# Fuzzes one target, coverage-guided: `just fuzz posts::an_answer_proves_no_more_than_it_says 10`; needs cargo-bolero
+fuzz TARGET MINUTES="10":
+    cargo bolero test --rustc-bootstrap --sanitizer NONE --all-features -T {{MINUTES}}m {{TARGET}}
+
+# The same with random bytes alone, all targets or one; needs nothing
+fuzz-random MINUTES="1" TARGET="":
+    BOLERO_RANDOM_TEST_TIME_MS=$(({{MINUTES}} * 60000)) cargo test --all-features --test fuzz -- {{TARGET}}
+
+# The small types that hold the concurrency, under every interleaving
+loom:
+    cargo test --test loom -- --nocapture
+
+# Mutants of one file against the unit tests with TESTS in their name: `just mutants src/protocol/listing.rs protocol::listing`; needs cargo-mutants
+mutants FILE TESTS:
+    cargo mutants --file {{FILE}} -- --lib -- {{TESTS}}

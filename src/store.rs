@@ -15,6 +15,8 @@ mod index;
 mod journal;
 mod memory;
 mod open_error;
+#[cfg(feature = "testing")]
+pub(crate) mod readers;
 mod record;
 pub mod tools;
 

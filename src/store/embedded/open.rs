@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicU64;
 
 use super::committer::{Committer, Indexed};
 use super::feeder::Feeder;
-use super::queue::{Figures, Queue, Shared};
+use super::queue::{Figures, Shared};
+use super::requests::Requests;
 use super::telling::Telling;
 use super::{EmbeddedConfig, IndexMode};
 use crate::crash;
@@ -108,7 +109,7 @@ pub(super) fn open(
         }
     };
     let shared = Arc::new(Shared {
-        queue: Queue::new(),
+        queue: Requests::new(),
         next_serial: AtomicU64::new(book.standing().highest.0.saturating_add(1)),
         figures: Figures::default(),
     });

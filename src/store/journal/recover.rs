@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::frame::{Frame, Position, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::read::{Segments, Tail};
+use super::read::Segments;
 use super::writer::{Journal, Resume};
 use crate::crash;
 use crate::runtime::disk::Disk;
@@ -88,13 +88,6 @@ fn read_on(
             return Err(OpenError::lost(format!(
                 "{} has no readable header",
                 segments.files[at].1.display()
-            )));
-        }
-        if at + 1 < segments.files.len() && read.tail != Tail::Clean {
-            return Err(OpenError::lost(format!(
-                "{} is damaged at byte {}, and later segments are there",
-                segments.files[at].1.display(),
-                read.end
             )));
         }
         next_seq = read.next_seq;

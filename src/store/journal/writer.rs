@@ -14,11 +14,11 @@ use crate::store::book::Standing;
 use crate::store::record::{encode_change, put_u32};
 
 /// From how many bytes on a frame is written without waiting for more changes.
-const FRAME_BYTES_FULL: usize = 1 << 20;
+pub(super) const FRAME_BYTES_FULL: usize = 1 << 20;
 
 /// How far ahead room is allocated, in bytes: an `fdatasync` of bytes that overwrite allocated
 /// ones need not write the file's metadata as well.
-const AHEAD_BYTES: usize = 256 << 10;
+pub(super) const AHEAD_BYTES: usize = 256 << 10;
 
 /// The journal, open for appending. Latches on its first error.
 pub(crate) struct Journal {

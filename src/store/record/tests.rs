@@ -11,6 +11,8 @@ use crate::protocol::{
 };
 use crate::store::Stored;
 
+mod rows;
+
 fn note(bytes: usize) -> Note {
     let json = serde_json::json!({ "player": "x".repeat(bytes - r#"{"player":""}"#.len()) });
     Note::new(&json).expect("a note of this length")
