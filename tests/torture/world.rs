@@ -257,7 +257,7 @@ impl World {
             None => status.signal() == signal,
         };
         assert!(well, "it ended with {status}:\n{said}");
-        assert!(!said.contains("panicked"), "{said}");
+        assert!(!said.contains("panicked at"), "{said}");
         assert!(!said.contains(KEY), "the key is shown");
     }
 
