@@ -90,7 +90,9 @@ fn injections(seed: u64, rounds: u64, tally: &mut Tally) {
     let mut world = World::new(seed, faults());
     for number in 0..rounds {
         tally.rounds += 1;
-        let when = world.dice.u64(1..=12);
+        let often =
+            matches!(FAILURES[number as usize % FAILURES.len()].call, "fdatasync" | "pwrite64");
+        let when = world.dice.u64(1..=if often { 12 } else { 2 });
         let ever = world.dice.bool();
         let (name, fired) = run_failing(&mut world, number as usize, when, ever);
         if fired > 0 {
