@@ -16,7 +16,9 @@ pub(super) struct Closed;
 
 /// A place where one answer is waited for. An answer that is dropped says so, as a channel does.
 #[derive(Clone, Default)]
-pub(super) struct Awaited(Arc<(Mutex<Option<Result<(), Closed>>>, Condvar)>);
+pub(super) struct Awaited(Arc<(Mutex<Option<Told>>, Condvar)>);
+
+type Told = Result<(), Closed>;
 
 pub(super) struct Answer(Option<Awaited>);
 

@@ -77,6 +77,7 @@ struct World {
 }
 
 impl World {
+    #[allow(clippy::arc_with_non_send_sync, reason = "its cell is one that loom watches")]
     fn new(idle: Idle, regardless: bool) -> Arc<Self> {
         Arc::new(Self {
             entry: Mutex::new(None),
