@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Lane, Left, Moment, Phase, Rules, settles_at};
+#[cfg(test)]
+use super::{Effect, Event};
+use super::{Lane, Left, Moment, Rules, settles_at};
 
 /// A step of time that no rule notices.
 const BRIEF: Duration = Duration::from_nanos(1);
@@ -41,19 +43,26 @@ impl Lane {
             }),
             (left, _) => left,
         };
-        self.asked_last = asked_last.map(|_| before(base, BRIEF));
-        self.look_at = self.look_at.map(moved);
+        let is_old = |left: Left| match left {
+            Left::At(_) => settles_at(rules, left).is_some_and(|at| at < base),
+            Left::Unreported | Left::Nothing => false,
+        };
+        let in_doubt = !(self.index.doubts.is_empty() && self.index.deciding.is_empty());
+        self.look_at = self.look_at.filter(|_| in_doubt).map(moved);
         if rules.look_again_min == rules.look_again_max {
             self.look_pause = Duration::ZERO;
         }
         for intent in self.intents.values_mut() {
             intent.good_until = moved(intent.good_until);
-            let is_closed = matches!(intent.phase, Phase::Queued { .. } | Phase::Expiring);
+            let is_closed = intent.open().is_none();
             if let Some(sent) = &mut intent.attempt {
                 sent.left = if is_closed { Left::Nothing } else { left(sent.left) };
             }
         }
         self.posts.values_mut().for_each(|post| post.left = left(post.left));
+        let attempts = self.intents.values().filter_map(|i| i.attempt);
+        let mut left = attempts.map(|s| s.left).chain(self.posts.values().map(|post| post.left));
+        self.asked_last = left.any(is_old).then(|| before(base, BRIEF));
         self.forget();
         self.index = Default::default();
         let ids: Vec<_> = self.intents.keys().copied().collect();
@@ -74,5 +83,32 @@ impl Lane {
         if let Some(kept) = &mut self.kept {
             kept.forget(&live);
         }
+    }
+}
+
+#[cfg(test)]
+impl Lane {
+    /// Whether the rebased lane answers an event as this one does, and is then in the same state.
+    pub(super) fn rebased_does_the_same(&self, rules: &Rules, event: &Event, now: Moment) -> bool {
+        let nameless = |mut effects: Vec<Effect>| {
+            for effect in &mut effects {
+                if let Effect::List { ask, .. } = effect {
+                    *ask = 0;
+                }
+            }
+            effects
+        };
+        let asked = self.asked.as_ref().map(|asked| asked.ask);
+        let (mut one, mut other) = (self.clone(), self.clone().rebased(rules, now, now));
+        let mut renamed = event.clone();
+        if let Event::Listed(view) = &mut renamed {
+            view.ask = if Some(view.ask) == asked { 1 } else { 0 };
+        }
+        let did = nameless(one.step(rules, event.clone(), now));
+        let did_too = nameless(other.step(rules, renamed, now));
+        let wakes = one.wakes_at(rules).map(|at| at.max(now));
+        let same_wakes = wakes == other.wakes_at(rules).map(|at| at.max(now));
+        let rebased = |lane: Self| lane.rebased(rules, now, now);
+        did == did_too && same_wakes && rebased(one) == rebased(other)
     }
 }

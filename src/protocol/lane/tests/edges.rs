@@ -336,9 +336,8 @@ fn rule_7_a_report_that_comes_after_a_rebuild_counts_if_it_is_the_later_moment()
     bench.list(&[]);
     bench.wait(BOUND - 10 * MIN);
     bench.list(&[]);
-    let released = |bench: &Bench| {
-        bench.seen.iter().filter(|e| matches!(e, Effect::Released { .. })).count()
-    };
+    let released =
+        |bench: &Bench| bench.seen.iter().filter(|e| matches!(e, Effect::Released { .. })).count();
     assert_eq!(released(&bench), 0, "a landing bound after the report it is settled, not before");
     bench.wait(10 * MIN);
     bench.list(&[]);
