@@ -5,12 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use order_router::protocol::State;
+use order_router::protocol::lane::Write;
 use stateright::{Model, Property};
 
 use super::driver::kind;
 use super::setup::Setup;
 use super::steps::Action;
-use super::world::{End, List, Proof, Row, Stage, World, maker, reference};
+use super::world::{End, List, Pending, Proof, Row, Stage, World, maker, reference};
 
 pub const BUDGET: &str = "the budget";
 pub const ORPHAN: &str = "no orphan at rest";
@@ -109,7 +110,11 @@ fn nothing_was_bought(world: &World) -> bool {
 
 /// What was accepted is in the store, and what is there and has not ended is with the lane.
 fn nothing_is_lost(world: &World) -> bool {
-    let stored = |intent| world.row(intent).is_some();
+    let on_its_way = |intent| {
+        let is_it = |p: &Pending| matches!(p.write, Write::Accept { intent: i, .. } if i == intent);
+        world.writes.iter().any(is_it)
+    };
+    let stored = |intent| world.row(intent).is_some() || on_its_way(intent);
     let open = world.rows.iter().filter(|row| row.end().is_none());
     world.callers.iter().all(|caller| !caller.accepted || stored(caller.intent))
         && open.into_iter().all(|row| world.lane.standing(row.restored.intent).is_some())
