@@ -61,10 +61,14 @@ pub fn world_of(clause: Clause) -> Setup {
         SurplusHolds => with(&one, Faults { twice: 1, ..Faults::default() }),
         RecordBeforeSend => Setup { window: Some(1), ..one },
         SettledFromReport | LandingBound | SettledItself => one,
-        ToldAfterDurable | ClaimWithPlaced | PlacedRemembered => with(&two, crash),
+        ToldAfterDurable | ClaimWithPlaced => with(&two, crash),
+        PlacedRemembered => Setup {
+            window: Some(1),
+            report: Some(1),
+            ..with(&two, Faults { rebuilds: 1, ..Faults::default() })
+        },
         NotTogether => Setup { two_kinds: true, ..two },
         UnsentInFlight => Setup { window: Some(1), ..two },
-        SettledPlaced => Setup { intents: 3, ..two },
         _ => two,
     }
 }
