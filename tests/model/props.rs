@@ -45,16 +45,20 @@ pub fn all(setup: &Setup) -> Vec<Property<Setup>> {
         all.push(Property::always(PEACE, |setup: &Setup, world| setup.holds(at_peace(world))));
     }
     all.extend([
-        Property::sometimes("a second attempt", |_, world| second_attempt(world)),
         Property::sometimes("it lands after the list was read", |_, world| late_landing(world)),
-        Property::sometimes("identical orders are exchanged", |_, world| exchanged(world)),
         Property::sometimes("placed", |_, world| has_end(world, |e| matches!(e, End::Placed(_)))),
         Property::sometimes("not placed", |_, world| has_end(world, |e| *e == End::NotPlaced)),
     ]);
+    if setup.tries_max > 1 {
+        all.push(Property::sometimes("a second attempt", |_, world| second_attempt(world)));
+    }
+    if setup.intents > 1 && !setup.two_kinds {
+        all.push(Property::sometimes("identical orders are exchanged", |_, w| exchanged(w)));
+    }
     if setup.faults.refusals > 0 {
         all.push(Property::sometimes("refused", |_, w| has_end(w, |e| *e == End::Refused)));
     }
-    if !setup.is_faithful() {
+    if setup.faults.garbled + setup.faults.twice > 0 {
         all.push(Property::sometimes("held", |_, world| someone_is_asked(world)));
     }
     all
