@@ -101,7 +101,7 @@ const LARGE: &[Line] = &[
     (Clause::ToldAfterDurable, props::TOLD, 12),
     (Clause::ListWaits, props::BUDGET, 17),
     (Clause::SettledPlacedNow, props::BUDGET, 15),
-    (Clause::SettledPlaced, props::BUDGET, 0),
+    (Clause::SettledPlaced, props::BUDGET, 17),
 ];
 
 /// Nothing is bought twice without it, but something never ends or is held for nothing.

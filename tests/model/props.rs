@@ -258,6 +258,8 @@ impl Ended {
     }
 
     fn note(&self, marks: &[u64]) {
-        marks.iter().for_each(|mark| drop(self.shard(*mark).insert(*mark)));
+        for mark in marks {
+            self.shard(*mark).insert(*mark);
+        }
     }
 }
