@@ -25,6 +25,10 @@ torture PART="" *FLAGS:
 bench NAME="":
     cargo bench --all-features {{ if NAME == "" { "" } else { "--bench " + NAME } }}
 
+# The model of the rules in full, and each clause left out; minutes
+model:
+    cargo test --release --all-features --test model -- --include-ignored --nocapture --test-threads 1
+
 # The program that shows what the router is for: three ways to buy from a faulty supplier
 demo *FLAGS:
     cargo run --release -- demo {{FLAGS}}

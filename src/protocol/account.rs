@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::clause::LeftOut;
+use super::clause::{Clause, LeftOut};
 use super::intent::{Fingerprint, Learnt, Shape};
 use super::lane::{Candidate, ListView, Reach};
 use super::listing::{NoEvidence, Sheet, earlier};
@@ -312,6 +312,9 @@ impl Account {
         claims: &[Claim],
         open: &BTreeMap<ItemsHash, OpenLane>,
     ) -> Vec<OrderId> {
+        if !self.keeps(Clause::StartStops) {
+            return Vec::new();
+        }
         let claimed: BTreeSet<_> = claims.iter().map(|claim| &claim.id).collect();
         let free = |row: &&Row| self.mark(row) == Mark::Free && !claimed.contains(&row.id);
         let mut rows: Vec<_> = sheet.rows.iter().filter(free).collect();
@@ -361,15 +364,21 @@ impl Account {
     }
 
     fn mark(&self, row: &Row) -> Mark {
-        if self.book.get(&row.id).is_some_and(|entry| entry.claim.is_some()) {
+        let is_history =
+            || self.history_ids.contains(&row.id) || self.is_before_history(row.created_at);
+        if self.keeps(Clause::CandidateUnclaimed) && self.is_claimed(&row.id) {
             Mark::Claimed
-        } else if self.orphans.contains(&row.id) {
+        } else if self.keeps(Clause::OrphansExcluded) && self.orphans.contains(&row.id) {
             Mark::Orphan
-        } else if self.history_ids.contains(&row.id) || self.is_before_history(row.created_at) {
+        } else if self.keeps(Clause::HistoryExcluded) && is_history() {
             Mark::History
         } else {
             Mark::Free
         }
+    }
+
+    fn keeps(&self, clause: Clause) -> bool {
+        self.rules.left_out.keeps(clause)
     }
 
     fn hash(&self, row: &Row) -> Option<ItemsHash> {

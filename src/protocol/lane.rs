@@ -23,12 +23,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::clause::LeftOut;
+use super::clause::{Clause, LeftOut};
 use super::intent::{Attempt, AttemptSeq, Fingerprint, IntentId, Learnt, Outcome, Verdict, Why};
 use super::time::Moment;
 use crate::order::{ItemsDigest, OrderId};
 
 mod attribution;
+#[cfg(any(test, feature = "testing"))]
+mod canonical;
 mod events;
 mod index;
 mod rehydrate;
@@ -72,6 +74,13 @@ impl Default for Rules {
             look_again_max: Duration::from_secs(60),
             left_out: LeftOut::default(),
         }
+    }
+}
+
+impl Rules {
+    /// Whether a clause is kept: always, but in a test that leaves it out.
+    fn keeps(&self, clause: Clause) -> bool {
+        self.left_out.keeps(clause)
     }
 }
 
@@ -120,6 +129,12 @@ struct Sent {
     left: Left,
 }
 
+impl Sent {
+    fn recorded(rules: &Rules, attempt: Attempt, now: Moment) -> Self {
+        Self { attempt, left: Left::recorded(rules, now) }
+    }
+}
+
 /// When the last byte of an attempt could have left (rule 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Left {
@@ -132,9 +147,17 @@ enum Left {
 }
 
 impl Left {
-    fn report(self, left: Option<Moment>) -> Self {
-        match (self, left) {
+    /// Before the task's report.
+    fn recorded(rules: &Rules, now: Moment) -> Self {
+        if rules.keeps(Clause::SettledFromReport) { Self::Unreported } else { Self::At(now) }
+    }
+
+    /// Takes the task's report. Of two moments the later one counts: what a lane that was rebuilt
+    /// supposes may be too early.
+    fn report(self, rules: &Rules, left: Option<Moment>) -> Self {
+        match (self, left.filter(|_| rules.keeps(Clause::SettledFromReport))) {
             (Self::Unreported, Some(at)) => Self::At(at),
+            (Self::At(known), Some(at)) => Self::At(known.max(at)),
             (known, _) => known,
         }
     }
@@ -212,7 +235,8 @@ impl Lane {
             Event::Submitted { intent, delivered, good_until, permit } => {
                 let in_time = permit.filter(|_| now < good_until);
                 effects.extend((permit != in_time).then_some(Effect::ReturnPermit { intent }));
-                self.submitted(rules, intent, delivered, good_until, in_time, &mut effects);
+                let attempt = in_time.map(|attempt| Sent::recorded(rules, attempt, now));
+                self.submitted(rules, intent, delivered, good_until, attempt, &mut effects);
             }
             Event::Permitted { intent, attempt } => {
                 self.permitted(rules, intent, attempt, now, &mut effects);
@@ -221,9 +245,9 @@ impl Lane {
                 self.written(rules, intent, written, now, &mut effects);
             }
             Event::Answered { intent, seq, outcome, left } => {
-                self.answered(intent, seq, outcome, left, &mut effects);
+                self.answered(rules, intent, seq, outcome, left, &mut effects);
             }
-            Event::Listed(view) => self.listed(view, &mut effects),
+            Event::Listed(view) => self.listed(rules, view, &mut effects),
             Event::Resolved { intent, decision } => {
                 self.resolved(rules, intent, decision, &mut effects);
             }
@@ -335,7 +359,7 @@ impl Lane {
         id: IntentId,
         delivered: ItemsDigest,
         good_until: Moment,
-        permit: Option<Attempt>,
+        permit: Option<Sent>,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(why) = &self.hold {
@@ -354,17 +378,19 @@ impl Lane {
             good_until,
             tries: 0,
             phase: Phase::Accepting,
-            attempt: attempt.map(|attempt| Sent { attempt, left: Left::Unreported }),
+            attempt,
             late: None,
         };
         self.intents.insert(id, Box::new(intent));
+        let attempt = attempt.map(|sent| sent.attempt);
         effects.push(Effect::Write(Write::Accept { intent: id, attempt }));
     }
 
     /// Rule 13: not interchangeable, not together; and no more at once than is set.
     fn may_send(&self, rules: &Rules, delivered: ItemsDigest) -> bool {
         // All that are open are of one kind, so one of each set speaks for it.
-        self.delivered_open().all(|open| open == delivered)
+        let together = |open| open == delivered || !rules.keeps(Clause::NotTogether);
+        self.delivered_open().all(together)
             && self.index.sending.len() < rules.in_flight_max
             && self.hold.is_none()
     }
@@ -399,12 +425,13 @@ impl Lane {
             return;
         };
         intent.phase = Phase::Recording;
-        intent.attempt = Some(Sent { attempt, left: Left::Unreported });
+        intent.attempt = Some(Sent::recorded(rules, attempt, now));
         effects.push(Effect::Write(Write::Record { intent: id, attempt }));
     }
 
     fn answered(
         &mut self,
+        rules: &Rules,
         id: IntentId,
         seq: AttemptSeq,
         outcome: Outcome,
@@ -415,7 +442,7 @@ impl Lane {
             // Rule 5: placed from a list; the answer only tells about its own POST. A `Created`
             // does not settle it: an answer may carry another order's id. A definite "nothing was
             // created" does.
-            post.left = post.left.report(left);
+            post.left = post.left.report(rules, left);
             match outcome {
                 Outcome::Refused(_) | Outcome::NotSent(_) => post.left = Left::Nothing,
                 Outcome::Created { id: order, .. } => {
@@ -429,12 +456,14 @@ impl Lane {
             stray(id, seq, outcome, effects);
             return;
         };
-        let newest = intent.attempt.filter(|sent| sent.attempt.seq == seq);
+        let is_newest =
+            |sent: &Sent| sent.attempt.seq == seq || !rules.keeps(Clause::LateAnswerGuarded);
+        let newest = intent.attempt.filter(is_newest);
         let Some(sent) = newest else {
             stray(id, seq, outcome, effects);
             return;
         };
-        intent.attempt = Some(Sent { left: sent.left.report(left), ..sent });
+        intent.attempt = Some(Sent { left: sent.left.report(rules, left), ..sent });
         let from = match intent.phase {
             Phase::Sending => From::Sending,
             Phase::InDoubt { held } => From::InDoubt { held },
@@ -450,6 +479,9 @@ impl Lane {
                 return;
             }
         };
+        if from != From::Sending && !rules.keeps(Clause::LateAnswerCounts) {
+            return;
+        }
         let verdict = match (outcome, from) {
             (Outcome::Created { id, created_at }, _) => {
                 Verdict::Placed { id, learnt: Learnt::Answer, created_at }
@@ -529,7 +561,8 @@ impl Lane {
         let room = rules.in_flight_max.saturating_sub(self.index.sending.len());
         for (id, _) in self.index.queued.iter().take(room) {
             let Some(intent) = self.intents.get_mut(id) else { continue };
-            if *open.get_or_insert(intent.delivered) != intent.delivered {
+            let together = *open.get_or_insert(intent.delivered) == intent.delivered;
+            if !together && rules.keeps(Clause::NotTogether) {
                 return;
             }
             if let Phase::Queued { permit_asked: asked @ false } = &mut intent.phase {
@@ -544,7 +577,12 @@ impl Lane {
 fn settles_at(rules: &Rules, left: Left) -> Option<Moment> {
     match left {
         Left::Unreported => None,
-        Left::At(left) => Some(left.plus(rules.wire_bound).plus(rules.landing_bound?)),
+        Left::At(left) => {
+            let kept = |clause, bound| if rules.keeps(clause) { bound } else { Duration::ZERO };
+            let wire = kept(Clause::WireBound, rules.wire_bound);
+            let landing = kept(Clause::LandingBound, rules.landing_bound?);
+            Some(left.plus(wire).plus(landing))
+        }
         Left::Nothing => Some(Moment::ORIGIN),
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    Alarm, Asked, Effect, Fingerprint, From, IntentId, Lane, Left, Moment, Phase, Rules, Sent,
-    Verdict, Write, absent, settles_at,
+    Alarm, Asked, Clause, Effect, Fingerprint, From, IntentId, Lane, Left, Moment, Phase, Rules,
+    Sent, Verdict, Write, absent, settles_at,
 };
 use crate::order::OrderId;
 use crate::protocol::{AttemptSeq, Learnt, Serial};
@@ -64,21 +64,33 @@ pub(super) struct Kept {
     /// Attempts below this number were recorded when it arrived; only they can own its rows.
     before: AttemptSeq,
     view: ListView,
-    /// Its claims are written; releases are next.
-    claimed: bool,
+    /// The attempts that its rows were given to, once that is so; releases are next.
+    claimed: Option<Vec<AttemptSeq>>,
     /// A claim failed: somebody else has a row that this list called free.
     contradicted: bool,
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Kept {
+    /// Forgets the attempts that are gone.
+    pub(super) fn forget(&mut self, live: &BTreeSet<AttemptSeq>) {
+        self.view.ask = 0;
+        self.settled.retain(|seq| live.contains(seq));
+        if let Some(claimed) = &mut self.claimed {
+            claimed.retain(|seq| live.contains(seq));
+        }
+    }
+}
+
 impl Lane {
-    pub(super) fn listed(&mut self, view: ListView, effects: &mut Vec<Effect>) {
+    pub(super) fn listed(&mut self, rules: &Rules, view: ListView, effects: &mut Vec<Effect>) {
         let Some(asked) = self.asked.take_if(|asked| asked.ask == view.ask) else { return };
         if !self.has_open_attempt() {
             // Rule 12: nobody in this lane can own them.
             self.orphan(&view, effects);
             return;
         }
-        if self.kept.is_some() {
+        if self.kept.is_some() && rules.keeps(Clause::FirstListKept) {
             return;
         }
         let newest = self.open().map(|sent| sent.attempt.seq).max();
@@ -86,7 +98,7 @@ impl Lane {
             settled: asked.settled,
             before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
             view,
-            claimed: false,
+            claimed: None,
             contradicted: false,
         }));
     }
@@ -103,7 +115,7 @@ impl Lane {
     pub(super) fn use_kept(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         let Some(before) = self.kept.as_ref().map(|kept| kept.before) else { return };
         let open = |id| self.intents.get(&id).and_then(|i| i.open());
-        let waits = |sent: Sent| sent.attempt.seq < before;
+        let waits = |sent: Sent| sent.attempt.seq < before && rules.keeps(Clause::ListWaits);
         if self.index.under_way().filter_map(open).any(waits) {
             return;
         }
@@ -111,19 +123,21 @@ impl Lane {
         if self.hold.is_some() {
             return;
         }
-        if !kept.claimed {
+        if kept.claimed.is_none() {
             if !self.has_open_attempt() {
                 self.orphan(&kept.view, effects);
                 return;
             }
-            kept.claimed = true;
-            if self.claim(&kept, effects) {
+            let claimed = self.claim(rules, &kept, effects);
+            let is_writing = !claimed.is_empty();
+            kept.claimed = Some(claimed);
+            if is_writing {
                 self.kept = Some(kept);
                 return;
             }
         }
         if self.hold.is_none() && !kept.contradicted {
-            self.release(rules, &kept, effects);
+            self.release(rules, &kept, now, effects);
         }
         self.look_pause = (self.look_pause * 2).clamp(rules.look_again_min, rules.look_again_max);
         self.look_at = Some(now.plus(self.look_pause));
@@ -136,15 +150,20 @@ impl Lane {
         doubts
     }
 
-    /// Rule 8: gives the rows to the oldest attempts in doubt. True if a write is under way.
-    fn claim(&mut self, kept: &Kept, effects: &mut Vec<Effect>) -> bool {
-        let free = kept.view.candidates.iter().filter(|c| !self.taken.contains(&c.id));
+    /// Rule 8: gives the rows to the oldest attempts in doubt, and says to which. Each is a write
+    /// under way.
+    fn claim(&mut self, rules: &Rules, kept: &Kept, effects: &mut Vec<Effect>) -> Vec<AttemptSeq> {
+        let taken = |id| self.taken.contains(id) && rules.keeps(Clause::CandidateUnclaimed);
+        let free = kept.view.candidates.iter().filter(|c| !taken(&c.id));
         let free: Vec<_> = free.cloned().collect();
         let mut doubts = self.doubts_by_age();
         doubts.retain(|(seq, _)| *seq < kept.before);
-        if free.len() > doubts.len() {
+        if !rules.keeps(Clause::OldestFirst) {
+            doubts.reverse();
+        }
+        if free.len() > doubts.len() && rules.keeps(Clause::SurplusHolds) {
             self.hold_lane(free.len(), &doubts, effects);
-            return false;
+            return Vec::new();
         }
         let pairs: Vec<_> = free.into_iter().zip(&doubts).collect();
         for (row, (_, id)) in &pairs {
@@ -155,7 +174,7 @@ impl Lane {
             };
             self.decide_doubt(*id, verdict, effects);
         }
-        !pairs.is_empty()
+        pairs.iter().map(|(_, (seq, _))| *seq).collect()
     }
 
     fn decide_doubt(&mut self, id: IntentId, verdict: Verdict, effects: &mut Vec<Effect>) {
@@ -181,20 +200,29 @@ impl Lane {
     }
 
     /// Rule 9: declares absent what this list, requested after it was settled, proves absent.
-    fn release(&mut self, rules: &Rules, kept: &Kept, effects: &mut Vec<Effect>) {
+    fn release(&mut self, rules: &Rules, kept: &Kept, now: Moment, effects: &mut Vec<Effect>) {
         let Some(reach) = kept.view.proof else { return };
+        let judged_late = (!rules.keeps(Clause::JudgedAtRequest)).then(|| self.settled(rules, now));
+        let noted = judged_late.as_ref().unwrap_or(&kept.settled);
         // The POST of every intent placed with a row of a list, also of this very list.
-        let mut settled = self.posts.keys().all(|seq| kept.settled.contains(seq));
+        let mut settled = self.posts.keys().all(|seq| {
+            let by_this_list = kept.claimed.as_ref().is_some_and(|claimed| claimed.contains(seq));
+            let clause =
+                if by_this_list { Clause::SettledPlacedNow } else { Clause::SettledPlaced };
+            noted.contains(seq) || !rules.keeps(clause)
+        });
         let mut absentees = Vec::new();
         for (seq, id) in self.doubts_by_age() {
             // Itself, and every older attempt still in doubt.
-            settled &= kept.settled.contains(&seq);
-            if !settled {
+            let itself = noted.contains(&seq);
+            if !settled || !(itself || !rules.keeps(Clause::SettledItself)) {
                 break;
             }
+            settled &= itself || !rules.keeps(Clause::SettledOlder);
             let Some(intent) = self.intents.get(&id) else { continue };
             let Some(sent) = intent.attempt else { continue };
-            if sent.attempt.fingerprint != reach.fingerprint {
+            let same = sent.attempt.fingerprint == reach.fingerprint;
+            if !same && rules.keeps(Clause::SameFingerprint) {
                 let (attempt, list) = (sent.attempt.fingerprint, reach.fingerprint);
                 effects.push(Effect::Alarm(Alarm::OtherKey { attempt, list }));
             } else if reach.covers(&sent) {
@@ -202,7 +230,8 @@ impl Lane {
                 absentees.push((id, intent.tries, held));
             }
         }
-        let Some(row) = &kept.view.near_miss else {
+        let near_miss = kept.view.near_miss.as_ref();
+        let Some(row) = near_miss.filter(|_| rules.keeps(Clause::NearMissHeld)) else {
             for (id, tries, _) in absentees {
                 self.decide_doubt(id, absent(rules, tries, "not bought in any try"), effects);
             }
@@ -249,7 +278,8 @@ impl Lane {
 
     /// Asks for a list where one is due.
     pub(super) fn look(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
-        if self.asked.is_some() || self.kept.is_some() || self.hold.is_some() {
+        let first_is_kept = self.kept.is_some() && rules.keeps(Clause::FirstListKept);
+        if self.asked.is_some() || first_is_kept || self.hold.is_some() {
             return;
         }
         if self.index.doubts.is_empty() {
@@ -269,9 +299,12 @@ impl Lane {
     /// What is settled at `now`: noted when a list is asked for, never judged later.
     fn settled(&self, rules: &Rules, now: Moment) -> BTreeSet<AttemptSeq> {
         let is_settled = |left: Left| settles_at(rules, left).is_some_and(|at| at <= now);
+        let sending = self.open().filter(|_| !rules.keeps(Clause::UnsentInFlight));
+        let unsent = sending.filter(|sent| sent.left == Left::Unreported);
         let doubts = self.doubts().filter(|(_, sent)| is_settled(sent.left));
         let posts = self.posts.iter().filter(|(_, post)| is_settled(post.left));
-        doubts.map(|(_, sent)| sent.attempt.seq).chain(posts.map(|(seq, _)| *seq)).collect()
+        let attempts = doubts.map(|(_, sent)| sent).chain(unsent);
+        attempts.map(|sent| sent.attempt.seq).chain(posts.map(|(seq, _)| *seq)).collect()
     }
 
     /// Forgets the POSTs that are settled, unless a list that was asked for before is still to be

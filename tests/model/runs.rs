@@ -1,0 +1,152 @@
+//! The runs: what each contains, and how many states that is.
+//!
+//! A count that changes says that the model is another one: look why before it is written anew.
+
+use std::time::Instant;
+
+use stateright::{Checker, Expectation, Model, UniformChooser};
+
+use super::setup::{Faults, Setup};
+
+/// Goes through every state of a run. Each property holds in each state, each thing that should
+/// happen does, and there are so many states.
+#[track_caller]
+fn check(name: &str, setup: Setup, states: usize) {
+    let began = Instant::now();
+    let properties = setup.properties();
+    let checker = setup.checker().threads(2).spawn_bfs().join();
+    let (seen, depth) = (checker.unique_state_count(), checker.max_depth());
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{name}: {seen} states, {depth} steps deep, {seconds:.1} s");
+    let wrong = |expectation, found| (expectation == Expectation::Sometimes) != found;
+    let mut failed = false;
+    for property in properties {
+        let found = checker.discovery(property.name);
+        if !wrong(property.expectation.clone(), found.is_some()) {
+            continue;
+        }
+        failed = true;
+        println!("{name} fails: {} ({:?})", property.name, property.expectation);
+        let path = found.map(|path| super::words::told(path.into_vec()));
+        path.into_iter().flatten().for_each(|step| println!("    {step}"));
+    }
+    assert!(!failed, "{name}: a property does not hold");
+    assert_eq!(seen, states, "{name}: the number of states");
+}
+
+fn one() -> Setup {
+    Setup { intents: 1, ..Setup::default() }
+}
+
+fn faults(change: impl FnOnce(&mut Faults)) -> Faults {
+    let mut faults = Faults::default();
+    change(&mut faults);
+    faults
+}
+
+#[test]
+fn one_intent_with_crash_and_refusal() {
+    let faults = faults(|f| (f.crashes, f.refusals) = (1, 1));
+    let setup = Setup { window: Some(1), partial: true, wire: 1, faults, ..one() };
+    check("one intent, a crash, a refusal", setup, 3_940);
+}
+
+#[test]
+fn one_intent_with_a_lane_that_is_rebuilt() {
+    let faults = faults(|f| (f.rebuilds, f.closings) = (1, 1));
+    let setup = Setup { window: Some(1), report: Some(1), split_writes: true, faults, ..one() };
+    check("one intent, a rebuild, a gate that closes", setup, 2_934);
+}
+
+#[test]
+fn one_intent_that_waits_for_its_permit_and_may_be_too_late() {
+    let faults = faults(|f| f.crashes = 1);
+    let setup = Setup { permit_at_intake: false, good_for: Some(3), faults, ..one() };
+    check("one intent, too late at times", setup, 1_953);
+}
+
+#[test]
+fn one_caller_that_comes_twice() {
+    let faults = faults(|f| (f.crashes, f.repeats) = (1, 1));
+    check("one caller, twice", Setup { faults, ..one() }, 2_725);
+}
+
+#[test]
+fn one_intent_where_an_assumption_is_broken() {
+    let crash = |change: fn(&mut Faults)| {
+        faults(|f| {
+            f.crashes = 1;
+            change(f);
+        })
+    };
+    let garbled = crash(|f| f.garbled = 1);
+    check("an order is echoed with other items", Setup { faults: garbled, ..one() }, 991);
+    let twice = crash(|f| f.twice = 1);
+    check("a POST lands twice", Setup { faults: twice, ..one() }, 863);
+    let other = crash(|f| f.other_keys = 1);
+    check("a list of another account", Setup { faults: other, ..one() }, 1_559);
+}
+
+#[test]
+fn two_intents_of_two_kinds() {
+    let setup = Setup { landing: 1, two_kinds: true, ..Setup::default() };
+    check("two intents of two kinds", setup, 2_927);
+}
+
+#[test]
+fn two_intents_with_one_attempt_each() {
+    let setup = Setup { tries_max: 1, ..Setup::default() };
+    check("two intents, one attempt each", setup, 11_573);
+}
+
+#[test]
+#[ignore = "minutes: run by `just model`"]
+fn two_intents_with_two_crashes() {
+    let setup = Setup { faults: faults(|f| f.crashes = 2), ..Setup::default() };
+    check("A: two intents, two attempts, window 2, two crashes, a list that lags", setup, 836_440);
+}
+
+#[test]
+#[ignore = "minutes: run by `just model`"]
+fn two_intents_with_incomplete_lists_and_split_writes() {
+    let faults = faults(|f| f.crashes = 1);
+    let landing = 1;
+    let setup = Setup { landing, partial: true, split_writes: true, faults, ..Setup::default() };
+    check("two intents, a crash, incomplete lists, writes heard of later", setup, 544_337);
+}
+
+#[test]
+#[ignore = "minutes: run by `just model`"]
+fn two_intents_with_a_send_window_and_a_rebuild() {
+    let faults = faults(|f| f.rebuilds = 1);
+    let setup = Setup { window: Some(1), report: Some(1), faults, ..Setup::default() };
+    check("two intents, a send window, a lane that is rebuilt", setup, 0);
+}
+
+#[test]
+#[ignore = "minutes: run by `just model`"]
+fn three_intents_with_one_attempt_each_and_a_crash() {
+    let faults = faults(|f| f.crashes = 1);
+    let setup = Setup { intents: 3, tries_max: 1, landing: 1, faults, ..Setup::default() };
+    check("three intents, one attempt each, window 1, a crash", setup, 943_074);
+}
+
+/// Too many states to go through: so many of them, on random paths.
+#[test]
+#[ignore = "minutes: run by `just model`"]
+fn three_intents_on_random_paths() {
+    let faults = faults(|f| f.crashes = 1);
+    let setup = Setup { intents: 3, landing: 3, faults, ..Setup::default() };
+    let began = Instant::now();
+    let checker = setup.checker().target_state_count(2_000_000);
+    let checker = checker.spawn_simulation(1, UniformChooser).join();
+    let (steps, depth) = (checker.state_count(), checker.max_depth());
+    let seconds = began.elapsed().as_secs_f64();
+    println!("B: three intents, two attempts, window 3, a crash: {steps} steps on random paths");
+    println!("   up to {depth} deep, {seconds:.1} s");
+    for property in checker.model().properties() {
+        if property.expectation != Expectation::Sometimes {
+            checker.assert_no_discovery(property.name);
+        }
+    }
+}
