@@ -150,8 +150,6 @@ fn lock_and_check(disk: &Arc<dyn Disk>, places: &Places) -> Result<Lock, OpenErr
         if Segments::find(disk.clone(), &places.journal)?.files.is_empty() {
             return Err(OpenError::lost("the journal is gone".to_owned()));
         }
-        // Whoever made the directory may have died before its own name was durable.
-        sync_parents(&**disk, &places.dir).map_err(io(&places.dir))?;
     } else {
         create_store(disk, places)?;
     }

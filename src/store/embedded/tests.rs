@@ -256,24 +256,6 @@ fn directories_that_were_created_with_the_store_survive_a_power_cut() {
 }
 
 #[test]
-fn directory_whose_creator_died_before_it_was_durable_survives_a_power_cut() {
-    let on = |disk: &ForgetfulDisk| {
-        let disk = Arc::new(disk.clone());
-        EmbeddedStore::open("a/b", config(), &Runtime { disk, ..Runtime::system() })
-    };
-    for sync in 1..12 {
-        let disk = ForgetfulDisk::new();
-        disk.fail_sync(sync);
-        drop(on(&disk));
-        let disk = disk.after_kill();
-        let Ok(store) = on(&disk) else { continue };
-        now(Bench::new(Arc::new(store)).queued("r1", "a"));
-        let store = on(&disk.after_cut(Fate::Lost)).expect("opens");
-        assert!(now(store.find(reference("r1"))).expect("works").is_some(), "sync {sync}");
-    }
-}
-
-#[test]
 fn second_open_is_refused_and_newer_layouts_are_named() {
     let disk = ForgetfulDisk::new();
     let store = open(&disk).expect("opens");
