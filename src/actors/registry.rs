@@ -159,11 +159,15 @@ impl Registry {
         self.lanes.len()
     }
 
-    /// The lanes that want to be woken by then, and have no timer of their own for it.
+    /// The lanes that want to be woken by then, and have no timer of their own for it, in an order
+    /// that does not depend on the map's.
     pub(crate) fn far_wakes(&self, by: Moment) -> Vec<ItemsHash> {
         let by = u64::try_from(by.since_origin().as_nanos()).unwrap_or(u64::MAX);
         let due = |slot: &Slot| (1..=by).contains(&slot.gauge.far_wake.load(Ordering::Relaxed));
-        self.lanes.iter().filter(|slot| due(slot)).map(|slot| *slot.key()).collect()
+        let due = self.lanes.iter().filter(|slot| due(slot));
+        let mut lanes: Vec<_> = due.map(|slot| *slot.key()).collect();
+        lanes.sort_unstable();
+        lanes
     }
 
     /// Every lane with an open attempt, and its products.

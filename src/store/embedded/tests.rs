@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::protocol::{Learnt, State, Verdict};
-use crate::runtime::{Runtime, SystemClock};
+use crate::runtime::Runtime;
 use crate::testing::conformance::{Bench, WHY, decide, order, placed, reference};
 use crate::testing::disk::{Fate, ForgetfulDisk};
 
@@ -23,7 +23,7 @@ fn config() -> EmbeddedConfig {
 }
 
 fn open_with(disk: &ForgetfulDisk, config: EmbeddedConfig) -> Result<EmbeddedStore, OpenError> {
-    let runtime = Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
     EmbeddedStore::open("/store", config, &runtime)
 }
 
@@ -244,7 +244,7 @@ fn directories_that_were_created_with_the_store_survive_a_power_cut() {
     for dir in ["/a/b/c", "a/b", "a"] {
         let disk = ForgetfulDisk::new();
         let runtime =
-            Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+            Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
         let bench =
             Bench::new(Arc::new(EmbeddedStore::open(dir, config(), &runtime).expect("opens")));
         now(bench.queued("r1", "a"));
