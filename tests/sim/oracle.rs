@@ -83,11 +83,7 @@ impl Oracle {
         let sold = self.sold.get(&lane).copied().unwrap_or_default();
         let ours = self.kept.values().filter(|kept| kept.lane == lane);
         let covered = ours
-            .filter(|kept| match &kept.phase {
-                Phase::Open => true,
-                Phase::Placed(id) => !self.foreign.contains(id),
-                _ => false,
-            })
+            .filter(|kept| matches!(kept.phase, Phase::Open | Phase::Placed(_)))
             .count();
         if sold.orders + sold.may_land > covered {
             self.violated(format!(

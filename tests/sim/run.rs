@@ -54,6 +54,8 @@ struct Run {
     clause: Option<Clause>,
     config: Config,
     adopt: bool,
+    /// Without, an order whose echo was never seen stays in doubt until a person decides (A4).
+    trusts_echo: bool,
 }
 
 fn millis(n: u64) -> Duration {
@@ -77,7 +79,7 @@ fn orders(rng: &mut Rng) -> Vec<Order> {
         .collect()
 }
 
-fn config(rng: &mut Rng, clause: Option<Clause>) -> Config {
+fn config(rng: &mut Rng, clause: Option<Clause>, trusts_echo: bool) -> Config {
     let config = Config::default()
         .request_timeout(REQUEST_TIMEOUT)
         .landing_bound(Some(LANDING_BOUND))
@@ -88,7 +90,7 @@ fn config(rng: &mut Rng, clause: Option<Clause>) -> Config {
         .doubts_max(rng.usize(2..30))
         .late_sockets_max(rng.usize(..4))
         .look_again(millis(500), millis(rng.u64(1000..15_000)))
-        .trust_echo(rng.bool())
+        .trust_echo(trusts_echo)
         .start(StartAnswer::NewAccount);
     match clause {
         Some(clause) => config.leave_out(clause),
@@ -101,10 +103,11 @@ pub fn run(seed: u64, clause: Option<Clause>, logs: bool) -> Ran {
     let mut rng = Rng::with_seed(seed ^ 0x5eed_0fa1_1b0d_1e55);
     let world = World::new(seed, logs);
     let orders = orders(&mut rng);
-    let config = config(&mut rng, clause);
+    let trusts_echo = rng.bool();
+    let config = config(&mut rng, clause, trusts_echo);
     let disk = ForgetfulDisk::new();
     let mut run =
-        Run { seed, world, orders, disk, rng, clause, config, adopt: false };
+        Run { seed, world, orders, disk, rng, clause, config, adopt: false, trusts_echo };
     run.history();
     let lives = run.rng.u32(1..5);
     let mut life = 0;
@@ -272,6 +275,7 @@ impl Run {
         let span = if last { PATIENCE } else { millis(self.rng.u64(100..90_000)) };
         self.callers(&router, last);
         self.overhear(&router);
+        let begun = world.clock.elapsed();
         let until = tokio::time::sleep(span);
         tokio::pin!(until);
         let mut look = tokio::time::interval(millis(if last { 2000 } else { 250 }));
@@ -283,7 +287,7 @@ impl Run {
                     if world.violation().is_some() {
                         return Ended::Violation;
                     }
-                    if last && self.tidy(&router).await {
+                    if last && self.tidy(&router, begun).await {
                         return Ended::AtRest;
                     }
                 }
@@ -345,10 +349,12 @@ impl Run {
     }
 
     /// A person looks, and decides truthfully. True once everything has ended.
-    async fn tidy(&mut self, router: &OrderRouter) -> bool {
+    async fn tidy(&mut self, router: &OrderRouter, begun: Duration) -> bool {
         let Ok(open) = router.open_orders().await else { return false };
         for stored in &open {
-            let held = matches!(stored.state, State::Held(..));
+            let waited = self.world.clock.elapsed() > begun + Duration::from_secs(300);
+            let held = matches!(stored.state, State::Held(..))
+                || (!self.trusts_echo && waited && matches!(stored.state, State::InDoubt(..)));
             let (unclaimed, may_land) = {
                 let (inner, _) = self.world.now();
                 inner.unclaimed(stored.lane)

@@ -99,7 +99,7 @@ impl Inner {
             Some(other) => panic!("a fault that this supplier does not know: {other:?}"),
         };
         // An answer that names the order comes once it exists; others come when they like.
-        let names = matches!(fault, None | Some(PostFault::CreatedLate));
+        let names = matches!(fault, None | Some(PostFault::CreatedLate | PostFault::WrongId201));
         (if names { at.unwrap_or(now) + after } else { now + after }, reply)
     }
 
