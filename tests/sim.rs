@@ -5,6 +5,8 @@
 
 #[path = "sim/clock.rs"]
 mod clock;
+#[path = "sim/naive.rs"]
+mod naive;
 #[path = "sim/oracle.rs"]
 mod oracle;
 #[path = "sim/run.rs"]
@@ -16,6 +18,9 @@ mod supplier;
 #[path = "sim/world.rs"]
 mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use order_router::protocol::Clause;
 use run::run;
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -75,3 +80,113 @@ fn many_seeds() {
     println!("{count} seeds from {from}: {lives} lives, {events} events, {} failed", failed.len());
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
 }
+
+#[test]
+fn the_usual_ways_to_buy_are_seen_to_fail() {
+    for pattern in [naive::Pattern::BlindRetry, naive::Pattern::CheckThenRetry] {
+        let mut sum = naive::Harm::default();
+        for seed in 0..200 {
+            let harm = naive::run(seed, pattern);
+            sum.orders += harm.orders;
+            sum.bought_too_many += harm.bought_too_many;
+            sum.told_anothers += harm.told_anothers;
+        }
+        println!(
+            "{pattern:?}: of {} orders, {} bought too many, {} told another's",
+            sum.orders, sum.bought_too_many, sum.told_anothers
+        );
+        assert!(sum.bought_too_many > 0, "{pattern:?}");
+        if pattern == naive::Pattern::CheckThenRetry {
+            assert!(sum.told_anothers > 0, "{pattern:?}");
+        }
+    }
+}
+
+/// How many seeds until a run without this clause is seen to break a promise, and how.
+fn seeds_until_caught(clause: Clause, most: u64) -> Option<(u64, String)> {
+    (0..most).find_map(|seed| {
+        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, Some(clause), false)));
+        match ran {
+            Ok(ran) => ran.violation.map(|what| (seed + 1, what)),
+            Err(_) => Some((seed + 1, "the router panicked".to_owned())),
+        }
+    })
+}
+
+#[test]
+fn clauses_left_out_are_caught() {
+    for clause in QUICK {
+        let caught = seeds_until_caught(clause, 40);
+        assert!(caught.is_some(), "{clause:?} was left out and nothing was seen");
+    }
+}
+
+/// The whole table; long.
+#[test]
+#[ignore = "minutes: every clause, up to SIM_SEEDS seeds each"]
+fn table_of_clauses() {
+    let most = number("SIM_SEEDS", 300);
+    println!("| clause left out | seeds until caught | what was seen |\n|---|---|---|");
+    for clause in ALL {
+        match seeds_until_caught(*clause, most) {
+            Some((seeds, what)) => println!("| {clause:?} | {seeds} | {what} |"),
+            None => println!("| {clause:?} | not in {most} | |"),
+        }
+    }
+}
+
+/// Caught within a few seeds: what CI asks for.
+const QUICK: [Clause; 6] = [
+    Clause::ReferenceUnique,
+    Clause::ConflictRefused,
+    Clause::RecordBeforeSend,
+    Clause::ToldAfterDurable,
+    Clause::AcceptBeforeTold,
+    Clause::AnswerAfterSync,
+];
+
+const ALL: &[Clause] = &[
+    Clause::AcceptBeforeTold,
+    Clause::ReferenceUnique,
+    Clause::ConflictRefused,
+    Clause::RecordBeforeSend,
+    Clause::GateCloses,
+    Clause::UnsentInFlight,
+    Clause::OutcomeGuarded,
+    Clause::ClaimedOnce,
+    Clause::ClaimWithPlaced,
+    Clause::ToldAfterDurable,
+    Clause::LateAnswerGuarded,
+    Clause::LateAnswerCounts,
+    Clause::RefusedByEvidence,
+    Clause::SettledFromReport,
+    Clause::WireBound,
+    Clause::LandingBound,
+    Clause::SettledFromLock,
+    Clause::AnyStatus,
+    Clause::OldestFirst,
+    Clause::FirstListKept,
+    Clause::ListWaits,
+    Clause::CandidateUnclaimed,
+    Clause::SettledItself,
+    Clause::SettledOlder,
+    Clause::SettledPlaced,
+    Clause::SettledPlacedNow,
+    Clause::JudgedAtRequest,
+    Clause::PlacedRemembered,
+    Clause::ListComplete,
+    Clause::NearMissHeld,
+    Clause::Witnesses,
+    Clause::SameFingerprint,
+    Clause::EchoSeen,
+    Clause::SurplusHolds,
+    Clause::RestartInDoubt,
+    Clause::OrphansExcluded,
+    Clause::ListedAgain,
+    Clause::NotTogether,
+    Clause::HistoryExcluded,
+    Clause::StartStops,
+    Clause::AnswerAfterSync,
+    Clause::PassivationCounted,
+    Clause::ListAfterNote,
+];

@@ -15,7 +15,7 @@ use dashmap::mapref::entry::Entry;
 use super::Shared;
 use super::lane::{LaneActor, LaneMessage};
 use crate::order::ItemsHash;
-use crate::protocol::{Moment, Why};
+use crate::protocol::{Clause, LeftOut, Moment, Why};
 use crate::store::Stored;
 
 /// The lanes of one account.
@@ -24,6 +24,7 @@ pub(crate) struct Registry {
     lanes: DashMap<ItemsHash, Slot>,
     /// Lanes of a former process that have not been woken yet.
     dormant: DashMap<ItemsHash, Dormant>,
+    left_out: LeftOut,
 }
 
 /// A lane that lives.
@@ -67,6 +68,10 @@ impl Dormant {
 }
 
 impl Registry {
+    pub(crate) fn new(left_out: LeftOut) -> Self {
+        Self { left_out, ..Self::default() }
+    }
+
     pub(crate) fn deliver(&self, shared: &Arc<Shared>, lane: ItemsHash, message: LaneMessage) {
         let Some(threads) = shared.threads.get() else { return };
         let sent = match self.lanes.entry(lane) {
@@ -105,7 +110,7 @@ impl Registry {
         let Entry::Occupied(mut entry) = self.lanes.entry(*lane) else { return false };
         let slot = entry.get_mut();
         slot.pending -= 1;
-        let gone = idle && slot.pending == 0;
+        let gone = idle && (slot.pending == 0 || !self.left_out.keeps(Clause::PassivationCounted));
         if gone {
             entry.remove();
         }

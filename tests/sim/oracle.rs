@@ -82,9 +82,8 @@ impl Oracle {
     pub fn check_lane(&mut self, lane: ItemsHash) {
         let sold = self.sold.get(&lane).copied().unwrap_or_default();
         let ours = self.kept.values().filter(|kept| kept.lane == lane);
-        let covered = ours
-            .filter(|kept| matches!(kept.phase, Phase::Open | Phase::Placed(_)))
-            .count();
+        let covered =
+            ours.filter(|kept| matches!(kept.phase, Phase::Open | Phase::Placed(_))).count();
         if sold.orders + sold.may_land > covered {
             self.violated(format!(
                 "budget: {} orders and {} that may land, for {covered} intents that are placed or open",
@@ -123,7 +122,8 @@ impl Oracle {
             _ => return,
         };
         let Some(name) = self.names.get(&intent).cloned() else {
-            return self.violated(format!("a change of an intent that was never accepted: {change:?}"));
+            return self
+                .violated(format!("a change of an intent that was never accepted: {change:?}"));
         };
         self.becomes(&name, phase);
     }

@@ -106,8 +106,7 @@ pub fn run(seed: u64, clause: Option<Clause>, logs: bool) -> Ran {
     let trusts_echo = rng.bool();
     let config = config(&mut rng, clause, trusts_echo);
     let disk = ForgetfulDisk::new();
-    let mut run =
-        Run { seed, world, orders, disk, rng, clause, config, adopt: false, trusts_echo };
+    let mut run = Run { seed, world, orders, disk, rng, clause, config, adopt: false, trusts_echo };
     run.history();
     let lives = run.rng.u32(1..5);
     let mut life = 0;
@@ -140,7 +139,10 @@ pub fn run(seed: u64, clause: Option<Clause>, logs: bool) -> Ran {
         lives: life,
         seen: std::mem::take(&mut inner.seen),
         log: inner.log.take().unwrap_or_default(),
-        hash: { drop(inner); run.world.hash() },
+        hash: {
+            drop(inner);
+            run.world.hash()
+        },
     }
 }
 
@@ -316,6 +318,15 @@ impl Run {
         let mut inner = self.world.inner.lock().unwrap();
         let foreign = inner.profile.foreign_identical + inner.profile.foreign_other > 0.0;
         let odd = inner.profile.odd_echo > 0.0;
+        // Whoever looks sees an order of ours that the list shows wrongly, and does not adopt it.
+        let wrong = |order: &crate::world::SoldOrder| {
+            order.odd
+                && !inner.oracle.is_claimed(&order.id)
+                && !inner.oracle.foreign.contains(&order.id)
+        };
+        if inner.faults && inner.orders.iter().any(wrong) {
+            return;
+        }
         if foreign || odd {
             self.adopt = true;
         } else {
@@ -404,7 +415,8 @@ async fn caller(world: Arc<World>, router: OrderRouter, order: Order, mut rng: R
             // Goes away in the middle.
             0 | 1 => {
                 let span = millis(rng.u64(..3000));
-                if let Ok(Ok(end)) = tokio::time::timeout(span, router.submit(order.clone())).await {
+                if let Ok(Ok(end)) = tokio::time::timeout(span, router.submit(order.clone())).await
+                {
                     world.told(&name, &end);
                 }
             }
@@ -423,8 +435,7 @@ async fn caller(world: Arc<World>, router: OrderRouter, order: Order, mut rng: R
             3 => follow(&world, &router, &order).await,
             // Asks twice at once.
             4 => {
-                let both =
-                    [router.submit(order.clone()), router.submit(order.clone())];
+                let both = [router.submit(order.clone()), router.submit(order.clone())];
                 let both = futures_util::future::join_all(both).await;
                 for end in both.into_iter().flatten() {
                     world.told(&name, &end);

@@ -20,10 +20,7 @@ pub struct SlowStore {
 
 impl SlowStore {
     /// The store works at once; its answer takes as long as the schedule says.
-    fn later<T: Send + 'static>(
-        &self,
-        answer: BoxFuture<'static, T>,
-    ) -> BoxFuture<'static, T> {
+    fn later<T: Send + 'static>(&self, answer: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
         let delay = self.world.store_delay();
         async move {
             let answer = answer.await;
@@ -51,7 +48,10 @@ impl IntentStore for SlowStore {
         self.later(self.inner.find(name))
     }
 
-    fn claims(&self, ids: Vec<OrderId>) -> BoxFuture<'static, Result<Vec<Option<Claim>>, StoreError>> {
+    fn claims(
+        &self,
+        ids: Vec<OrderId>,
+    ) -> BoxFuture<'static, Result<Vec<Option<Claim>>, StoreError>> {
         self.later(self.inner.claims(ids))
     }
 

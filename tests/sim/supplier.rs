@@ -66,7 +66,8 @@ impl Inner {
         if faults && self.rng.f64() < p.foreign_other {
             self.foreign(vec![("foreign".to_owned(), 1)], now);
         }
-        let other = self.orders.iter().rev().find(|o| !self.oracle.foreign.contains(&o.id)).cloned();
+        let other =
+            self.orders.iter().rev().find(|o| !self.oracle.foreign.contains(&o.id)).cloned();
         let (at, id) = self.sent(now, items, creates, late);
         self.note(now, &format!("sent {id} {fault:?} lands {at:?}"));
         self.count(fault.map_or("no fault", PostFault::name));
@@ -76,7 +77,9 @@ impl Inner {
         let error = |status| Reply::Answer(status, Some(ERROR.to_owned()));
         let reply = match fault {
             None | Some(PostFault::CreatedLate) => full(201),
-            Some(PostFault::WithheldAfterCreation | PostFault::WithheldNeverCreated) => Reply::Never,
+            Some(PostFault::WithheldAfterCreation | PostFault::WithheldNeverCreated) => {
+                Reply::Never
+            }
             Some(PostFault::Status500Before | PostFault::Status500After) => error(500),
             Some(PostFault::Status502Before | PostFault::Status502After) => error(502),
             Some(PostFault::Status503Before) => error(503),
@@ -103,11 +106,7 @@ impl Inner {
         (if names { at.unwrap_or(now) + after } else { now + after }, reply)
     }
 
-    fn page(
-        &mut self,
-        now: Duration,
-        request: PageRequest,
-    ) -> (Duration, Result<Page, ReadError>) {
+    fn page(&mut self, now: Duration, request: PageRequest) -> (Duration, Result<Page, ReadError>) {
         let trouble = self.list_fault(now);
         let mut wait = millis(self.rng.u64(1..60));
         let (mut as_of, mut limit) = (now, request.limit as usize);

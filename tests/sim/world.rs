@@ -241,7 +241,8 @@ impl Inner {
         lag: Duration,
     ) {
         let odd = self.faults && self.rng.f64() < self.profile.odd_echo;
-        let ends = *self.rng.choice(&["completed", "completed", "failed", "cancelled", "odd"]).unwrap();
+        let ends =
+            *self.rng.choice(&["completed", "completed", "failed", "cancelled", "odd"]).unwrap();
         self.oracle.ledger.insert(id.clone(), lane);
         self.orders.push(SoldOrder { id, lines, at, visible_at: at + lag, odd, ends });
     }
@@ -332,8 +333,8 @@ impl Inner {
         if !self.faults || self.rng.f64() >= self.profile.list_fault {
             return None;
         }
-        let blind = now >= self.profile.blind_from
-            && now < self.profile.blind_from + LANDING_BOUND * 3 / 4;
+        let blind =
+            now >= self.profile.blind_from && now < self.profile.blind_from + LANDING_BOUND * 3 / 4;
         let own = [
             ListTrouble::OtherKey,
             ListTrouble::Cached,

@@ -12,7 +12,7 @@ use super::EmbeddedConfig;
 use super::feeder::{Feeder, Job};
 use super::queue::Shared;
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::{Change, Serial};
+use crate::protocol::{Change, Clause, Serial};
 use crate::runtime::disk::Disk;
 use crate::store::book::{Base, Book, Feed, NoBase};
 use crate::store::index::{Below, Unusable, failed};
@@ -263,6 +263,10 @@ impl Committer {
     /// nothing but its error: what was decided since may rest on what is not durable.
     fn make_durable(&mut self) {
         let appended = u64::from(self.journal.records());
+        if !self.config.left_out.keeps(Clause::AnswerAfterSync) && appended < 3 {
+            self.pending.drain(..).for_each(|pending| pending.answer(None));
+            return;
+        }
         if self.latched.is_none()
             && let Err(error) = self.journal.write(self.book.standing())
         {

@@ -99,7 +99,7 @@ pub(super) fn open(
     let lock = lock_and_check(&disk, &places)?;
     let (book, journal, indexed) = match config.index {
         IndexMode::Memory => {
-            let mut book = Book::new(false);
+            let mut book = Book::new(false).leaving_out(config.left_out);
             let journal = replay(&disk, &places, &config, &mut book, &mut |_, _| Ok(()))?;
             (book, journal, None)
         }

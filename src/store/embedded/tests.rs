@@ -243,8 +243,7 @@ fn nothing_is_visible_before_it_is_durable() {
 fn directories_that_were_created_with_the_store_survive_a_power_cut() {
     for dir in ["/a/b/c", "a/b", "a"] {
         let disk = ForgetfulDisk::new();
-        let runtime =
-            Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
+        let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
         let bench =
             Bench::new(Arc::new(EmbeddedStore::open(dir, config(), &runtime).expect("opens")));
         now(bench.queued("r1", "a"));
