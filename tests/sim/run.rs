@@ -183,11 +183,11 @@ impl Run {
                 .expect("a runtime")
         });
         let clock = self.world.clock.clone();
-        let ended = runner.block_on(async {
+        let (ended, handle) = runner.block_on(async {
             clock.begin();
             let ended = self.life(last).await;
             clock.end();
-            ended
+            (ended, tokio::runtime::Handle::current())
         });
         // What the disk has now is all that is left of this process.
         let cut = self.disk.is_cut() || self.rng.bool();
@@ -202,7 +202,10 @@ impl Run {
             self.disk.after_kill()
         };
         self.disk.cut();
+        // Actors that go look for the runtime once more.
+        let inside = handle.enter();
         drop(runner);
+        drop(inside);
         self.disk = next;
         self.world.note(|| format!("life over: {ended:?}, cut {cut}"));
         self.world.clock.stall(millis(self.rng.u64(..30_000)));

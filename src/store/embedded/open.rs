@@ -187,10 +187,13 @@ fn create_store(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> 
         let file = disk.open(&unfinished, true)?;
         file.write_at(format!("{FORMAT_WORDS}{FORMAT_VERSION}\n").as_bytes(), 0)?;
         file.sync()?;
-        disk.rename(&unfinished, &places.format)?;
+        // All that it stands in is durable before it can be seen: whoever finds it, after this start
+        // was cut short, takes the store for complete.
         disk.sync_dir(&places.journal)?;
         disk.sync_dir(&places.dir)?;
-        sync_parents(&**disk, &places.dir)
+        sync_parents(&**disk, &places.dir)?;
+        disk.rename(&unfinished, &places.format)?;
+        disk.sync_dir(&places.dir)
     };
     write().map_err(|error| OpenError::io(&places.format, error))
 }
