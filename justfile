@@ -21,6 +21,18 @@ test FILTER="":
 torture PART="" *FLAGS:
     cargo test --release --all-features --test torture -- --ignored --nocapture --test-threads 1 {{PART}} {{FLAGS}}
 
+# Replays one seed of the simulation of the whole router, and prints what happened
+sim SEED:
+    SIM_SEED={{SEED}} cargo test --release --all-features --test sim one_seed -- --nocapture
+
+# Runs N seeds of the simulation, on two threads
+sim-many N="1000":
+    SIM_SEEDS={{N}} cargo test --release --all-features --test sim many_seeds -- --nocapture
+
+# Leaves out every clause of the rules in turn: how many seeds until the simulation sees it
+sim-mutations N="300":
+    SIM_SEEDS={{N}} cargo test --release --all-features --test sim table_of_clauses -- --ignored --nocapture
+
 # Benchmarks; the results with their command and machine go into benches/RESULTS.md
 bench NAME="":
     cargo bench --all-features {{ if NAME == "" { "" } else { "--bench " + NAME } }}

@@ -18,7 +18,7 @@ use crate::crash;
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::account::{Assessment, LANDING_BOUND, OpenLane};
 use crate::protocol::listing::{Checkpoint, Sheet};
-use crate::protocol::{Change, Moment, Shape};
+use crate::protocol::{Change, Clause, Moment, Shape};
 use crate::router::RouterEvent;
 use crate::store::{Claim, StoreError};
 
@@ -113,6 +113,9 @@ impl Handler<LookoutMessage> for Lookout {
                 self.begin(ctx);
             }
             LookoutMessage::Released { floor } => {
+                if !self.shared.config.left_out.keeps(Clause::ListedAgain) {
+                    return;
+                }
                 let now = self.shared.runtime.now();
                 self.late.extend(LATE_LANDINGS.map(|after| (now.plus(after), floor)));
                 self.begin(ctx);
@@ -198,6 +201,10 @@ impl Lookout {
         let reading = AssertUnwindSafe(reading).catch_unwind();
         let done = reading.into_actor(self).map(move |arrived, lookout, ctx| {
             lookout.reading = false;
+            let mut asks = asks;
+            if !lookout.shared.config.left_out.keeps(Clause::ListAfterNote) {
+                asks.append(&mut lookout.asks);
+            }
             let done = arrived.and_then(|arrived| {
                 catch_unwind(AssertUnwindSafe(|| lookout.arrived(arrived, &asks, floor)))
             });

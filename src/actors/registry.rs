@@ -15,7 +15,7 @@ use dashmap::mapref::entry::Entry;
 use super::Shared;
 use super::lane::{LaneActor, LaneMessage};
 use crate::order::ItemsHash;
-use crate::protocol::{Moment, Why};
+use crate::protocol::{Clause, LeftOut, Moment, Why};
 use crate::store::Stored;
 use passivation::{LockedEntry, Slot};
 
@@ -27,6 +27,7 @@ pub(crate) struct Registry {
     lanes: DashMap<ItemsHash, Slot<Lane>>,
     /// Lanes of a former process that have not been woken yet.
     dormant: DashMap<ItemsHash, Dormant>,
+    left_out: LeftOut,
 }
 
 /// A lane that lives.
@@ -87,6 +88,10 @@ impl Dormant {
 }
 
 impl Registry {
+    pub(crate) fn new(left_out: LeftOut) -> Self {
+        Self { left_out, ..Self::default() }
+    }
+
     pub(crate) fn deliver(&self, shared: &Arc<Shared>, lane: ItemsHash, message: LaneMessage) {
         let Some(threads) = shared.threads.get() else { return };
         let start = || {
@@ -114,7 +119,11 @@ impl Registry {
     /// A message was handled to its end. True if the lane is removed, because it has nothing to do
     /// and no message is on its way to it: its actor must stop.
     pub(crate) fn handled(&self, lane: &ItemsHash, idle: bool) -> bool {
-        passivation::handled(self.lanes.entry(*lane), idle)
+        let gone = passivation::handled(self.lanes.entry(*lane), idle);
+        if idle && !gone && !self.left_out.keeps(Clause::PassivationCounted) {
+            return self.lanes.remove(lane).is_some();
+        }
+        gone
     }
 
     /// Removes a lane that has nothing to do, unless a message is on its way to it.
@@ -164,13 +173,17 @@ impl Registry {
         self.lanes.len()
     }
 
-    /// The lanes that want to be woken by then, and have no timer of their own for it.
+    /// The lanes that want to be woken by then, and have no timer of their own for it, in an order
+    /// that does not depend on the map's.
     pub(crate) fn far_wakes(&self, by: Moment) -> Vec<ItemsHash> {
         let by = u64::try_from(by.since_origin().as_nanos()).unwrap_or(u64::MAX);
         let due = |slot: &Slot<Lane>| {
             (1..=by).contains(&slot.actor.gauge.far_wake.load(Ordering::Relaxed))
         };
-        self.lanes.iter().filter(|slot| due(slot)).map(|slot| *slot.key()).collect()
+        let due = self.lanes.iter().filter(|slot| due(slot));
+        let mut lanes: Vec<_> = due.map(|slot| *slot.key()).collect();
+        lanes.sort_unstable();
+        lanes
     }
 
     /// Every lane with an open attempt, and its products.

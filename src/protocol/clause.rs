@@ -89,6 +89,12 @@ pub enum Clause {
     HistoryExcluded,
     /// Rule 15: the start stops where the list knows more than the store.
     StartStops,
+    /// The store answers a change after the sync that makes it durable.
+    AnswerAfterSync,
+    /// A lane is put to sleep only if no message is on its way to it.
+    PassivationCounted,
+    /// A lane notes what is settled before its list is requested, not after.
+    ListAfterNote,
 }
 
 /// The clause that a test build leaves out. Of no size in an ordinary build.

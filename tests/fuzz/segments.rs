@@ -23,7 +23,11 @@ fn open(disk: &ForgetfulDisk) -> Result<EmbeddedStore, String> {
         committing: Committing::Inline,
         ..EmbeddedConfig::default()
     };
-    let runtime = Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+    let runtime = Runtime {
+        clock: Arc::new(SystemClock::start()),
+        disk: Arc::new(disk.clone()),
+        ..Runtime::system()
+    };
     EmbeddedStore::open("/store", config, &runtime).map_err(|error| format!("{error} {error:?}"))
 }
 

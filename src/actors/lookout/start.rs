@@ -15,7 +15,7 @@ use crate::error::StartError;
 use crate::order::ItemsHash;
 use crate::protocol::account::{LANDING_BOUND, OpenLane};
 use crate::protocol::listing::Sheet;
-use crate::protocol::{Change, IDS_PER_RECORD_MAX};
+use crate::protocol::{Change, Clause, IDS_PER_RECORD_MAX};
 use crate::store::{Claim, HistoryLine};
 use crate::supplier::{PageRequest, ReadError};
 
@@ -76,6 +76,7 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
     let unexplained = shared.account().unexplained(&sheet, &claims, &open);
     match (unexplained.first(), shared.config.start) {
         (None, _) => {}
+        _ if !shared.config.left_out.keeps(Clause::StartStops) => {}
         (Some(_), StartAnswer::Adopt) => {
             let why = "a person says that they are somebody else's";
             shared.keep_orphans(unexplained, why).await?;

@@ -99,7 +99,7 @@ pub(super) fn open(
     let lock = lock_and_check(&disk, &places)?;
     let (book, journal, indexed) = match config.index {
         IndexMode::Memory => {
-            let mut book = Book::new(false);
+            let mut book = Book::new(false).leaving_out(config.left_out);
             let journal = replay(&disk, &places, &config, &mut book, &mut |_, _| Ok(()))?;
             (book, journal, None)
         }
@@ -189,11 +189,14 @@ fn create_store(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> 
         file.write_at(format!("{FORMAT_WORDS}{FORMAT_VERSION}\n").as_bytes(), 0)?;
         file.sync()?;
         crash::point("store.format_written");
-        disk.rename(&unfinished, &places.format)?;
-        crash::point("store.format_renamed");
+        // All that it stands in is durable before it can be seen: whoever finds it, after this start
+        // was cut short, takes the store for complete.
         disk.sync_dir(&places.journal)?;
         disk.sync_dir(&places.dir)?;
-        sync_parents(&**disk, &places.dir)
+        sync_parents(&**disk, &places.dir)?;
+        disk.rename(&unfinished, &places.format)?;
+        crash::point("store.format_renamed");
+        disk.sync_dir(&places.dir)
     };
     write().map_err(|error| OpenError::io(&places.format, error))
 }
