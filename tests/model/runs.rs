@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use stateright::{Checker, Expectation, Model, UniformChooser};
+use stateright::{Checker, Expectation, Model};
 
 use super::setup::{Faults, Setup};
 
@@ -120,7 +120,7 @@ fn two_intents_with_incomplete_lists_and_split_writes() {
 fn two_intents_with_a_send_window_and_a_rebuild() {
     let faults = faults(|f| f.rebuilds = 1);
     let setup = Setup { window: Some(1), report: Some(1), faults, ..Setup::default() };
-    check("two intents, a send window, a lane that is rebuilt", setup, 0);
+    check("two intents, a send window, a lane that is rebuilt", setup, 692_118);
 }
 
 #[test]
@@ -129,24 +129,4 @@ fn three_intents_with_one_attempt_each_and_a_crash() {
     let faults = faults(|f| f.crashes = 1);
     let setup = Setup { intents: 3, tries_max: 1, landing: 1, faults, ..Setup::default() };
     check("three intents, one attempt each, window 1, a crash", setup, 943_074);
-}
-
-/// Too many states to go through: so many of them, on random paths.
-#[test]
-#[ignore = "minutes: run by `just model`"]
-fn three_intents_on_random_paths() {
-    let faults = faults(|f| f.crashes = 1);
-    let setup = Setup { intents: 3, landing: 3, faults, ..Setup::default() };
-    let began = Instant::now();
-    let checker = setup.checker().target_state_count(2_000_000);
-    let checker = checker.spawn_simulation(1, UniformChooser).join();
-    let (steps, depth) = (checker.state_count(), checker.max_depth());
-    let seconds = began.elapsed().as_secs_f64();
-    println!("B: three intents, two attempts, window 3, a crash: {steps} steps on random paths");
-    println!("   up to {depth} deep, {seconds:.1} s");
-    for property in checker.model().properties() {
-        if property.expectation != Expectation::Sometimes {
-            checker.assert_no_discovery(property.name);
-        }
-    }
 }
