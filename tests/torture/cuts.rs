@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Signal, kill_process};
+
 use super::injections;
 use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 
@@ -129,9 +131,10 @@ fn cuts(seed: u64, rounds: u64, tally: &mut Tally) -> Result<(), String> {
         let batch = world.batch(20, 5);
         let mut child = Process::start(&mut world.submit(&batch));
         pass(Duration::from_millis(world.dice.u64(5..600)));
+        // Power takes the process with it: nobody is told anything after the cut. (What is in the
+        // middle of a system call ends there, on a file system that is gone.)
+        kill_process(child.pid(), Signal::STOP).expect("a child can be stopped");
         disk.cut()?;
-        // It goes on for a moment, on a disk that answers nothing but errors.
-        pass(Duration::from_millis(world.dice.u64(0..30)));
         child.kill();
         let status = child.wait();
         world.ended_well(status, Some(KILL), &[0, 2, 3]);
