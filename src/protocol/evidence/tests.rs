@@ -528,3 +528,15 @@ fn the_supplier_speaks_in_a_json_error_alone() {
         assert!(!is_json_error(body), "{body:?}");
     }
 }
+
+#[test]
+fn a_rate_limit_that_shows_an_order_is_unknown() {
+    let judged = |body: &'static str| {
+        let retry_after = Some(Duration::from_secs(5));
+        line(&Case { retry_after, ..case(429, body) }.judge())
+    };
+    assert!(judged("").starts_with("not sent"));
+    assert!(judged(r#"{"id":"o-1","items":[]}"#).starts_with("unknown"));
+    assert!(judged(r#"{"order":{"id":7,"items":[]}}"#).starts_with("unknown"));
+    assert!(judged(r#"{"code":"X","order":{"id":"o-1","items":[]}}"#).starts_with("unknown"));
+}
