@@ -293,18 +293,21 @@ fn client_error(
 ) -> Judgement {
     let drain = AccountEffect::Drain { retry_after };
     let why = |code: Option<Why>| code.unwrap_or_else(|| format!("status {status}").into());
+    // An answer that shows an order is no proof that there is none.
+    let value = body.and_then(|body| serde_json::from_slice(body).ok());
+    let order = value.and_then(|value| shown_order(&value, &policy.format));
     let Some(error) = body.and_then(JsonError::read) else {
         return match status {
             402 => unknown(why(None), AccountEffect::Pause(PauseWhy::Balance)),
             409 => unknown(why(None), AccountEffect::None),
-            429 if retry_after.is_some() => by_setting(policy.rate_limited, why(None), drain),
+            429 if retry_after.is_some() && order.is_none() => {
+                by_setting(policy.rate_limited, why(None), drain)
+            }
             _ => not_the_supplier(status),
         };
     };
-    let format = &policy.format;
     let code = error.shown;
-    // An error that shows an order is no proof that there is none.
-    if let Some(id) = shown_order(&error.value, format) {
+    if let Some(id) = order {
         return Judgement {
             hint: OrderId::new(id),
             ..unknown(format!("status {status} with an order").into(), AccountEffect::None)
@@ -350,7 +353,6 @@ struct JsonError {
     /// Its code, fit to be shown; never text.
     shown: Option<Why>,
     kind: ErrorKind,
-    value: serde_json::Value,
 }
 
 impl JsonError {
@@ -380,7 +382,7 @@ impl JsonError {
             true => ErrorKind::PriceNotMatched,
             false => ErrorKind::Other,
         });
-        says_something.then_some(Self { shown, kind, value })
+        says_something.then_some(Self { shown, kind })
     }
 }
 

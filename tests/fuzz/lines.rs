@@ -114,7 +114,7 @@ fn damaged(dice: &mut Dice<'_>, mut bytes: Vec<u8>, csv: bool) {
         bytes.splice(at..at, more);
         bytes.truncate(dice.below(bytes.len()) + 1);
     }
-    if dice.one_in(64) {
+    if dice.below(64) == 63 {
         bytes.resize(bytes.len() + (300 << 10), b'x');
     }
     sound(&bytes, Some(csv));
