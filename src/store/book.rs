@@ -312,10 +312,8 @@ impl Book {
         self.standing.totals.claim(intent);
         self.standing.newest_known = self.standing.newest_known.max(created_at);
         self.witnesses.push(claim.clone());
-        match self.by_order.insert(id, claim) {
-            Some(_) if self.left_out.keeps(Clause::ClaimedOnce) => Err(Impossible),
-            _ => Ok(()),
-        }
+        let taken = self.by_order.insert(id, claim).is_some();
+        if taken && left_out.keeps(Clause::ClaimedOnce) { Err(Impossible) } else { Ok(()) }
     }
 
     fn update(

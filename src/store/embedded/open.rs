@@ -189,8 +189,7 @@ fn create_store(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> 
         file.write_at(format!("{FORMAT_WORDS}{FORMAT_VERSION}\n").as_bytes(), 0)?;
         file.sync()?;
         crash::point("store.format_written");
-        // All that it stands in is durable before it can be seen: whoever finds it, after this start
-        // was cut short, takes the store for complete.
+        // What it stands in is durable before it is seen: whoever finds it takes the store for whole.
         disk.sync_dir(&places.journal)?;
         disk.sync_dir(&places.dir)?;
         sync_parents(&**disk, &places.dir)?;
