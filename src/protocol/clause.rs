@@ -61,6 +61,8 @@ pub enum Clause {
     SettledPlaced,
     /// Rule 9: so was the POST of every intent placed with a row of this very list.
     SettledPlacedNow,
+    /// Rule 9: the list reaches back before the POST of every intent that was placed from a list.
+    PlacedInReach,
     /// Rule 9: what is settled is noted when the list is requested, and never judged later.
     JudgedAtRequest,
     /// Rule 9: intents placed from a list, with their POSTs, are remembered over a crash.

@@ -168,6 +168,11 @@ impl Left {
 struct Post {
     intent: IntentId,
     left: Left,
+    /// What it bought cannot be older; `None`: not known.
+    floor: Option<jiff::Timestamp>,
+    /// The newest attempt that was open when its intent was placed: until all of these have ended,
+    /// what it bought itself may be a row that nobody has.
+    before: AttemptSeq,
 }
 
 /// A list that was asked for, with what was settled at that moment. It is requested later, so what
@@ -203,6 +208,13 @@ enum From {
     Sending,
     InDoubt { held: bool },
     Queued,
+}
+
+impl Post {
+    /// Whether no attempt is open any more that was open when its intent was placed.
+    fn is_over(&self, oldest_open: Option<AttemptSeq>) -> bool {
+        oldest_open.is_none_or(|oldest| oldest > self.before)
+    }
 }
 
 impl Intent {
@@ -269,7 +281,9 @@ impl Lane {
     pub fn wakes_at(&self, rules: &Rules) -> Option<Moment> {
         let unsent = self.index.first_expiry().map(|(at, _)| at);
         let idle = self.asked.is_none() && self.kept.is_none();
-        let posts = self.posts.values().filter(|_| idle).filter_map(|p| settles_at(rules, p.left));
+        let oldest = self.open().map(|sent| sent.attempt.seq).min();
+        let posts = self.posts.values().filter(|post| idle && post.is_over(oldest));
+        let posts = posts.filter_map(|post| settles_at(rules, post.left));
         let looks = (idle && self.hold.is_none() && !self.index.doubts.is_empty())
             .then(|| self.look_at.into_iter().chain(self.releasable_at(rules)))
             .into_iter()
@@ -314,10 +328,13 @@ impl Lane {
         self.intents.values().filter(|i| unsent(i)).count()
     }
 
-    /// The oldest floor of an open attempt: how far back a list must reach. `None`: to the end.
+    /// How far back a list must reach: to the oldest floor of an open attempt, and of the POST of an
+    /// intent that was placed from a list, whose own order may be the row that tells of it.
+    /// `None`: to the end.
     #[must_use]
     pub fn oldest_floor(&self) -> Option<jiff::Timestamp> {
-        self.open().map(|sent| sent.attempt.floor).min().flatten()
+        let posts = self.posts.values().map(|post| post.floor);
+        self.open().map(|sent| sent.attempt.floor).chain(posts).min().flatten()
     }
 
     /// The open attempts.

@@ -46,9 +46,9 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Whether an order of this attempt could not hide from the list.
-    fn covers(&self, sent: &Sent) -> bool {
-        match (self.since, sent.attempt.floor) {
+    /// Whether an order that is no older than the floor could not hide from the list.
+    fn covers(&self, floor: Option<Timestamp>) -> bool {
+        match (self.since, floor) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(since), Some(floor)) => since <= floor,
@@ -211,6 +211,9 @@ impl Lane {
                 if by_this_list { Clause::SettledPlacedNow } else { Clause::SettledPlaced };
             noted.contains(seq) || !rules.keeps(clause)
         });
+        // And its own order, which may be of the absentee's money, could not hide from the list.
+        settled &= self.posts.values().all(|post| reach.covers(post.floor))
+            || !rules.keeps(Clause::PlacedInReach);
         let mut absentees = Vec::new();
         for (seq, id) in self.doubts_by_age() {
             // Itself, and every older attempt still in doubt.
@@ -225,7 +228,7 @@ impl Lane {
             if !same && rules.keeps(Clause::SameFingerprint) {
                 let (attempt, list) = (sent.attempt.fingerprint, reach.fingerprint);
                 effects.push(Effect::Alarm(Alarm::OtherKey { attempt, list }));
-            } else if reach.covers(&sent) {
+            } else if reach.covers(sent.attempt.floor) {
                 let held = intent.phase == Phase::InDoubt { held: true };
                 absentees.push((id, intent.tries, held));
             }
@@ -307,14 +310,19 @@ impl Lane {
         attempts.map(|sent| sent.attempt.seq).chain(posts.map(|(seq, _)| *seq)).collect()
     }
 
-    /// Forgets the POSTs that are settled, unless a list that was asked for before is still to be
-    /// used: that one must not release anything on the strength of what settled since.
+    /// Forgets the POSTs that are settled, once every attempt has ended that was open when their
+    /// intents were placed: until then a list must reach back to them. Never while a list that was
+    /// asked for before is still to be used: that one must not release anything on the strength of
+    /// what settled since.
     pub(super) fn prune_posts(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         if self.asked.is_some() || self.kept.is_some() {
             return;
         }
+        let oldest = self.open().map(|sent| sent.attempt.seq).min();
+        let in_reach = rules.keeps(Clause::PlacedInReach);
         self.posts.retain(|_, post| {
-            let settled = settles_at(rules, post.left).is_some_and(|at| at <= now);
+            let settled = settles_at(rules, post.left).is_some_and(|at| at <= now)
+                && (post.is_over(oldest) || !in_reach);
             if settled {
                 effects.push(Effect::Write(Write::Settle { intent: post.intent }));
             }

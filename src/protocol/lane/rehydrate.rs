@@ -43,6 +43,9 @@ impl Lane {
         for one in restored {
             lane.restore(rules, one, left, &mut effects);
         }
+        if let Some(newest) = lane.open().map(|sent| sent.attempt.seq).max() {
+            lane.posts.values_mut().for_each(|post| post.before = post.before.max(newest));
+        }
         if lane.doubts().next().is_some() || !effects.is_empty() {
             lane.look_soon(rules, now);
         }
@@ -58,7 +61,9 @@ impl Lane {
         let (phase, attempt) = match &one.state {
             State::Placed { .. } | State::Refused(_) | State::NotPlaced(_) => {
                 if let Some(seq) = one.last_attempt.filter(|_| remembered) {
-                    self.posts.insert(seq, Post { intent: one.intent, left });
+                    // Its floor is not stored: lists reach back to the end of the account.
+                    let post = Post { intent: one.intent, left, floor: None, before: seq };
+                    self.posts.insert(seq, post);
                 }
                 return;
             }

@@ -54,6 +54,8 @@ struct Bench {
     lane: Lane,
     now: Moment,
     serial: u64,
+    /// The newest order that is known when an attempt is recorded.
+    floor: Option<Timestamp>,
     /// Effects that have not been looked at.
     seen: Vec<Effect>,
     /// Writes that are held back while `slow` is set.
@@ -70,6 +72,7 @@ impl Bench {
             lane: Lane::default(),
             now: Moment::after_origin(MIN),
             serial: 0,
+            floor: None,
             seen: Vec::new(),
             slow: false,
             pending: VecDeque::new(),
@@ -83,7 +86,7 @@ impl Bench {
     }
 
     fn attempt(&mut self) -> Attempt {
-        Attempt { seq: self.serial(), fingerprint: Fingerprint(1), floor: None }
+        Attempt { seq: self.serial(), fingerprint: Fingerprint(1), floor: self.floor }
     }
 
     fn feed(&mut self, event: Event) {

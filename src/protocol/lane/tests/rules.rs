@@ -295,6 +295,39 @@ fn rule_9_holds_over_a_restart_for_intents_placed_from_a_list() {
 }
 
 #[test]
+fn rule_9_a_list_reaches_back_to_the_posts_of_intents_placed_from_a_list() {
+    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
+    let mut bench = Bench::new();
+    bench.floor = at(100);
+    let a = bench.submit("x");
+    bench.floor = at(200);
+    let b = bench.submit("x");
+    bench.answer(a, lost());
+    bench.answer(b, lost());
+    // The row is B's, and A is older. A's own order landed early and does not show yet.
+    bench.list(&[1]);
+    assert_eq!(bench.placed_with(a), Some(order(1)));
+    bench.wait(BOUND);
+    let since = bench.seen.iter().rev().find_map(|effect| match effect {
+        Effect::List { since, .. } => Some(*since),
+        _ => None,
+    });
+    assert_eq!(since, Some(at(100)), "A's own order is older than B's attempt");
+    let near = Some(Reach { since: at(200), fingerprint: Fingerprint(1) });
+    let ask = bench.ask();
+    bench.feed(Event::Listed(ListView { ask, candidates: vec![], proof: near, near_miss: None }));
+    assert_eq!(bench.sends(), 2, "A's own order could hide from that list");
+    bench.wait(BOUND);
+    let far = Some(Reach { since: at(100), fingerprint: Fingerprint(1) });
+    let ask = bench.ask();
+    let candidates = vec![candidate(2)];
+    bench.feed(Event::Listed(ListView { ask, candidates, proof: far, near_miss: None }));
+    assert_eq!(bench.placed_with(b), Some(order(2)), "A's own order is B's");
+    bench.wait(BOUND);
+    assert!(bench.lane.posts.is_empty() && bench.sends() == 2);
+}
+
+#[test]
 fn rule_9_a_near_miss_is_held_and_never_absence() {
     let mut bench = Bench::new();
     let a = bench.submit("x");
