@@ -12,6 +12,8 @@ mod file;
 mod layers;
 mod reference;
 mod table;
+#[cfg(test)]
+mod tests;
 mod traps;
 mod values;
 
