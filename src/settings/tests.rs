@@ -95,7 +95,6 @@ fn deep_and_odd_texts_end_in_problems() {
         "[[",
         "a = \"\u{feff}",
         "rate = 0x10",
-        "rate = 1_0",
         "data = '''",
         "supplier.x = 1",
     ] {

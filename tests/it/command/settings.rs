@@ -66,12 +66,6 @@ fn settings_of_a_file_are_those_that_orders_are_bought_with() {
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let bench = Bench::new();
-    let text = "landingbound = \"15m\"\ntries = 0\nrate = \"60/s\"\norder_path = \"/x\"\n";
-    let mut command = check(&bench, text);
-    command.env("ORDER_ROUTER_GOOD_FOR", "soon").args(["--shards", "-0"]);
-    let output = command.args(["--send-window=x"]).output().unwrap();
-    // A dash begins a flag: that is for the reader of the flags to say.
-    assert_eq!(output.status.code(), Some(2));
     let mut command = check(&bench, "tries = 0\nrate = \"60/s\"\norder_path = \"/x\"\n");
     command.env("ORDER_ROUTER_GOOD_FOR", "soon").arg("--send-window=x");
     refused(
