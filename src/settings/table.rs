@@ -42,7 +42,7 @@ const fn row(
 }
 
 impl Setting {
-    const fn as_flag_alone(self) -> Self {
+    const fn on_flag_alone(self) -> Self {
         Self { places: Places::Flag, ..self }
     }
 
@@ -147,7 +147,7 @@ pub static TABLE: &[Setting] = &[
         Says("none"),
         "A further parameter of the list; never a status filter, which hides orders \
             (repeatable)",
-        |d, t| list_query(d, t),
+        list_query,
     ),
     row(
         SUPPLIER,
@@ -312,7 +312,7 @@ pub static TABLE: &[Setting] = &[
         Is("product.id,itemId"),
         "Where a line names its product: keys joined by a dot; all that are present must say \
             the same (repeatable)",
-        |d, t| product_field(d, t),
+        product_field,
     ),
     row(
         FORMAT,
@@ -616,7 +616,7 @@ pub static TABLE: &[Setting] = &[
             directory is empty; a supplier on this machine counts as new by itself",
         |d, t| put(&mut d.accept_new_account, switch(t)),
     )
-    .as_flag_alone(),
+    .on_flag_alone(),
     row(
         START,
         "adopt_unknown_orders",
@@ -626,7 +626,7 @@ pub static TABLE: &[Setting] = &[
             backup was restored: what was bought since would be bought again",
         |d, t| put(&mut d.adopt_unknown_orders, switch(t)),
     )
-    .as_flag_alone(),
+    .on_flag_alone(),
 ];
 
 fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
