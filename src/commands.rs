@@ -7,6 +7,7 @@
 )]
 
 mod check;
+mod config;
 mod demo;
 mod failure;
 mod input;
@@ -44,6 +45,7 @@ enum Command {
     Status(orders::ShowArgs),
     Orders(orders::OrdersArgs),
     Store(store::StoreArgs),
+    Config(config::ConfigArgs),
     Simulate(Box<simulate::SimulateArgs>),
 }
 
@@ -58,6 +60,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Status(arguments) => orders::show(&arguments),
         Command::Orders(arguments) => orders::run(arguments),
         Command::Store(arguments) => store::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
         Command::Simulate(arguments) => simulate::run(*arguments),
     }
 }

@@ -91,7 +91,7 @@
 //!
 //! | feature | brings |
 //! |---|---|
-//! | `cli` (default) | the command `order-router`, and `simulator` |
+//! | `cli` (default) | the command `order-router`, its `settings`, and `simulator` |
 //! | `simulator` | the simulated supplier, in process: `simulator` |
 //! | `testing` | the conformance suite for stores and the disk that forgets: `testing` |
 //!
@@ -106,6 +106,8 @@ mod order;
 pub mod protocol;
 mod router;
 pub mod runtime;
+#[cfg(feature = "cli")]
+pub mod settings;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod store;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use order_router::runtime::Runtime;
+use order_router::settings::Loaded;
 use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError, StoreError};
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
@@ -12,38 +13,38 @@ use order_router::{OrderRouter, StartError};
 
 use super::failure::{Failure, chain};
 use super::output::errln;
-use super::settings::RouterArgs;
+use super::settings;
 
 /// Starts a router. It is not ready yet: see [`ready`].
-pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failure> {
+pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
     let config = args.config(posts);
     config.check().map_err(|error| {
         let next = "change --landing-bound, --request-timeout or the limit that is named";
         Failure::nothing_sent(error.to_string(), next)
     })?;
-    let key = args.supplier.key()?;
-    let settings = args.supplier.settings(&args.limits)?;
+    let key = settings::key(args)?;
+    let settings = args.client().map_err(|problem| {
+        Failure::nothing_sent(problem.to_string(), "name a PEM file that can be read")
+    })?;
     let runtime = Runtime::system();
     let clock = Arc::clone(&runtime.clock);
-    let supplier =
-        FoxReload::new(&args.supplier.supplier, &key, settings, clock).map_err(|error| {
-            let what = match error {
-                // It may have a password in it.
-                InvalidSetting::BaseUrl => format!("--supplier: {error}"),
-                _ => format!("--supplier {}: {}", args.supplier.supplier, chain(&error)),
-            };
-            Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
-        })?;
-    let dir = args.data.data.clone();
+    let supplier = FoxReload::new(args.base_url(), &key, settings, clock).map_err(|error| {
+        let what = match error {
+            // It may have a password in it.
+            InvalidSetting::BaseUrl => format!("--supplier: {error}"),
+            _ => format!("--supplier {}: {}", args.base_url(), chain(&error)),
+        };
+        Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
+    })?;
+    let dir = args.data().to_owned();
     let for_store = runtime.clone();
-    let segment_bytes = args.limits.segment_bytes;
     let store = tokio::task::spawn_blocking(move || {
         let mut config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
-        config.segment_bytes = segment_bytes.unwrap_or(config.segment_bytes);
+        config.segment_bytes = small_segments().unwrap_or(config.segment_bytes);
         EmbeddedStore::open(&dir, config, &for_store)
     });
     let store = store.await.expect("opening a store does not panic");
-    let store = store.map_err(|error| not_opened(&args.data.data, &error))?;
+    let store = store.map_err(|error| not_opened(args.data(), &error))?;
     let router = OrderRouter::builder(Arc::new(supplier), Arc::new(store))
         .config(config)
         .runtime(runtime)
@@ -52,8 +53,17 @@ pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failur
     router.map_err(|error| not_started(args, &error))
 }
 
+/// A test build takes the size of a journal segment from a variable, so that a short run crosses
+/// many of them.
+fn small_segments() -> Option<u64> {
+    #[cfg(feature = "testing")]
+    return std::env::var("TEST_SEGMENT_BYTES").ok()?.parse().ok();
+    #[cfg(not(feature = "testing"))]
+    None
+}
+
 /// Waits until the router may send. On failure it is shut down.
-pub async fn ready(router: &OrderRouter, args: &RouterArgs) -> Result<(), Failure> {
+pub async fn ready(router: &OrderRouter, args: &Loaded) -> Result<(), Failure> {
     let Err(error) = router.ready().await else { return Ok(()) };
     stop(router, Duration::ZERO).await;
     Err(not_started(args, &error))
@@ -103,8 +113,8 @@ pub fn not_opened(dir: &Path, error: &OpenError) -> Failure {
     Failure::nothing_sent(what, next)
 }
 
-fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
-    let supplier = &args.supplier.supplier;
+fn not_started(args: &Loaded, error: &StartError) -> Failure {
+    let supplier = args.base_url();
     let what = format!("the router was not started: {}", chain(error));
     let next = match error {
         StartError::EchoChanged { .. } => {
@@ -124,7 +134,7 @@ fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
             "if {} was never used with this account, run again with --accept-new-account; if it \
              was, its contents are lost: put them back, for without them the same orders would be \
              bought again",
-            args.data.data.display()
+            args.data().display()
         ),
         StartError::UnknownOrders { .. } => {
             "look at these orders: if somebody else bought them, run again with \

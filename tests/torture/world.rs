@@ -211,7 +211,6 @@ impl World {
             ("--concurrency", "16".into()),
             ("--doubts-max", "10000".into()),
             ("--tries", "100".into()),
-            ("--segment-bytes", "4096".into()),
         ] {
             words.extend([flag.to_owned(), value]);
         }
@@ -223,6 +222,7 @@ impl World {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("ORDER_ROUTER_API_KEY", KEY)
+            .env("TEST_SEGMENT_BYTES", "4096")
             .stdin(Stdio::null())
             .stdout(self.log("stdout.txt"))
             .stderr(self.log("stderr.txt"));
