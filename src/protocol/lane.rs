@@ -552,6 +552,7 @@ impl Lane {
     /// What follows from time and state alone, after every event.
     fn go_on(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         self.use_kept(rules, now, effects);
+        self.hold_doubts(effects);
         self.prune_posts(rules, now, effects);
         if self.asked.is_none() && self.kept.is_none() {
             self.taken.clear();

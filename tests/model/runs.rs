@@ -68,7 +68,7 @@ fn one_intent_that_waits_for_its_permit_and_may_be_too_late() {
 #[test]
 fn one_caller_that_comes_twice() {
     let faults = faults(|f| (f.crashes, f.repeats) = (1, 1));
-    check("one caller, twice", Setup { faults, ..one() }, 2_725);
+    check("one caller, twice", Setup { faults, ..one() }, 2_775);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn one_intent_where_an_assumption_is_broken() {
     let garbled = crash(|f| f.garbled = 1);
     check("an order is echoed with other items", Setup { faults: garbled, ..one() }, 991);
     let twice = crash(|f| f.twice = 1);
-    check("a POST lands twice", Setup { faults: twice, ..one() }, 863);
+    check("a POST lands twice", Setup { faults: twice, ..one() }, 857);
     let other = crash(|f| f.other_keys = 1);
     check("a list of another account", Setup { faults: other, ..one() }, 1_559);
 }
@@ -96,7 +96,7 @@ fn two_intents_of_two_kinds() {
 #[test]
 fn two_intents_with_one_attempt_each() {
     let setup = Setup { tries_max: 1, ..Setup::default() };
-    check("two intents, one attempt each", setup, 11_573);
+    check("two intents, one attempt each", setup, 11_909);
 }
 
 #[test]

@@ -154,13 +154,6 @@ impl Post {
     pub fn may_land(&self) -> bool {
         self.stage == Stage::Out && self.until > 0 && self.refused.is_none()
     }
-
-    pub fn orders(&self) -> usize {
-        match self.stage {
-            Stage::Landed => 1 + usize::from(self.twice),
-            Stage::Handed { .. } | Stage::Out => 0,
-        }
-    }
 }
 
 /// What a list proves.

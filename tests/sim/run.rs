@@ -90,6 +90,7 @@ fn config(rng: &mut Rng, clause: Option<Clause>, trusts_echo: bool) -> Config {
         .doubts_max(rng.usize(2..30))
         .late_sockets_max(rng.usize(..4))
         .look_again(millis(500), millis(rng.u64(1000..15_000)))
+        .list_margin(millis(rng.u64(..3000)))
         .trust_echo(trusts_echo)
         .start(StartAnswer::NewAccount);
     match clause {
@@ -319,7 +320,9 @@ impl Run {
     /// The start has stopped: that is right where somebody else has bought here.
     fn unknown_orders(&mut self) {
         let mut inner = self.world.inner.lock().unwrap();
-        let foreign = inner.profile.foreign_identical + inner.profile.foreign_other > 0.0;
+        // Also from before the first start, where the first list did not show it.
+        let foreign = inner.profile.foreign_identical + inner.profile.foreign_other > 0.0
+            || !inner.oracle.foreign.is_empty();
         let odd = inner.profile.odd_echo > 0.0;
         // Whoever looks sees an order of ours that the list shows wrongly, and does not adopt it.
         let wrong = |order: &crate::world::SoldOrder| {

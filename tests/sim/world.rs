@@ -64,9 +64,7 @@ impl Profile {
             no_connection: often(rng, 0.3, 0.3),
             foreign_other: often(rng, 0.15, 0.3),
             foreign_identical: often(rng, 0.1, 0.2),
-            // An echo that differs (A4 broken) together with an exchange of identical orders is not
-            // survived: seed 474 with SIM_ODD_ECHO=1. Off until it is.
-            odd_echo: often(rng, 0.05, 0.2) * f64::from(u8::from(odd_echo_asked())),
+            odd_echo: often(rng, 0.05, 0.2),
             list_lag_ms: if rng.bool() { rng.u64(..4000) } else { 0 },
             store_delay_ms: *rng.choice(&[0, 0, 3, 40, 800]).unwrap(),
             page_limit: rng.u32(2..12),
@@ -74,10 +72,6 @@ impl Profile {
             blind_from: Duration::from_millis(rng.u64(..60_000)),
         }
     }
-}
-
-fn odd_echo_asked() -> bool {
-    std::env::var_os("SIM_ODD_ECHO").is_some()
 }
 
 /// One order of the account.

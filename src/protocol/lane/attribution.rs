@@ -194,8 +194,18 @@ impl Lane {
         self.hold = Some(why.clone());
         effects.push(Effect::Alarm(Alarm::Surplus { candidates, doubts: doubts.len() }));
         effects.push(Effect::Write(Write::HoldLane { why: why.clone() }));
-        for (_, id) in doubts {
-            self.decide_doubt(*id, Verdict::Held(why.clone()), effects);
+    }
+
+    /// Whoever is in doubt while the lane is held waits for a person, and shows it: also an attempt
+    /// that came in doubt since, or whose lane was held just before a crash.
+    pub(super) fn hold_doubts(&mut self, effects: &mut Vec<Effect>) {
+        let Some(why) = self.hold.clone() else { return };
+        let is_held = |id| {
+            matches!(self.intents.get(id).map(|i| &i.phase), Some(Phase::InDoubt { held: true }))
+        };
+        let open: Vec<_> = self.index.doubts.iter().filter(|id| !is_held(id)).copied().collect();
+        for id in open {
+            self.decide_doubt(id, Verdict::Held(why.clone()), effects);
         }
     }
 

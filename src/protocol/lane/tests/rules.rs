@@ -372,6 +372,38 @@ fn tries_are_used_up_only_by_absence_and_then_the_intent_ends_not_placed() {
 }
 
 #[test]
+fn rule_10_whoever_comes_in_doubt_while_the_lane_is_held_waits_for_a_person_too() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.submit("x"), bench.submit("x"));
+    bench.answer(a, lost());
+    bench.list(&[1, 2, 3]);
+    bench.answer(b, lost());
+    if bench.lane.kept.is_some() || bench.lane.asked.is_some() {
+        bench.list(&[1, 2, 3]);
+    }
+    assert!(bench.lane.hold().is_some());
+    for intent in [a, b] {
+        assert!(matches!(bench.told(intent).last(), Some(Told::Held(_))), "{intent:?}");
+    }
+    let held = State::InDoubt(bench.attempt(), "timeout".into());
+    let restored = Restored {
+        intent: Serial(100),
+        delivered: digest("x"),
+        good_until: bench.now.plus(6000 * MIN),
+        tries: 0,
+        state: held,
+        last_attempt: None,
+        unsettled: false,
+    };
+    let hold = Some("more orders than attempts in doubt".into());
+    let (_, effects) = Lane::rehydrate(&bench.rules, &[restored], hold, bench.now, bench.now);
+    let is_held = |effect: &Effect| {
+        matches!(effect, Effect::Write(Write::Decide { verdict: Verdict::Held(_), .. }))
+    };
+    assert!(effects.iter().any(is_held), "a crash came before it was written");
+}
+
+#[test]
 fn rule_10_more_orders_than_doubts_hold_the_lane_until_a_person_frees_it() {
     let mut bench = Bench::new();
     let a = bench.submit("x");
