@@ -184,6 +184,7 @@ const ALL: &[Clause] = &[
     Clause::SettledOlder,
     Clause::SettledPlaced,
     Clause::SettledPlacedNow,
+    Clause::PlacedInReach,
     Clause::JudgedAtRequest,
     Clause::PlacedRemembered,
     Clause::ListComplete,

@@ -12,6 +12,7 @@ use super::setup::{Faults, Setup};
 /// happen does, and there are so many states.
 #[track_caller]
 fn check(name: &str, setup: Setup, states: usize) {
+    #[allow(clippy::disallowed_methods, reason = "only the time that a run took is told")]
     let began = Instant::now();
     let properties = setup.properties();
     let checker = setup.checker().threads(2).spawn_bfs().join();

@@ -228,7 +228,7 @@ impl Lane {
         for (seq, id) in self.doubts_by_age() {
             // Itself, and every older attempt still in doubt.
             let itself = noted.contains(&seq);
-            if !settled || !(itself || !rules.keeps(Clause::SettledItself)) {
+            if !settled || (!itself && rules.keeps(Clause::SettledItself)) {
                 break;
             }
             settled &= itself || !rules.keeps(Clause::SettledOlder);

@@ -127,8 +127,8 @@ impl World {
     }
 
     fn feed(&mut self, event: Event) {
-        let rebased =
-            self.serial % 7 > 0 || self.lane.rebased_does_the_same(&self.rules, &event, self.now);
+        let rebased = !self.serial.is_multiple_of(7)
+            || self.lane.rebased_does_the_same(&self.rules, &event, self.now);
         assert!(rebased, "{event:?} {:#?}", self.lane);
         let effects = self.lane.step(&self.rules, event, self.now);
         assert!(self.lane.index_agrees(), "{:#?}", self.lane);
