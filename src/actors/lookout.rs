@@ -194,7 +194,7 @@ impl Lookout {
         let late = std::mem::replace(&mut self.late, later);
         let late = late.iter().map(|(_, floor)| self.not_read_since(*floor));
         let since = asks.iter().map(|ask| ask.since).chain(late).min().flatten();
-        let floor = self.shared.account().floor();
+        let floor = self.shared.account().floor(now);
         let shared = self.shared.clone();
         let checkpoint = self.checkpoint.take();
         let reading = async move { arrive(&shared, since, checkpoint).await };
@@ -274,7 +274,7 @@ impl Lookout {
     fn prune(&mut self) {
         let now = self.shared.runtime.now();
         let mut account = self.shared.account();
-        self.floors.push((now, account.floor()));
+        self.floors.push((now, account.floor(now)));
         let config = &self.shared.config;
         let wire = config.request_timeout + config.send_window + Duration::from_secs(10);
         let old = self.floors.partition_point(|(at, _)| now.since(*at) > wire);

@@ -223,8 +223,14 @@ impl Account {
     /// An order dated in the future counts as created now, by the supplier's clock: it must not
     /// shorten the listings that look for later ones.
     #[must_use]
-    pub fn floor(&self) -> Option<Timestamp> {
-        self.newest
+    pub fn floor(&self, now: Moment) -> Option<Timestamp> {
+        let supplier_now = self.clock.and_then(|(date, at)| later(date, now.since(at)));
+        self.newest.map(|at| supplier_now.map_or(at, |now| at.min(now)))
+    }
+
+    /// What the supplier's clock showed when an answer arrived.
+    pub fn read_clock(&mut self, date: Option<Timestamp>, arrived: Moment) {
+        self.clock = date.map(|date| (date, arrived)).or(self.clock);
     }
 
     /// An order was claimed durably: by its own answer, by a list or by a person.
@@ -350,13 +356,13 @@ impl Account {
     fn set_history(&mut self, line: &HistoryLine) {
         self.history_before = line.newest.map(|at| earlier(at, self.rules.clock_margin));
         self.history_ids = line.ids.iter().cloned().collect();
-        self.newest = self.newest.max(line.newest);
+        // Where no row was read the line is drawn by this machine's clock: it is no order's date.
+        self.newest = self.newest.max(self.history_before);
     }
 
     fn raise_floor(&mut self, created_at: Option<Timestamp>, now: Moment) {
-        let supplier_now = self.clock.and_then(|(date, at)| later(date, now.since(at)));
-        let newest = self.newest.max(created_at);
-        self.newest = newest.map(|at| supplier_now.map_or(at, |now| at.min(now)));
+        self.newest = self.newest.max(created_at);
+        self.newest = self.floor(now);
     }
 
     fn is_before_history(&self, created_at: Timestamp) -> bool {
@@ -387,7 +393,7 @@ impl Account {
 
     /// Notes who has an order; what is known better already stays.
     fn hold(&mut self, id: OrderId, holder: Holder, created_at: Option<Timestamp>) {
-        let not_before = created_at.or(self.newest).unwrap_or(Timestamp::MIN);
+        let not_before = created_at.or(self.floor(holder.since)).unwrap_or(Timestamp::MIN);
         let entry = self.enter(id, not_before, created_at.is_some(), false);
         entry.claim = Some(match entry.claim {
             Some(old) if old.shape.is_some() => old,

@@ -48,7 +48,10 @@ pub(super) async fn prepare(shared: Arc<Shared>, start: Start) {
         if start.has_history {
             // What a former process released may still land too late (rule 12).
             let bound = shared.config.landing_bound.unwrap_or(LANDING_BOUND);
-            let floor = shared.account().floor().and_then(|at| at.checked_sub(bound).ok());
+            let floor = shared
+                .account()
+                .floor(shared.runtime.now())
+                .and_then(|at| at.checked_sub(bound).ok());
             shared.look(LookoutMessage::Released { floor });
         }
         shared.dispatch.open(&shared);
@@ -102,11 +105,14 @@ async fn complete_list(
     let bound = shared.config.landing_bound.unwrap_or(LANDING_BOUND);
     let shown_by_now = runtime.clock.wall().checked_sub(bound).unwrap_or(Timestamp::MIN);
     let must_show = start.newest_order.is_some_and(|newest| newest < shown_by_now);
+    // An order dated in the future must not shorten what is read.
+    let since = start.newest_known.min(shared.account().floor(runtime.now()));
     let deadline = runtime.now().plus(limit);
     let mut wait = Duration::from_millis(100);
     loop {
-        let Arrived { sheet, open, claims, .. } = arrive(shared, start.newest_known, None).await;
+        let Arrived { sheet, arrived, open, claims, .. } = arrive(shared, since, None).await;
         let claims = claims?;
+        shared.account().read_clock(sheet.date, arrived);
         let known = {
             let account = shared.account();
             sheet.rows.iter().any(|row| account.is_claimed(&row.id))
@@ -136,7 +142,10 @@ async fn first_list(shared: &Arc<Shared>) -> Result<(), StartError> {
     let mut wait = Duration::from_millis(50);
     loop {
         let error = match shared.supplier.list(PageRequest { offset: 0, limit: 1 }).await {
-            Ok(_) => return Ok(()),
+            Ok(page) => {
+                shared.account().read_clock(page.date, runtime.now());
+                return Ok(());
+            }
             Err(ReadError::KeyRefused(status)) => return Err(StartError::KeyRefused { status }),
             Err(error) => error,
         };
@@ -158,7 +167,8 @@ async fn meet_account(shared: &Arc<Shared>) -> Result<(), StartError> {
         StartAnswer::NewAccount | StartAnswer::Adopt => 2 * shared.config.clock_margin,
     };
     let since = wall.checked_sub(back).unwrap_or(Timestamp::MIN);
-    let Arrived { sheet, .. } = arrive(shared, Some(since), None).await;
+    let Arrived { sheet, arrived, .. } = arrive(shared, Some(since), None).await;
+    shared.account().read_clock(sheet.date, arrived);
     if let Err(why) = &sheet.reach {
         let limit = shared.config.probe_limit;
         return Err(StartError::Probe { limit, last: why.to_string() });

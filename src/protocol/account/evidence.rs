@@ -28,7 +28,7 @@ impl Account {
         arrived: Moment,
     ) -> Assessment {
         let Sheet { rows, reach, date, .. } = sheet;
-        self.clock = date.map(|date| (date, arrived)).or(self.clock);
+        self.read_clock(date, arrived);
         for Claim { id, lane, learnt, .. } in claims {
             let holder = Holder { lane, learnt, shape: None, since: arrived, compared: false };
             if self.book.get(&id).is_none_or(|entry| entry.claim.is_none()) {
