@@ -10,6 +10,7 @@ use crate::protocol::{Serial, State};
 
 mod chaos;
 mod edges;
+mod found;
 mod rules;
 
 const MIN: Duration = Duration::from_secs(60);
