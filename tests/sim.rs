@@ -51,7 +51,7 @@ fn one_seed() {
 
 #[test]
 fn many_seeds() {
-    let (from, count) = (number("SIM_FROM", 0), number("SIM_SEEDS", 300));
+    let (from, count) = (number("SIM_FROM", 0), number("SIM_SEEDS", 1_000));
     let threads = number("SIM_THREADS", 2).max(1);
     let workers: Vec<_> = (0..threads)
         .map(|thread| {
