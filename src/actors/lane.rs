@@ -16,7 +16,7 @@ use super::{LaneDoubts, Shared};
 use crate::error::SubmitError;
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, Order};
 use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
-use crate::protocol::{Attempt, AttemptSeq, Clause, IntentId, Moment, NewIntent, Outcome, State};
+use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, State};
 use crate::router::{End, Progress, Teller};
 use crate::store::Stored;
 
@@ -112,9 +112,7 @@ impl Actor for LaneActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         if let Some(dormant) = self.shared.registry.take_dormant(&self.hash) {
-            let kept = self.shared.config.left_out.keeps(Clause::SettledFromLock);
-            let left =
-                if kept { self.shared.locked_at } else { Moment::after_origin(Duration::ZERO) };
+            let left = self.shared.locked_at;
             self.guarded(ctx, |lane, ctx| lane.wake(dormant, left, ctx));
         }
     }

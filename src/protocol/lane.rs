@@ -281,9 +281,12 @@ impl Lane {
     pub fn wakes_at(&self, rules: &Rules) -> Option<Moment> {
         let unsent = self.index.first_expiry().map(|(at, _)| at);
         let idle = self.asked.is_none() && self.kept.is_none();
-        let oldest = self.open().map(|sent| sent.attempt.seq).min();
-        let posts = self.posts.values().filter(|post| idle && post.is_over(oldest));
-        let posts = posts.filter_map(|post| settles_at(rules, post.left));
+        let posts = (idle && !self.posts.is_empty()).then(|| {
+            let oldest = self.oldest_open();
+            let over = self.posts.values().filter(move |post| post.is_over(oldest));
+            over.filter_map(|post| settles_at(rules, post.left))
+        });
+        let posts = posts.into_iter().flatten();
         let looks = (idle && self.hold.is_none() && !self.index.doubts.is_empty())
             .then(|| self.look_at.into_iter().chain(self.releasable_at(rules)))
             .into_iter()
@@ -340,6 +343,11 @@ impl Lane {
     /// The open attempts.
     fn open(&self) -> impl Iterator<Item = Sent> + '_ {
         self.index.open_ids().filter_map(|id| self.intents.get(&id)?.open())
+    }
+
+    /// The oldest open attempt.
+    fn oldest_open(&self) -> Option<AttemptSeq> {
+        self.open().map(|sent| sent.attempt.seq).min()
     }
 
     /// How an intent of this lane stands, as those who wait for it are told.

@@ -9,21 +9,14 @@ use super::effects::notify;
 use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
 use crate::protocol::lane::Lane;
-use crate::protocol::{Clause, IntentId, Moment, State};
+use crate::protocol::{IntentId, Moment};
 use crate::store::{Rehydration, StoreError, Stored};
 
 impl LaneActor {
     /// Takes over what the store holds of this lane (rule 11).
     pub(super) fn wake(&mut self, dormant: Dormant, left: Moment, ctx: &mut Context<Self>) {
         let (now, wall) = (self.shared.runtime.now(), self.shared.runtime.clock.wall());
-        let mut known: Vec<_> = dormant.intents.iter().map(|s| restored(s, wall, now)).collect();
-        if !self.shared.rules.left_out.keeps(Clause::RestartInDoubt) {
-            known.iter_mut().for_each(|one| {
-                if matches!(one.state, State::Sending(_)) {
-                    one.state = State::Queued;
-                }
-            });
-        }
+        let known: Vec<_> = dormant.intents.iter().map(|s| restored(s, wall, now)).collect();
         for stored in &dormant.intents {
             if stored.state.is_end() {
                 let products = stored.items.iter().map(|i| i.id_shared());

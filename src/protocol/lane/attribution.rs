@@ -221,7 +221,7 @@ impl Lane {
                 if by_this_list { Clause::SettledPlacedNow } else { Clause::SettledPlaced };
             noted.contains(seq) || !rules.keeps(clause)
         });
-        // And its own order, which may be of the absentee's money, could not hide from the list.
+        // And what it bought could not hide from the list.
         settled &= self.posts.values().all(|post| reach.covers(post.floor))
             || !rules.keeps(Clause::PlacedInReach);
         let mut absentees = Vec::new();
@@ -325,10 +325,10 @@ impl Lane {
     /// asked for before is still to be used: that one must not release anything on the strength of
     /// what settled since.
     pub(super) fn prune_posts(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
-        if self.asked.is_some() || self.kept.is_some() {
+        if self.posts.is_empty() || self.asked.is_some() || self.kept.is_some() {
             return;
         }
-        let oldest = self.open().map(|sent| sent.attempt.seq).min();
+        let oldest = self.oldest_open();
         let in_reach = rules.keeps(Clause::PlacedInReach);
         self.posts.retain(|_, post| {
             let settled = settles_at(rules, post.left).is_some_and(|at| at <= now)

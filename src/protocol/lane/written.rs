@@ -67,7 +67,6 @@ impl Lane {
         now: Moment,
         effects: &mut Vec<Effect>,
     ) {
-        let newest = self.open().map(|sent| sent.attempt.seq).max();
         let Some(intent) = self.intents.get_mut(&id) else { return };
         let Some(sent) = intent.attempt else { return };
         let late = intent.late.take();
@@ -77,6 +76,7 @@ impl Lane {
             Verdict::Placed { id: order, learnt, created_at } => {
                 self.taken.insert(order.clone());
                 if learnt != Learnt::Answer {
+                    let newest = self.open().map(|sent| sent.attempt.seq).max();
                     let (floor, before) = (sent.attempt.floor, newest.unwrap_or(seq));
                     self.posts.insert(seq, Post { intent: id, left: sent.left, floor, before });
                 }
