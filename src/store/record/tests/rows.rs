@@ -5,26 +5,9 @@ use crate::store::HistoryLine;
 use crate::store::book::Account;
 
 fn row(state: State, unsettled: bool) -> Row {
-    let items: Arc<[Item]> = [Item::new("p", 3).expect("item")].into();
-    Row {
-        stored: Stored {
-            id: Serial(1),
-            client_ref: ClientRef::new("a").expect("reference"),
-            lane: ItemsHash::of(&items, EchoProfile::default()),
-            as_sent: ItemsDigest::as_sent(&items),
-            delivered: ItemsDigest::delivered(&items, true),
-            items,
-            good_until: Timestamp::MAX,
-            accepted_at: Timestamp::UNIX_EPOCH,
-            state,
-            tries: 0,
-            last_attempt: None,
-            unsettled,
-        },
-        shape: Shape { several_lines: false, with_note: false },
-        changed: 1,
-        ended_at: Serial(0),
-    }
+    let mut row = super::row([Item::new("p", 3).expect("item")].into());
+    (row.stored.state, row.stored.unsettled) = (state, unsettled);
+    row
 }
 
 fn placed() -> State {
