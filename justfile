@@ -62,10 +62,6 @@ libfuzzer := "BOLERO_FUZZER=libfuzzer RUSTFLAGS='" + sancov + "' cargo test --ta
 fuzz TARGET MINUTES="10":
     BOLERO_LIBFUZZER_ARGS="target/corpus/{{replace(TARGET, '::', '__')}} tests/fuzz/__fuzz__/{{replace(TARGET, '::', '__')}}/corpus -create_missing_dirs=1 -artifact_prefix=tests/fuzz/__fuzz__/{{replace(TARGET, '::', '__')}}/crashes/ -timeout=10 -print_final_stats=1 -max_total_time=$(({{MINUTES}} * 60))" {{libfuzzer}} {{TARGET}}
 
-# Keeps of what `just fuzz` has found the fewest inputs that cover as much
-fuzz-keep TARGET:
-    BOLERO_LIBFUZZER_ARGS="-create_missing_dirs=1 -set_cover_merge=1 -use_counters=0 tests/fuzz/__fuzz__/{{replace(TARGET, '::', '__')}}/corpus target/corpus/{{replace(TARGET, '::', '__')}}" {{libfuzzer}} {{TARGET}}
-
 # Fuzzes with random bytes alone, all targets or one; needs nothing
 fuzz-random MINUTES="1" TARGET="":
     BOLERO_RANDOM_TEST_TIME_MS=$(({{MINUTES}} * 60000)) cargo test --all-features --test fuzz -- {{TARGET}}
