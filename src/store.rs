@@ -15,6 +15,8 @@ mod index;
 mod journal;
 mod memory;
 mod open_error;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod record;
 pub mod tools;
 
@@ -130,6 +132,8 @@ pub struct HistoryLine {
 pub enum Durability {
     /// Nothing: the process's memory. For tests.
     Memory,
+    /// A kill of the router or of the store's server, no power cut: the server does not sync.
+    Unsynced,
     /// A power cut, once a change has been answered.
     Synced,
 }
