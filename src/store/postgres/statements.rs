@@ -215,7 +215,7 @@ impl Statements {
     ) -> BoxFuture<'a, Result<Outcome, Error>> {
         let changed = mark.changed;
         let ids = (column(intent), column(attempt));
-        let undo = move |tries: i32| async move {
+        let undo = move |tries: i16| async move {
             let done = client.execute(&self.undo, &[&ids.0, &ids.1, &tries, &changed]).await?;
             Ok(Outcome::of(done))
         };
@@ -223,7 +223,7 @@ impl Statements {
             let args: [&(dyn ToSql + Sync); 5] = [&ids.0, &ids.1, &state, &escape(why), &changed];
             Ok(Outcome::of(client.execute(&self.doubt, &args).await?))
         };
-        let end = move |state: &'static str, why: &'a Why, tries: i32| async move {
+        let end = move |state: &'static str, why: &'a Why, tries: i16| async move {
             let (why, highest) = (escape(why), column(mark.highest));
             let args: [&(dyn ToSql + Sync); 7] =
                 [&ids.0, &ids.1, &state, &why, &tries, &changed, &highest];
