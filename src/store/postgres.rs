@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::record::encode_change;
 use super::{
@@ -50,6 +50,16 @@ struct Shared {
     figures: Mutex<StoreStats>,
     /// Why nothing can be written any more.
     latched: OnceLock<StoreError>,
+    /// How many of the changes that were handed over are done with.
+    done: watch::Sender<u64>,
+}
+
+/// The way to the writer.
+struct Queue {
+    /// `None` once the store is closed.
+    sender: Option<UnboundedSender<Request>>,
+    /// How many changes were handed over.
+    handed: u64,
 }
 
 impl Shared {
@@ -57,6 +67,15 @@ impl Shared {
         if self.latched.set(error.clone()).is_ok() {
             tracing::error!(%error, "the store is latched");
         }
+        self.done.send_replace(u64::MAX);
+    }
+
+    /// Waits until everything that was handed over is done with: an answer shows it.
+    async fn done_with(&self, handed: u64) -> Result<(), StoreError> {
+        let mut done = self.done.subscribe();
+        // It lives as long as this does.
+        let _ = done.wait_for(|done| *done >= handed).await;
+        self.latched.get().cloned().map_or(Ok(()), Err)
     }
 
     fn figures(&self) -> MutexGuard<'_, StoreStats> {
@@ -81,7 +100,7 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     reader: Arc<Reader>,
     runtime: tokio::runtime::Handle,
-    queue: Mutex<Option<UnboundedSender<Request>>>,
+    queue: Mutex<Queue>,
     ended: Mutex<std::sync::mpsc::Receiver<()>>,
     unsynced: bool,
 }
@@ -128,13 +147,13 @@ impl PostgresStore {
             shared: parts.shared,
             reader: parts.reader,
             runtime: parts.runtime,
-            queue: Mutex::new(Some(parts.queue)),
+            queue: Mutex::new(Queue { sender: Some(parts.queue), handed: 0 }),
             ended: Mutex::new(ended),
             unsynced,
         })
     }
 
-    fn queue(&self) -> MutexGuard<'_, Option<UnboundedSender<Request>>> {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,10 +165,18 @@ impl PostgresStore {
         &self,
         question: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        if self.queue().is_none() || self.shared.latched.get().is_some() {
-            return std::future::ready(Err(Self::why_closed(&self.shared))).boxed();
-        }
-        let (asked, shared) = (self.runtime.spawn(question), self.shared.clone());
+        let handed = {
+            let queue = self.queue();
+            if queue.sender.is_none() || self.shared.latched.get().is_some() {
+                return std::future::ready(Err(Self::why_closed(&self.shared))).boxed();
+            }
+            queue.handed
+        };
+        let (shared, before) = (self.shared.clone(), self.shared.clone());
+        let asked = self.runtime.spawn(async move {
+            before.done_with(handed).await?;
+            question.await
+        });
         async move {
             let answer = asked.await.unwrap_or_else(|_| Err(Self::why_closed(&shared)));
             answer.inspect_err(|error| {
@@ -186,6 +213,7 @@ async fn drive(config: PostgresConfig, opened: oneshot::Sender<Result<Opened, Po
         next_serial: AtomicU64::new(u64::try_from(session.books.serial_next).unwrap_or(1)),
         figures: Mutex::new(figures),
         latched: OnceLock::new(),
+        done: watch::Sender::new(0),
     });
     let (queue, requests) = unbounded_channel();
     let reader = Arc::new(Reader::new(connector.clone()));
@@ -221,17 +249,17 @@ impl IntentStore for PostgresStore {
             return std::future::ready(Ok(Committed::Stale)).boxed();
         }
         let (answer, answered) = oneshot::channel();
-        match &*self.queue() {
-            None => return refused(Self::why_closed(&self.shared)),
-            Some(_) if self.shared.latched.get().is_some() => {
+        {
+            let mut queue = self.queue();
+            let latched = self.shared.latched.get().is_some();
+            let Some(sender) = queue.sender.as_ref().filter(|_| !latched) else {
+                return refused(Self::why_closed(&self.shared));
+            };
+            self.shared.next_serial.fetch_max(highest.0 + 1, Ordering::AcqRel);
+            if sender.send(Request::Commit(change, answer)).is_err() {
                 return refused(Self::why_closed(&self.shared));
             }
-            Some(queue) => {
-                self.shared.next_serial.fetch_max(highest.0 + 1, Ordering::AcqRel);
-                if queue.send(Request::Commit(change, answer)).is_err() {
-                    return refused(Self::why_closed(&self.shared));
-                }
-            }
+            queue.handed += 1;
         }
         let shared = self.shared.clone();
         async move { answered.await.unwrap_or_else(|_| Err(Self::why_closed(&shared))) }.boxed()
@@ -273,7 +301,7 @@ impl IntentStore for PostgresStore {
 
     fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         let (answer, answered) = oneshot::channel();
-        let queue = self.queue().take();
+        let queue = self.queue().sender.take();
         let shared = self.shared.clone();
         let sent = queue.is_some_and(|queue| queue.send(Request::Close(answer)).is_ok());
         async move {
@@ -289,7 +317,7 @@ impl IntentStore for PostgresStore {
 impl Drop for PostgresStore {
     /// Writes what is under way and closes. Blocks for as long as that takes, at most five seconds.
     fn drop(&mut self) {
-        drop(self.queue().take());
+        drop(self.queue().sender.take());
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Nothing is ever sent: it ends when the thread does.
         let _ = ended.recv_timeout(DROP_PATIENCE);

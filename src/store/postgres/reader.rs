@@ -1,5 +1,4 @@
-//! Questions, over a connection of their own: they see what is committed, and never wait for a
-//! batch.
+//! Questions, over a connection of their own: they see what is committed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

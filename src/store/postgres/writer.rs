@@ -106,6 +106,8 @@ impl Writer {
                         // A caller that has gone is told by its reference.
                         let _ = answer.send(result);
                     }
+                    let done = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+                    self.shared.done.send_modify(|all| *all = all.saturating_add(done));
                 }
                 Err(error) => {
                     self.shared.latch(error.clone());
