@@ -1,14 +1,13 @@
 //! Real servers for the tests: each of the test's own, on a free loopback port, with its data in a
 //! temporary directory, and gone when the test process is.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
@@ -31,11 +30,17 @@ pub(crate) fn skipped(what: &str) {
 pub(crate) struct Postgres {
     bin: PathBuf,
     dir: TempDir,
+    template: Arc<Template>,
     pub(crate) port: u16,
     /// A shell that stops the server once its standard input is closed: by a drop of this, or by
     /// the end of this process, however it comes.
     keeper: Mutex<Option<Child>>,
 }
+
+/// A fresh cluster: made once, copied for every server, gone with the last of them.
+struct Template(TempDir);
+
+static TEMPLATE: Mutex<Weak<Template>> = Mutex::new(Weak::new());
 
 /// The server that tests share, while any of them runs.
 static SHARED: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
@@ -58,8 +63,9 @@ impl Postgres {
             skipped("Postgres is not installed (Debian: postgresql)");
             return None;
         };
-        let dir = tempfile::tempdir().unwrap();
-        let server = Self { bin, dir, port: free_port(), keeper: Mutex::new(None) };
+        let template = Template::get(&bin);
+        let (dir, port) = (unprivileged_dir(), free_port());
+        let server = Self { bin, dir, template, port, keeper: Mutex::new(None) };
         server.initialise(settings);
         server.run();
         Some(server)
@@ -70,18 +76,10 @@ impl Postgres {
     }
 
     fn initialise(&self, settings: &[&str]) {
-        let password = self.dir.path().join("password");
-        std::fs::write(&password, PASSWORD).unwrap();
-        if let Some((uid, gid)) = unprivileged() {
-            chown(self.dir.path(), Some(uid), Some(gid)).unwrap();
-            chown(&password, Some(uid), Some(gid)).unwrap();
-        }
-        let mut initdb = self.command("initdb");
-        initdb.args(["--username=router", "--auth=scram-sha-256", "--encoding=UTF8"]);
-        initdb.args(["--locale=C", "--no-sync", "--no-instructions"]);
-        initdb.arg("--pwfile").arg(&password).arg("--pgdata").arg(self.data());
-        let made = initdb.output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut copy = Command::new("cp");
+        as_unprivileged(&mut copy);
+        copy.arg("-a").arg(self.template.0.path().join("data")).arg(self.data());
+        assert!(copy.status().unwrap().success());
         let mut conf =
             std::fs::OpenOptions::new().append(true).open(self.data().join("postgresql.conf"));
         let conf = conf.as_mut().unwrap();
@@ -92,46 +90,52 @@ impl Postgres {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.bin.join(program));
-        as_unprivileged(&mut command);
-        command.current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
-        command
+        command(&self.bin, program, self.dir.path())
     }
 
     /// Starts it, and waits until it takes connections.
     pub(crate) fn run(&self) {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.dir.path().join("log"))
-            .unwrap();
+        let mut said = String::new();
+        // What was killed may hold its memory for a moment more: the server refuses to start.
+        for _ in 0..100 {
+            match self.try_run() {
+                Ok(()) => return,
+                Err(why) => said = why,
+            }
+        }
+        panic!("no server: {said}");
+    }
+
+    fn try_run(&self) -> Result<(), String> {
         let mut keeper = Command::new("sh");
         as_unprivileged(&mut keeper);
-        // The background job's standard input is not the pipe. INT: disconnect all and stop.
+        // A background job's standard input is not the pipe. QUIT: stop at once.
         let script = r#"trap '' INT TERM; "$@" </dev/null & server=$!
-            cat >/dev/null; kill -INT $server; wait $server"#;
+            exec 2>/dev/null; cat >/dev/null; kill -QUIT $server; wait $server"#;
         keeper.args(["-c", script, "keeper"]).arg(self.bin.join("postgres")).arg("-D");
         keeper.arg(self.data()).current_dir(self.dir.path()).env_clear();
         keeper.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        keeper.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        *self.keeper.lock().unwrap() = Some(keeper.spawn().unwrap());
-        let started = Instant::now();
-        while !self
-            .command("pg_isready")
-            .args(["-q", "-h", "127.0.0.1", "-p"])
-            .arg(self.port.to_string())
-            .status()
-            .unwrap()
-            .success()
-        {
-            let log = || std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-            assert!(started.elapsed() < Duration::from_secs(60), "no server: {}", log());
-            std::thread::yield_now();
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut keeper = keeper.spawn().unwrap();
+        let mut lines = BufReader::new(keeper.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        while !said.contains("ready to accept connections") {
+            match lines.next() {
+                Some(line) => said.push_str(&line.unwrap()),
+                None => {
+                    drop(keeper.stdin.take());
+                    keeper.wait().unwrap();
+                    return Err(said);
+                }
+            }
         }
+        // Whatever it says later is read, so that it never waits.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        *self.keeper.lock().unwrap() = Some(keeper);
+        Ok(())
     }
 
-    /// Stops it in order: who is connected is cut off.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         let Some(mut keeper) = self.keeper.lock().unwrap().take() else { return };
         drop(keeper.stdin.take());
         keeper.wait().unwrap();
@@ -170,6 +174,30 @@ impl Postgres {
         let output = psql.output().unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+}
+
+impl Template {
+    fn get(bin: &Path) -> Arc<Self> {
+        let mut template = TEMPLATE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(template) = template.upgrade() {
+            return template;
+        }
+        let dir = unprivileged_dir();
+        let password = dir.path().join("password");
+        std::fs::write(&password, PASSWORD).unwrap();
+        if let Some((uid, gid)) = unprivileged() {
+            chown(&password, Some(uid), Some(gid)).unwrap();
+        }
+        let mut initdb = command(bin, "initdb", dir.path());
+        initdb.args(["--username=router", "--auth=scram-sha-256", "--encoding=UTF8"]);
+        initdb.args(["--locale=C", "--no-sync", "--no-instructions"]);
+        initdb.arg("--pwfile").arg(&password).arg("--pgdata").arg(dir.path().join("data"));
+        let made = initdb.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let made = Arc::new(Self(dir));
+        *template = Arc::downgrade(&made);
+        made
     }
 }
 
@@ -227,6 +255,21 @@ fn unprivileged() -> Option<(u32, u32)> {
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     };
     of("postgres").or_else(|| of("nobody")).or(Some((65_534, 65_534)))
+}
+
+fn unprivileged_dir() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    if let Some((uid, gid)) = unprivileged() {
+        chown(dir.path(), Some(uid), Some(gid)).unwrap();
+    }
+    dir
+}
+
+fn command(bin: &Path, program: &str, dir: &Path) -> Command {
+    let mut command = Command::new(bin.join(program));
+    as_unprivileged(&mut command);
+    command.current_dir(dir).env_clear().stdin(Stdio::null());
+    command
 }
 
 fn as_unprivileged(command: &mut Command) {
