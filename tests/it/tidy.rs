@@ -62,6 +62,7 @@ const NOT_EMBEDDED: &[&str] = &[
     "rand",
     "rcgen",
     "tempfile",
+    "tokio-postgres",
     "tracing-subscriber",
 ];
 
@@ -173,6 +174,9 @@ fn embedded_set_has_no_command_line_no_server_and_no_test_helper() {
         assert!(embedded.contains(expected), "{expected} is not even in the list: {embedded:?}");
     }
     let command = crates(&[], "99");
+    assert!(!command.contains("tokio-postgres"), "a backend is built only where it is asked for");
+    let postgres = crates(&["--no-default-features", "--features", "postgres"], "99");
+    assert!(postgres.contains("tokio-postgres"), "tokio-postgres is not found where it is");
     for expected in ["clap", "csv", "indicatif", "comfy-table"] {
         assert!(command.contains(expected), "{expected} is not found where it is");
     }
