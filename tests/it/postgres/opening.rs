@@ -4,7 +4,7 @@ use super::*;
 
 /// The error of opening; it never shows the password.
 async fn refused(config: PostgresConfig) -> PostgresError {
-    let error = PostgresStore::open(config).await.err().expect("it does not open");
+    let error = PostgresStore::open(config).await.expect_err("it does not open");
     let shown = format!("{error} {error:?}");
     assert!(!shown.contains(PASSWORD) && !shown.contains("canary"), "{shown}");
     error
