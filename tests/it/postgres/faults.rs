@@ -17,7 +17,7 @@ async fn commit_whose_answer_was_lost_is_read_back_and_not_repeated() {
     for change in [taken, ours, placed((taken_id, taken_seq), "o1")] {
         assert_eq!(store.commit(change).await.expect("works"), Committed::Done);
     }
-    proxy.lose_answer_to(b"COMMIT\0");
+    proxy.lose_answer_to_commit();
     let other = {
         let (Change::Accept { mut intent, attempt }, ..) = accept(&store, "taken") else {
             panic!()

@@ -14,7 +14,7 @@ pub(crate) struct Proxy {
 /// What becomes of the next message that contains the marker.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// It reaches the server, whose answer is lost, and the connection with it.
+    /// It reaches the server and takes effect; its answer is lost, and the connection with it.
     LoseAnswer,
     /// It is lost, and the connection with it.
     LoseMessage,
@@ -52,9 +52,9 @@ impl Proxy {
         Self { port, state }
     }
 
-    /// The next message with these bytes reaches the server, and its answer nobody.
-    pub(crate) fn lose_answer_to(&self, marker: &'static [u8]) {
-        locked(&self.state).fault = Some((Fault::LoseAnswer, marker));
+    /// The next `COMMIT` reaches the server and takes effect, and its answer reaches nobody.
+    pub(crate) fn lose_answer_to_commit(&self) {
+        locked(&self.state).fault = Some((Fault::LoseAnswer, b"COMMIT\0"));
     }
 
     /// The next message with these bytes reaches nobody.
@@ -123,7 +123,11 @@ fn relay(client: &TcpStream, server: &TcpStream, state: &Arc<(Mutex<State>, Cond
         let mut buffer = [0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             if losing.load(Ordering::SeqCst) {
-                break;
+                // The command has taken effect once the server names it done.
+                match buffer[..count].windows(7).any(|part| part == b"COMMIT\0") {
+                    true => break,
+                    false => continue,
+                }
             }
             let silent = shared.1.wait_while(locked(&shared), |state| state.silent);
             drop(silent.unwrap_or_else(|poisoned| poisoned.into_inner()));
