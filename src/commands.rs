@@ -7,6 +7,8 @@
 )]
 
 mod check;
+#[cfg(feature = "postgres")]
+mod database;
 mod demo;
 mod failure;
 mod input;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use order_router::runtime::Runtime;
-use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError, StoreError};
+use order_router::store::{
+    EmbeddedConfig, EmbeddedStore, IntentStore, OnProgress, OpenError, StoreError,
+};
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
 use order_router::{OrderRouter, StartError};
@@ -34,20 +36,27 @@ pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failur
             };
             Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
         })?;
-    let dir = args.data.data.clone();
-    let for_store = runtime.clone();
-    let store = tokio::task::spawn_blocking(move || {
-        let config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
-        EmbeddedStore::open(&dir, config, &for_store)
-    });
-    let store = store.await.expect("opening a store does not panic");
-    let store = store.map_err(|error| not_opened(&args.data.data, &error))?;
-    let router = OrderRouter::builder(Arc::new(supplier), Arc::new(store))
+    #[cfg(feature = "postgres")]
+    let store = super::database::open(args, &runtime).await?;
+    #[cfg(not(feature = "postgres"))]
+    let store = embedded(&args.data.data, &runtime).await?;
+    let router = OrderRouter::builder(Arc::new(supplier), store)
         .config(config)
         .runtime(runtime)
         .start()
         .await;
     router.map_err(|error| not_started(args, &error))
+}
+
+/// Opens the store in a directory.
+pub async fn embedded(dir: &Path, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
+    let (place, runtime) = (dir.to_owned(), runtime.clone());
+    let store = tokio::task::spawn_blocking(move || {
+        let config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
+        EmbeddedStore::open(&place, config, &runtime)
+    });
+    let store = store.await.expect("opening a store does not panic");
+    Ok(Arc::new(store.map_err(|error| not_opened(dir, &error))?))
 }
 
 /// Waits until the router may send. On failure it is shut down.
@@ -62,7 +71,7 @@ pub async fn stop(router: &OrderRouter, limit: Duration) {
     match router.shutdown(limit).await {
         // A router that is stopped twice.
         Ok(_) | Err(StoreError::Closed) => {}
-        Err(error) => errln!("the data directory was not closed properly: {}", chain(&error)),
+        Err(error) => errln!("the store was not closed properly: {}", chain(&error)),
     }
 }
 

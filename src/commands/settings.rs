@@ -35,6 +35,12 @@ pub struct DataArgs {
 pub struct RouterArgs {
     #[command(flatten)]
     pub data: DataArgs,
+    /// Where orders are remembered, instead of --data: `embedded:DIR`, or `postgres://USER:PASSWORD@
+    /// HOST:PORT/DATABASE?schema=NAME`, one schema for one account; better by the variable, since
+    /// everybody can see a flag
+    #[cfg(feature = "postgres")]
+    #[arg(long, value_name = "URL", env = "ORDER_ROUTER_STORE", hide_env_values = true)]
+    pub store: Option<String>,
     #[command(flatten)]
     pub supplier: SupplierArgs,
     #[command(flatten)]

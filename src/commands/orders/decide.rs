@@ -86,7 +86,11 @@ fn with_router(
     args: &RouterArgs,
     decide: impl AsyncFnOnce(&OrderRouter) -> Result<String, ResolveError>,
 ) -> ExitCode {
-    if let Err(failure) = args.data.existing() {
+    #[cfg(feature = "postgres")]
+    let existing = crate::commands::database::existing(args);
+    #[cfg(not(feature = "postgres"))]
+    let existing = args.data.existing();
+    if let Err(failure) = existing {
         return failure.report();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
