@@ -14,7 +14,7 @@ use super::settings::RouterArgs;
 /// What a URL names.
 enum Place {
     Directory(PathBuf),
-    Postgres(PostgresConfig),
+    Postgres(Box<PostgresConfig>),
 }
 
 fn place(args: &RouterArgs) -> Result<Place, Failure> {
@@ -22,7 +22,10 @@ fn place(args: &RouterArgs) -> Result<Place, Failure> {
         None => Ok(Place::Directory(args.data.data.clone())),
         Some(url) => match url.strip_prefix("embedded:") {
             Some(dir) => Ok(Place::Directory(dir.into())),
-            None => PostgresConfig::new(url).map(Place::Postgres).map_err(|e| not_opened(&e)),
+            None => match PostgresConfig::new(url) {
+                Ok(config) => Ok(Place::Postgres(Box::new(config))),
+                Err(error) => Err(not_opened(&error)),
+            },
         },
     }
 }
@@ -40,7 +43,7 @@ pub async fn open(args: &RouterArgs, runtime: &Runtime) -> Result<Arc<dyn Intent
     match place(args)? {
         Place::Directory(dir) => embedded(&dir, runtime).await,
         Place::Postgres(config) => {
-            let store = PostgresStore::open(config).await;
+            let store = PostgresStore::open(*config).await;
             Ok(Arc::new(store.map_err(|error| not_opened(&error))?))
         }
     }

@@ -110,6 +110,15 @@ pub fn not_opened(dir: &Path, error: &OpenError) -> Failure {
     Failure::nothing_sent(what, next)
 }
 
+/// The store, by the flag that names it.
+fn remembered_in(args: &RouterArgs) -> String {
+    #[cfg(feature = "postgres")]
+    if args.store.is_some() {
+        return "the store that --store names".to_owned();
+    }
+    args.data.data.display().to_string()
+}
+
 fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
     let supplier = &args.supplier.supplier;
     let what = format!("the router was not started: {}", chain(error));
@@ -131,7 +140,7 @@ fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
             "if {} was never used with this account, run again with --accept-new-account; if it \
              was, its contents are lost: put them back, for without them the same orders would be \
              bought again",
-            args.data.data.display()
+            remembered_in(args)
         ),
         StartError::UnknownOrders { .. } => {
             "look at these orders: if somebody else bought them, run again with \

@@ -62,3 +62,14 @@ fn store_that_is_not_opened_says_why_and_shows_no_password() {
         );
     }
 }
+
+#[test]
+fn embedded_url_is_a_data_directory() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,item,1"]));
+    let supplier = simulator(Faults::default());
+    run(on(&bench, &supplier.url(), "results.jsonl", "embedded:there"), 0);
+    let listed = run(bench.command(&["store", "stats", "--data", "there"]), 0);
+    assert!(stdout(&listed).contains("ended"), "{}", stdout(&listed));
+    assert!(!bench.path("order-router-data").exists());
+}
