@@ -7,13 +7,13 @@ use super::setup::{Faults, Setup};
 use super::{props, words};
 
 /// A violated property, with the shortest path to it.
-struct Counterexample {
-    property: &'static str,
-    steps: Vec<String>,
+pub struct Counterexample {
+    pub property: &'static str,
+    pub steps: Vec<String>,
 }
 
 /// The shortest path to a violated property.
-fn counterexample(setup: &Setup) -> (Option<Counterexample>, usize) {
+pub fn counterexample(setup: &Setup) -> (Option<Counterexample>, usize) {
     let setup = Setup { first_only: true, found: Default::default(), ..setup.clone() };
     let setup = Setup { ended: Default::default(), ..setup };
     let checker = setup.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);

@@ -38,6 +38,7 @@ impl World {
             list: None,
             callers: Vec::new(),
             faults: setup.faults,
+            shown: Vec::new(),
             serial: 1,
             changed: false,
             unrest: None,
@@ -116,6 +117,7 @@ impl World {
             refused: None,
             twice: false,
             garbled: false,
+            known: self.shown.clone(),
         });
     }
 
@@ -276,6 +278,7 @@ impl World {
     /// The process dies and comes back: memory and what was not durable is gone.
     pub fn crash(&mut self, setup: &Setup) {
         self.writes.clear();
+        self.shown.clear();
         self.posts.retain(|post| !matches!(post.stage, Stage::Handed { .. }));
         for post in &mut self.posts {
             post.open = false;

@@ -206,6 +206,7 @@ fn fair(setup: &Setup, world: &World) -> Option<Action> {
         | Action::GateCloses(_)
         | Action::Lands { .. }
         | Action::Refuses(..)
+        | Action::Mixes { .. }
         | Action::ListRead { .. }
         | Action::ListArrives { .. }
         | Action::Crash

@@ -34,6 +34,8 @@ pub struct Faults {
     pub garbled: u8,
     /// One POST makes two orders, and its answer is lost.
     pub twice: u8,
+    /// The answer to a POST names the order of another one of the lane.
+    pub wrong_ids: u8,
 }
 
 /// One run.
@@ -124,8 +126,8 @@ impl Setup {
 
     /// Every assumption holds: nothing may raise an alarm or hold a lane.
     pub fn is_faithful(&self) -> bool {
-        let Faults { other_keys, garbled, twice, .. } = self.faults;
-        (other_keys, garbled, twice) == (0, 0, 0)
+        let Faults { other_keys, garbled, twice, wrong_ids, .. } = self.faults;
+        (other_keys, garbled, twice, wrong_ids) == (0, 0, 0, 0)
     }
 
     /// The rules that the lane is driven by.

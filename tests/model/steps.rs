@@ -22,12 +22,26 @@ pub enum Action {
     Permit(IntentId),
     Leaves(AttemptSeq),
     GateCloses(AttemptSeq),
-    Lands { seq: AttemptSeq, twice: bool, garbled: bool },
+    Lands {
+        seq: AttemptSeq,
+        twice: bool,
+        garbled: bool,
+    },
     Refuses(AttemptSeq, Refusal),
     Answers(AttemptSeq),
+    /// A 201 with the order of another POST.
+    Mixes {
+        seq: AttemptSeq,
+        names: AttemptSeq,
+    },
     TimesOut(AttemptSeq),
-    ListRead { rows: Vec<OrderId>, proof: Proof },
-    ListArrives { fresh: bool },
+    ListRead {
+        rows: Vec<OrderId>,
+        proof: Proof,
+    },
+    ListArrives {
+        fresh: bool,
+    },
     Tick,
     Crash,
     Rebuild,
@@ -55,6 +69,9 @@ impl fmt::Display for Action {
             Self::Refuses(p, Refusal::ForGood) => write!(f, "the supplier refuses @{}", p.0),
             Self::Refuses(p, Refusal::ForNow) => write!(f, "the supplier puts @{} off", p.0),
             Self::Answers(p) => write!(f, "@{} is answered", p.0),
+            Self::Mixes { seq, names } => {
+                write!(f, "@{} is answered with the order of @{}", seq.0, names.0)
+            }
             Self::TimesOut(p) => write!(f, "@{} times out", p.0),
             Self::ListRead { rows, proof } => {
                 let how = match proof {
@@ -160,10 +177,26 @@ impl Setup {
         }
         if post.open && (post.stage == Stage::Landed || post.refused.is_some()) {
             actions.push(Action::Answers(seq));
+            self.mixed_up(world, post, actions);
         }
         if !post.reported {
             actions.push(Action::TimesOut(seq));
         }
+    }
+
+    /// An answer that names the order of another POST. The evidence takes none that a list had
+    /// shown before the POST was sent.
+    fn mixed_up(&self, world: &World, post: &Post, actions: &mut Vec<Action>) {
+        if world.faults.wrong_ids == 0 || post.stage != Stage::Landed {
+            return;
+        }
+        let is_free = |other: &&Post| {
+            let id = order(other.seq, false);
+            other.seq != post.seq && !post.known.contains(&other.seq) && world.holder(&id).is_none()
+        };
+        let landed = world.posts.iter().filter(|other| other.stage == Stage::Landed);
+        let names = landed.filter(is_free).map(|other| other.seq);
+        actions.extend(names.map(|names| Action::Mixes { seq: post.seq, names }));
     }
 
     /// Every list that may be read now. An order must be shown once it is older than the bound.
@@ -222,7 +255,11 @@ impl Setup {
                 world.faults.refusals -= 1;
                 on(world, seq, |post| post.refused = Some(refusal));
             }
-            Action::Answers(seq) => self.answers(world, seq),
+            Action::Answers(seq) => self.answers(world, seq, seq),
+            Action::Mixes { seq, names } => {
+                world.faults.wrong_ids -= 1;
+                self.answers(world, seq, names);
+            }
             Action::TimesOut(seq) => self.report(world, seq, Outcome::Unknown("".into()), true),
             Action::ListRead { rows, proof } => self.list_read(world, rows, proof),
             Action::ListArrives { fresh } => self.list_arrives(world, fresh),
@@ -266,10 +303,10 @@ impl Setup {
         }
     }
 
-    fn answers(&self, world: &mut World, seq: AttemptSeq) {
+    fn answers(&self, world: &mut World, seq: AttemptSeq, names: AttemptSeq) {
         let Some(post) = world.posts.iter().find(|post| post.seq == seq) else { return };
         let outcome = match post.refused {
-            None => Outcome::Created { id: order(seq, false), created_at: None },
+            None => Outcome::Created { id: order(names, false), created_at: None },
             Some(Refusal::ForGood) => Outcome::Refused("".into()),
             Some(Refusal::ForNow) => Outcome::NotSent("".into()),
         };
@@ -295,6 +332,7 @@ impl Setup {
 
     fn list_arrives(&self, world: &mut World, fresh: bool) {
         let Some(List::Read { rows, near, proof }) = world.list.take() else { return };
+        self.show(world, &rows);
         let keeps = self.keeps(Clause::CandidateUnclaimed);
         let is_free = |id: &OrderId| !fresh || !keeps || world.holder(id).is_none();
         let created_at = Timestamp::UNIX_EPOCH;
@@ -308,6 +346,18 @@ impl Setup {
         };
         let view = ListView { ask: 1, candidates, proof, near_miss: near };
         world.feed(self, Event::Listed(view), base());
+    }
+
+    /// The rows that nobody has are known from now on.
+    fn show(&self, world: &mut World, rows: &[OrderId]) {
+        if self.faults.wrong_ids == 0 {
+            return;
+        }
+        let free = rows.iter().filter(|id| world.holder(id).is_none());
+        let free: Vec<_> = free.map(world::maker).collect();
+        world.shown.extend(free);
+        world.shown.sort_unstable();
+        world.shown.dedup();
     }
 
     fn tick(&self, world: &mut World) {

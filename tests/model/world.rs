@@ -148,6 +148,9 @@ pub struct Post {
     pub twice: bool,
     /// The list shows it with other items.
     pub garbled: bool,
+    /// The orders that a list had shown, to nobody's claim, before it was sent. Kept only where
+    /// answers may name another order.
+    pub known: Vec<AttemptSeq>,
 }
 
 impl Post {
@@ -198,6 +201,9 @@ pub struct World {
     pub list: Option<List>,
     pub callers: Vec<Caller>,
     pub faults: Faults,
+    /// The orders that a list has shown to nobody's claim. Kept only where answers may name
+    /// another order.
+    pub shown: Vec<AttemptSeq>,
     /// The next attempt's number.
     pub serial: u64,
     /// A caller was told one end and then another.
