@@ -16,9 +16,30 @@ fix:
 test FILTER="":
     cargo test --all-features {{FILTER}}
 
+# Real processes on a real disk, killed, stopped, cut off, failing, rotten and full; a PART alone:
+# kills, pauses, cuts, injections, flips or full. Cuts and full disks need root, failing ones strace
+torture PART="" *FLAGS:
+    cargo test --release --all-features --test torture -- --ignored --nocapture --test-threads 1 {{PART}} {{FLAGS}}
+
+# Replays one seed of the simulation of the whole router, and prints what happened
+sim SEED:
+    SIM_SEED={{SEED}} cargo test --release --all-features --test sim one_seed -- --nocapture
+
+# Runs N seeds of the simulation, on two threads
+sim-many N="1000":
+    SIM_SEEDS={{N}} cargo test --release --all-features --test sim many_seeds -- --nocapture
+
+# Leaves out every clause of the rules in turn: how many seeds until the simulation sees it
+sim-mutations N="300":
+    SIM_SEEDS={{N}} cargo test --release --all-features --test sim table_of_clauses -- --ignored --nocapture
+
 # Benchmarks; the results with their command and machine go into benches/RESULTS.md
 bench NAME="":
     cargo bench --all-features {{ if NAME == "" { "" } else { "--bench " + NAME } }}
+
+# The model of the rules in full, and each clause left out; minutes
+model:
+    cargo test --release --all-features --test model -- --include-ignored --nocapture --test-threads 1
 
 # The program that shows what the router is for: three ways to buy from a faulty supplier
 demo *FLAGS:
@@ -31,3 +52,19 @@ doc:
 # Licences, advisories and sources of all dependencies; needs cargo-deny
 deny:
     cargo deny --all-features check
+
+# Fuzzes one target, coverage-guided: `just fuzz posts::an_answer_proves_no_more_than_it_says 10`; needs cargo-bolero
+fuzz TARGET MINUTES="10":
+    cargo bolero test --rustc-bootstrap --sanitizer NONE --all-features -T {{MINUTES}}m {{TARGET}}
+
+# The same with random bytes alone, all targets or one; needs nothing
+fuzz-random MINUTES="1" TARGET="":
+    BOLERO_RANDOM_TEST_TIME_MS=$(({{MINUTES}} * 60000)) cargo test --all-features --test fuzz -- {{TARGET}}
+
+# The small types that hold the concurrency, under every interleaving
+loom:
+    cargo test --test loom -- --nocapture
+
+# Mutants of one file against the unit tests with TESTS in their name: `just mutants src/protocol/listing.rs protocol::listing`; needs cargo-mutants
+mutants FILE TESTS:
+    cargo mutants --file {{FILE}} -- --lib -- {{TESTS}}

@@ -101,7 +101,7 @@ impl Shared {
             echo: supplier.capabilities().echo,
             fingerprint: supplier.fingerprint(),
             dispatch: Dispatch::new(&config, runtime.now()),
-            registry: Registry::default(),
+            registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
             threads: OnceLock::new(),
             account: Mutex::new(account),

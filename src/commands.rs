@@ -7,6 +7,7 @@
 )]
 
 mod check;
+mod config;
 #[cfg(feature = "postgres")]
 mod database;
 mod demo;
@@ -46,12 +47,14 @@ enum Command {
     Status(orders::ShowArgs),
     Orders(orders::OrdersArgs),
     Store(store::StoreArgs),
+    Config(config::ConfigArgs),
     Simulate(Box<simulate::SimulateArgs>),
 }
 
 /// Runs one command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
     trace(&arguments.log, matches!(arguments.command, Command::Submit(_)));
+    tell_panics_of_sled_shortly();
     match arguments.command {
         Command::Submit(arguments) => submit::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
@@ -59,6 +62,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Status(arguments) => orders::show(&arguments),
         Command::Orders(arguments) => orders::run(arguments),
         Command::Store(arguments) => store::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
         Command::Simulate(arguments) => simulate::run(*arguments),
     }
 }
@@ -78,6 +82,19 @@ fn trace(filter: &str, tells_alarms: bool) {
         .with_writer(|| output::Log)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+}
+
+/// sled panics where its file fails. Those panics are caught, and what follows from them is told:
+/// a person needs no place in its source, and no advice about backtraces.
+fn tell_panics_of_sled_shortly() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match panic.location() {
+        Some(at) if at.file().contains("/sled-") => {
+            tracing::warn!("the index cannot go on: its file fails or is damaged");
+            tracing::debug!(%at, "sled has given up");
+        }
+        _ => others(panic),
+    }));
 }
 
 /// A client for commands that read, or that buy the wrong way on purpose. It follows nothing, and

@@ -91,7 +91,7 @@
 //!
 //! | feature | brings |
 //! |---|---|
-//! | `cli` (default) | the command `order-router`, and `simulator` |
+//! | `cli` (default) | the command `order-router`, its `settings`, and `simulator` |
 //! | `simulator` | the simulated supplier, in process: `simulator` |
 //! | `postgres` | the store in a Postgres database: `store::postgres` |
 //! | `testing` | the conformance suite for stores and the disk that forgets: `testing` |
@@ -100,12 +100,15 @@
 
 mod actors;
 mod config;
+mod crash;
 mod dispatch;
 mod error;
 mod order;
 pub mod protocol;
 mod router;
 pub mod runtime;
+#[cfg(feature = "cli")]
+pub mod settings;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod store;

@@ -20,7 +20,7 @@ use crate::protocol::account::{Account, AccountRules};
 use crate::protocol::lane::Decision;
 use crate::protocol::{Learnt, State, Why};
 use crate::runtime::Runtime;
-use crate::store::{IntentStore, StoreError, StoreStats, Stored};
+use crate::store::{HistoryLine, IntentStore, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
 
 mod progress;
@@ -302,8 +302,8 @@ impl Builder {
             left_out: config.left_out,
         };
         let newest_order = found.newest_known;
-        let newest_known =
-            found.newest_known.or(found.history.as_ref().and_then(|line| line.newest));
+        let before = |line: &HistoryLine| line.newest?.checked_sub(config.clock_margin).ok();
+        let newest_known = found.newest_known.or(found.history.as_ref().and_then(before));
         let has_history = found.history.is_some();
         let account = Account::new(
             rules,
@@ -730,8 +730,10 @@ impl OrderRouter {
                     // The lane has let go of it: the store knows.
                     None => return Err(SubmitError::Unknown { client_ref: client_ref.clone() }),
                 },
-                Ok(_) = ticket.failed.wait_for(Option::is_some) => {
-                    let source = shared.failed.borrow().clone().unwrap_or(StoreError::Closed);
+                // What it returns is a lock for reading, held to the end of this branch: to borrow
+                // again here waits for ever once somebody wants to write.
+                Ok(failed) = ticket.failed.wait_for(Option::is_some) => {
+                    let source = failed.clone().unwrap_or(StoreError::Closed);
                     return Err(SubmitError::Store { may_exist: true, source });
                 }
                 () = &mut until => break,

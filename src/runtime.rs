@@ -52,6 +52,17 @@ impl Clock for SystemClock {
     }
 }
 
+/// Where the router's actors and tasks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Threading {
+    /// On threads of the router's own, whatever runtime the host has. The default.
+    #[default]
+    Own,
+    /// On the actix system that `start` is called on, and on that thread alone. For simulations: one
+    /// thread has one order of events. Dropping that system ends the router at once, as a kill does.
+    Here,
+}
+
 /// What the router takes from the machine.
 #[derive(Clone)]
 pub struct Runtime {
@@ -59,13 +70,19 @@ pub struct Runtime {
     pub clock: Arc<dyn Clock>,
     /// The disk that the embedded store writes to.
     pub disk: Arc<dyn disk::Disk>,
+    /// Where its actors and tasks run.
+    pub threading: Threading,
 }
 
 impl Runtime {
     /// The system's own.
     #[must_use]
     pub fn system() -> Self {
-        Self { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk::SystemDisk) }
+        Self {
+            clock: Arc::new(SystemClock::start()),
+            disk: Arc::new(disk::SystemDisk),
+            threading: Threading::Own,
+        }
     }
 
     /// The monotonic moment.

@@ -17,6 +17,8 @@ mod memory;
 mod open_error;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "testing")]
+pub(crate) mod readers;
 mod record;
 pub mod tools;
 

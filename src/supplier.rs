@@ -15,6 +15,8 @@ mod client;
 pub mod foxreload;
 pub mod gate;
 mod key;
+#[cfg(feature = "testing")]
+pub(crate) mod readers;
 mod wire;
 
 pub use foxreload::FoxReload;

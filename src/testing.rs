@@ -1,4 +1,9 @@
-//! For tests, also of other crates: the conformance suite for stores, and the disk that forgets.
+//! For tests, also of other crates: the conformance suite for stores, the disk that forgets, and
+//! the readers for fuzzers.
 
 pub mod conformance;
 pub mod disk;
+#[cfg(feature = "testing")]
+pub mod readers;
+
+pub use crate::crash::{CRASH_AT, CRASH_POINTS};

@@ -204,7 +204,7 @@ impl LaneActor {
         Attempt {
             seq: self.shared.store.next_serial(),
             fingerprint: self.shared.fingerprint,
-            floor: self.shared.account().floor(),
+            floor: self.shared.account().floor(self.shared.runtime.now()),
         }
     }
 

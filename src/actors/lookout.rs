@@ -14,10 +14,11 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::{FAR, LaneMessage, Shared};
+use crate::crash;
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::account::{Assessment, LANDING_BOUND, OpenLane};
 use crate::protocol::listing::{Checkpoint, Sheet};
-use crate::protocol::{Change, Moment, Shape};
+use crate::protocol::{Change, Clause, Moment, Shape};
 use crate::router::RouterEvent;
 use crate::store::{Claim, StoreError};
 
@@ -112,6 +113,9 @@ impl Handler<LookoutMessage> for Lookout {
                 self.begin(ctx);
             }
             LookoutMessage::Released { floor } => {
+                if !self.shared.config.left_out.keeps(Clause::ListedAgain) {
+                    return;
+                }
                 let now = self.shared.runtime.now();
                 self.late.extend(LATE_LANDINGS.map(|after| (now.plus(after), floor)));
                 self.begin(ctx);
@@ -190,13 +194,17 @@ impl Lookout {
         let late = std::mem::replace(&mut self.late, later);
         let late = late.iter().map(|(_, floor)| self.not_read_since(*floor));
         let since = asks.iter().map(|ask| ask.since).chain(late).min().flatten();
-        let floor = self.shared.account().floor();
+        let floor = self.shared.account().floor(now);
         let shared = self.shared.clone();
         let checkpoint = self.checkpoint.take();
         let reading = async move { arrive(&shared, since, checkpoint).await };
         let reading = AssertUnwindSafe(reading).catch_unwind();
         let done = reading.into_actor(self).map(move |arrived, lookout, ctx| {
             lookout.reading = false;
+            let mut asks = asks;
+            if !lookout.shared.config.left_out.keeps(Clause::ListAfterNote) {
+                asks.append(&mut lookout.asks);
+            }
             let done = arrived.and_then(|arrived| {
                 catch_unwind(AssertUnwindSafe(|| lookout.arrived(arrived, &asks, floor)))
             });
@@ -231,6 +239,7 @@ impl Lookout {
             let view = assessment.view(ask.ask, ask.lane, &ask.products, &ask.shapes);
             shared.deliver(ask.lane, LaneMessage::Listed(Box::new(view)));
         }
+        crash::point("list.handed_out");
         self.conclude(assessment);
     }
 
@@ -265,7 +274,7 @@ impl Lookout {
     fn prune(&mut self) {
         let now = self.shared.runtime.now();
         let mut account = self.shared.account();
-        self.floors.push((now, account.floor()));
+        self.floors.push((now, account.floor(now)));
         let config = &self.shared.config;
         let wire = config.request_timeout + config.send_window + Duration::from_secs(10);
         let old = self.floors.partition_point(|(at, _)| now.since(*at) > wire);
@@ -306,14 +315,17 @@ async fn arrive(
     checkpoint: Option<Checkpoint>,
 ) -> Arrived {
     let requested = shared.runtime.now();
+    crash::point("list.requested");
     let sheet = read::sheet(shared, since, checkpoint.as_ref()).await;
     let arrived = shared.runtime.now();
+    crash::point("list.arrived");
     let mut open = BTreeMap::new();
     shared.registry.open_lanes(|lane, attempts, products| {
         open.insert(lane, OpenLane { attempts, products });
     });
     let unknown = shared.account().unknown_ids(&sheet);
     let claims = claims(shared, unknown).await;
+    crash::point("list.claims_read");
     Arrived { sheet, requested, arrived, open, claims }
 }
 

@@ -15,23 +15,44 @@ use dashmap::mapref::entry::Entry;
 use super::Shared;
 use super::lane::{LaneActor, LaneMessage};
 use crate::order::ItemsHash;
-use crate::protocol::{Moment, Why};
+use crate::protocol::{Clause, LeftOut, Moment, Why};
 use crate::store::Stored;
+use passivation::{LockedEntry, Slot};
+
+mod passivation;
 
 /// The lanes of one account.
 #[derive(Default)]
 pub(crate) struct Registry {
-    lanes: DashMap<ItemsHash, Slot>,
+    lanes: DashMap<ItemsHash, Slot<Lane>>,
     /// Lanes of a former process that have not been woken yet.
     dormant: DashMap<ItemsHash, Dormant>,
+    left_out: LeftOut,
 }
 
 /// A lane that lives.
-struct Slot {
+struct Lane {
     addr: Addr<LaneActor>,
-    /// Messages sent and not yet handled to the end.
-    pending: usize,
     gauge: Arc<Gauge>,
+}
+
+impl<A> LockedEntry<A> for Entry<'_, ItemsHash, Slot<A>> {
+    fn slot(&mut self) -> Option<&mut Slot<A>> {
+        match self {
+            Self::Occupied(entry) => Some(entry.get_mut()),
+            Self::Vacant(_) => None,
+        }
+    }
+
+    fn fill(self, slot: Slot<A>) {
+        self.insert(slot);
+    }
+
+    fn remove(self) {
+        if let Self::Occupied(entry) = self {
+            entry.remove();
+        }
+    }
 }
 
 /// What the lookout sees of a lane without asking it.
@@ -67,31 +88,27 @@ impl Dormant {
 }
 
 impl Registry {
+    pub(crate) fn new(left_out: LeftOut) -> Self {
+        Self { left_out, ..Self::default() }
+    }
+
     pub(crate) fn deliver(&self, shared: &Arc<Shared>, lane: ItemsHash, message: LaneMessage) {
         let Some(threads) = shared.threads.get() else { return };
-        let sent = match self.lanes.entry(lane) {
-            Entry::Occupied(mut entry) => {
-                let slot = entry.get_mut();
-                slot.pending += 1;
-                slot.addr.try_send(message)
-            }
-            Entry::Vacant(entry) => {
-                // Also while it wakes, its attempts explain rows.
-                let gauge = Arc::new(self.dormant_gauge(&lane));
-                let (shared, seen) = (shared.clone(), gauge.clone());
-                // Bounds are ours, so the mailbox has none from the first message on: one that
-                // refuses would lose an answer. (`start_in_arbiter` begins with 16.)
-                let (sender, receiver) = channel::channel(0);
-                threads.arbiter(&lane).spawn_fn(move || {
-                    let actor = LaneActor::new(shared, lane, seen);
-                    drop(actix::spawn(Context::with_receiver(receiver).into_future(actor)));
-                });
-                let addr = Addr::new(sender);
-                let sent = addr.try_send(message);
-                entry.insert(Slot { addr, pending: 1, gauge });
-                sent
-            }
+        let start = || {
+            // Also while it wakes, its attempts explain rows.
+            let gauge = Arc::new(self.dormant_gauge(&lane));
+            let (shared, seen) = (shared.clone(), gauge.clone());
+            // Bounds are ours, so the mailbox has none from the first message on: one that
+            // refuses would lose an answer. (`start_in_arbiter` begins with 16.)
+            let (sender, receiver) = channel::channel(0);
+            threads.arbiter(&lane).spawn_fn(move || {
+                let actor = LaneActor::new(shared, lane, seen);
+                drop(actix::spawn(Context::with_receiver(receiver).into_future(actor)));
+            });
+            Lane { addr: Addr::new(sender), gauge }
         };
+        let send = |lane: &Lane| lane.addr.try_send(message);
+        let sent = passivation::deliver(self.lanes.entry(lane), start, send);
         if sent.is_err() {
             // The mailbox has no bound, so its thread is gone: the router has stopped. What the
             // message told is found again in the store at the next start.
@@ -102,19 +119,16 @@ impl Registry {
     /// A message was handled to its end. True if the lane is removed, because it has nothing to do
     /// and no message is on its way to it: its actor must stop.
     pub(crate) fn handled(&self, lane: &ItemsHash, idle: bool) -> bool {
-        let Entry::Occupied(mut entry) = self.lanes.entry(*lane) else { return false };
-        let slot = entry.get_mut();
-        slot.pending -= 1;
-        let gone = idle && slot.pending == 0;
-        if gone {
-            entry.remove();
+        let gone = passivation::handled(self.lanes.entry(*lane), idle);
+        if idle && !gone && !self.left_out.keeps(Clause::PassivationCounted) {
+            return self.lanes.remove(lane).is_some();
         }
         gone
     }
 
     /// Removes a lane that has nothing to do, unless a message is on its way to it.
     pub(crate) fn remove_idle(&self, lane: &ItemsHash) -> bool {
-        self.lanes.remove_if(lane, |_, slot| slot.pending == 0).is_some()
+        passivation::remove_idle(self.lanes.entry(*lane))
     }
 
     fn dormant_gauge(&self, lane: &ItemsHash) -> Gauge {
@@ -159,11 +173,17 @@ impl Registry {
         self.lanes.len()
     }
 
-    /// The lanes that want to be woken by then, and have no timer of their own for it.
+    /// The lanes that want to be woken by then, and have no timer of their own for it, in an order
+    /// that does not depend on the map's.
     pub(crate) fn far_wakes(&self, by: Moment) -> Vec<ItemsHash> {
         let by = u64::try_from(by.since_origin().as_nanos()).unwrap_or(u64::MAX);
-        let due = |slot: &Slot| (1..=by).contains(&slot.gauge.far_wake.load(Ordering::Relaxed));
-        self.lanes.iter().filter(|slot| due(slot)).map(|slot| *slot.key()).collect()
+        let due = |slot: &Slot<Lane>| {
+            (1..=by).contains(&slot.actor.gauge.far_wake.load(Ordering::Relaxed))
+        };
+        let due = self.lanes.iter().filter(|slot| due(slot));
+        let mut lanes: Vec<_> = due.map(|slot| *slot.key()).collect();
+        lanes.sort_unstable();
+        lanes
     }
 
     /// Every lane with an open attempt, and its products.
@@ -178,9 +198,10 @@ impl Registry {
             }
         }
         for slot in &self.lanes {
-            let attempts = slot.gauge.open_attempts.load(Ordering::SeqCst);
+            let attempts = slot.actor.gauge.open_attempts.load(Ordering::SeqCst);
             if attempts > 0 {
-                let products = slot.gauge.products.get().map_or_else(Vec::new, |p| p.to_vec());
+                let products =
+                    slot.actor.gauge.products.get().map_or_else(Vec::new, |p| p.to_vec());
                 each(*slot.key(), attempts, products);
             }
         }

@@ -1,6 +1,7 @@
 //! The router's own threads: an actix system, with an arbiter per shard.
 //!
-//! A host may run any tokio runtime; nothing of the router runs on it.
+//! A host may run any tokio runtime; nothing of the router runs on it, unless a simulation asks for
+//! that ([`Threading::Here`]).
 
 use std::io;
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use tokio::runtime::Handle;
 
 use super::lookout::{Lookout, LookoutMessage};
 use super::{ItemsHash, Shared};
+use crate::runtime::Threading;
 
 /// Handles to the threads of one router.
 pub(crate) struct Threads {
-    system: System,
+    /// The router's own; `None`: it runs on one that is not its own to stop.
+    system: Option<System>,
     arbiters: Vec<ArbiterHandle>,
     tasks: Handle,
     lookout: Addr<Lookout>,
@@ -28,6 +31,21 @@ impl Threads {
     /// # Errors
     /// What the system says about a new thread.
     pub(crate) async fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        match shared.runtime.threading {
+            Threading::Own => Self::own(shared).await,
+            Threading::Here => Self::here(shared),
+        }
+    }
+
+    fn here(shared: Arc<Shared>) -> io::Result<Self> {
+        let system = System::try_current()
+            .ok_or_else(|| io::Error::other("there is no actix system on this thread"))?;
+        let arbiters = vec![system.arbiter().clone()];
+        let lookout = Lookout::new(shared).start();
+        Ok(Self { system: None, arbiters, tasks: Handle::current(), lookout })
+    }
+
+    async fn own(shared: Arc<Shared>) -> io::Result<Self> {
         let (tell, started) = tokio::sync::oneshot::channel::<Started>();
         let shards = shared.config.shards.max(1);
         std::thread::Builder::new().name("order-router".into()).spawn(move || {
@@ -46,7 +64,7 @@ impl Threads {
         })?;
         let (system, arbiters, tasks, lookout) =
             started.await.map_err(|_| io::Error::other("the router's thread did not start"))?;
-        Ok(Self { system, arbiters, tasks, lookout })
+        Ok(Self { system: Some(system), arbiters, tasks, lookout })
     }
 
     /// The thread that a lane lives on.
@@ -66,6 +84,8 @@ impl Threads {
     }
 
     pub(crate) fn stop(&self) {
-        self.system.stop();
+        if let Some(system) = &self.system {
+            system.stop();
+        }
     }
 }

@@ -1,52 +1,18 @@
-//! `--store URL`: which store a router is started on.
+//! A store in a database.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use order_router::runtime::Runtime;
 use order_router::store::IntentStore;
 use order_router::store::postgres::{PostgresConfig, PostgresError, PostgresStore};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::failure::Failure;
-use super::open::embedded;
-use super::settings::RouterArgs;
 
-/// What a URL names.
-enum Place {
-    Directory(PathBuf),
-    Postgres(Box<PostgresConfig>),
-}
-
-fn place(args: &RouterArgs) -> Result<Place, Failure> {
-    match args.store.as_deref() {
-        None => Ok(Place::Directory(args.data.data.clone())),
-        Some(url) => match url.strip_prefix("embedded:") {
-            Some(dir) => Ok(Place::Directory(dir.into())),
-            None => match PostgresConfig::new(url) {
-                Ok(config) => Ok(Place::Postgres(Box::new(config))),
-                Err(error) => Err(not_opened(&error)),
-            },
-        },
-    }
-}
-
-/// For commands about orders that there are already: see `DataArgs::existing`.
-pub fn existing(args: &RouterArgs) -> Result<(), Failure> {
-    match place(args)? {
-        Place::Directory(data) => super::settings::DataArgs { data }.existing(),
-        Place::Postgres(_) => Ok(()),
-    }
-}
-
-/// Opens the store that the flags name.
-pub async fn open(args: &RouterArgs, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
-    match place(args)? {
-        Place::Directory(dir) => embedded(&dir, runtime).await,
-        Place::Postgres(config) => {
-            let store = PostgresStore::open(*config).await;
-            Ok(Arc::new(store.map_err(|error| not_opened(&error))?))
-        }
-    }
+/// Opens the store that a URL names.
+pub async fn open(url: &SecretString) -> Result<Arc<dyn IntentStore>, Failure> {
+    let config = PostgresConfig::new(url.expose_secret()).map_err(|error| not_opened(&error))?;
+    let store = PostgresStore::open(config).await;
+    Ok(Arc::new(store.map_err(|error| not_opened(&error))?))
 }
 
 /// Why the database was not opened, and what to do. Nothing of the URL is shown.

@@ -50,7 +50,7 @@ fn short(text: &str) -> String {
 
 /// How the lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     Csv,
     Json,
 }
@@ -84,7 +84,9 @@ impl Input {
         Self::new(path, format, Box::new(file))
     }
 
-    fn new(
+    /// Reads lines from anywhere; `name` is what a message calls it. Without a format it is told
+    /// from the first byte.
+    pub(super) fn new(
         name: &str,
         format: Option<Format>,
         source: Box<dyn Read + Send>,

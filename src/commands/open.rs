@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use order_router::runtime::Runtime;
+use order_router::settings::Loaded;
 use order_router::store::{
     EmbeddedConfig, EmbeddedStore, IntentStore, OnProgress, OpenError, StoreError,
 };
@@ -14,32 +15,30 @@ use order_router::{OrderRouter, StartError};
 
 use super::failure::{Failure, chain};
 use super::output::errln;
-use super::settings::RouterArgs;
+use super::settings;
 
 /// Starts a router. It is not ready yet: see [`ready`].
-pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failure> {
+pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
     let config = args.config(posts);
     config.check().map_err(|error| {
         let next = "change --landing-bound, --request-timeout or the limit that is named";
         Failure::nothing_sent(error.to_string(), next)
     })?;
-    let key = args.supplier.key()?;
-    let settings = args.supplier.settings(&args.limits)?;
+    let key = settings::key(args)?;
+    let settings = args.client().map_err(|problem| {
+        Failure::nothing_sent(problem.to_string(), "name a PEM file that can be read")
+    })?;
     let runtime = Runtime::system();
     let clock = Arc::clone(&runtime.clock);
-    let supplier =
-        FoxReload::new(&args.supplier.supplier, &key, settings, clock).map_err(|error| {
-            let what = match error {
-                // It may have a password in it.
-                InvalidSetting::BaseUrl => format!("--supplier: {error}"),
-                _ => format!("--supplier {}: {}", args.supplier.supplier, chain(&error)),
-            };
-            Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
-        })?;
-    #[cfg(feature = "postgres")]
-    let store = super::database::open(args, &runtime).await?;
-    #[cfg(not(feature = "postgres"))]
-    let store = embedded(&args.data.data, &runtime).await?;
+    let supplier = FoxReload::new(args.base_url(), &key, settings, clock).map_err(|error| {
+        let what = match error {
+            // It may have a password in it.
+            InvalidSetting::BaseUrl => format!("--supplier: {error}"),
+            _ => format!("--supplier {}: {}", args.base_url(), chain(&error)),
+        };
+        Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
+    })?;
+    let store = remembered(args, &runtime).await?;
     let router = OrderRouter::builder(Arc::new(supplier), store)
         .config(config)
         .runtime(runtime)
@@ -48,19 +47,34 @@ pub async fn open(args: &RouterArgs, posts: usize) -> Result<OrderRouter, Failur
     router.map_err(|error| not_started(args, &error))
 }
 
-/// Opens the store in a directory.
-pub async fn embedded(dir: &Path, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
-    let (place, runtime) = (dir.to_owned(), runtime.clone());
+/// Opens the store that the settings name.
+async fn remembered(args: &Loaded, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
+    #[cfg(feature = "postgres")]
+    if let Some(url) = args.database() {
+        return super::database::open(url).await;
+    }
+    let dir = args.data().unwrap_or(Path::new("")).to_owned();
+    let (place, runtime) = (dir.clone(), runtime.clone());
     let store = tokio::task::spawn_blocking(move || {
-        let config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
+        let mut config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
+        config.segment_bytes = small_segments().unwrap_or(config.segment_bytes);
         EmbeddedStore::open(&place, config, &runtime)
     });
     let store = store.await.expect("opening a store does not panic");
-    Ok(Arc::new(store.map_err(|error| not_opened(dir, &error))?))
+    Ok(Arc::new(store.map_err(|error| not_opened(&dir, &error))?))
+}
+
+/// A test build takes the size of a journal segment from a variable, so that a short run crosses
+/// many of them.
+fn small_segments() -> Option<u64> {
+    #[cfg(feature = "testing")]
+    return std::env::var("TEST_SEGMENT_BYTES").ok()?.parse().ok();
+    #[cfg(not(feature = "testing"))]
+    None
 }
 
 /// Waits until the router may send. On failure it is shut down.
-pub async fn ready(router: &OrderRouter, args: &RouterArgs) -> Result<(), Failure> {
+pub async fn ready(router: &OrderRouter, args: &Loaded) -> Result<(), Failure> {
     let Err(error) = router.ready().await else { return Ok(()) };
     stop(router, Duration::ZERO).await;
     Err(not_started(args, &error))
@@ -110,17 +124,8 @@ pub fn not_opened(dir: &Path, error: &OpenError) -> Failure {
     Failure::nothing_sent(what, next)
 }
 
-/// The store, by the flag that names it.
-fn remembered_in(args: &RouterArgs) -> String {
-    #[cfg(feature = "postgres")]
-    if args.store.is_some() {
-        return "the store that --store names".to_owned();
-    }
-    args.data.data.display().to_string()
-}
-
-fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
-    let supplier = &args.supplier.supplier;
+fn not_started(args: &Loaded, error: &StartError) -> Failure {
+    let supplier = args.base_url();
     let what = format!("the router was not started: {}", chain(error));
     let next = match error {
         StartError::EchoChanged { .. } => {
@@ -140,7 +145,7 @@ fn not_started(args: &RouterArgs, error: &StartError) -> Failure {
             "if {} was never used with this account, run again with --accept-new-account; if it \
              was, its contents are lost: put them back, for without them the same orders would be \
              bought again",
-            remembered_in(args)
+            args.data().map_or("the store".into(), |dir| dir.display().to_string())
         ),
         StartError::UnknownOrders { .. } => {
             "look at these orders: if somebody else bought them, run again with \

@@ -4,6 +4,7 @@
 mod decide;
 
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -122,15 +123,15 @@ pub fn run(args: OrdersArgs) -> ExitCode {
 
 /// Shows one order.
 pub fn show(args: &ShowArgs) -> ExitCode {
-    let snapshot = match read(&args.data) {
-        Ok(snapshot) => snapshot,
+    let (dir, snapshot) = match read(&args.data) {
+        Ok(read) => read,
         Err(failure) => return failure.report(),
     };
     let client_ref = &args.client_ref.0;
     let Some(stored) = snapshot.find(client_ref) else {
         errln!(
             "no order in {} has the reference {client_ref}: nothing was bought under it from here",
-            args.data.data.display()
+            dir.display()
         );
         return ExitCode::from(1);
     };
@@ -142,14 +143,14 @@ pub fn show(args: &ShowArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn read(data: &DataArgs) -> Result<Snapshot, Failure> {
-    data.existing()?;
-    let dir = &data.data;
-    Snapshot::read(dir).map_err(|error| open::not_opened(dir, &error))
+fn read(data: &DataArgs) -> Result<(PathBuf, Snapshot), Failure> {
+    let dir = data.existing()?;
+    let snapshot = Snapshot::read(&dir).map_err(|error| open::not_opened(&dir, &error))?;
+    Ok((dir, snapshot))
 }
 
 fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
-    let snapshot = read(&args.data)?;
+    let (_, snapshot) = read(&args.data)?;
     let shown = snapshot.intents.values().filter(|stored| {
         let state = StateName::of(&stored.state);
         (args.state.is_empty() || args.state.contains(&state))

@@ -56,9 +56,9 @@ pub fn run(args: &StoreArgs) -> ExitCode {
 }
 
 fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    args.data.existing()?;
-    let report = with_progress("checking", |told| tools::verify(&args.data.data, Some(told)));
-    let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
+    let dir = args.data.existing()?;
+    let report = with_progress("checking", |told| tools::verify(&dir, Some(told)));
+    let report = report.map_err(|error| open::not_opened(&dir, &error))?;
     tell(args.json, &of_report(&report));
     match report.unguarded.first() {
         None => Ok(ExitCode::SUCCESS),
@@ -74,12 +74,12 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
 }
 
 fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    args.data.existing()?;
+    let dir = args.data.existing()?;
     let report = with_progress("rebuilding", |told| {
         let config = EmbeddedConfig { on_progress: Some(told), ..EmbeddedConfig::default() };
-        tools::rebuild(&args.data.data, &config)
+        tools::rebuild(&dir, &config)
     });
-    let report = report.map_err(|error| open::not_opened(&args.data.data, &error))?;
+    let report = report.map_err(|error| open::not_opened(&dir, &error))?;
     tell(args.json, &of_report(&report));
     Ok(ExitCode::SUCCESS)
 }
@@ -97,9 +97,9 @@ fn of_report(report: &VerifyReport) -> serde_json::Value {
 }
 
 fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    args.data.existing()?;
-    let stats = tools::stats(&args.data.data);
-    let stats = stats.map_err(|error| open::not_opened(&args.data.data, &error))?;
+    let dir = args.data.existing()?;
+    let stats = tools::stats(&dir);
+    let stats = stats.map_err(|error| open::not_opened(&dir, &error))?;
     let value = json!({
         "open": stats.open,
         "ended": stats.ended,

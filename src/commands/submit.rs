@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use order_router::settings::Loaded;
 use order_router::simulator::parse_duration;
 
 use super::failure::Failure;
@@ -17,7 +18,7 @@ use super::input::Input;
 use super::open;
 use super::output::errln;
 use super::results::{Results, Writing};
-use super::settings::RouterArgs;
+use super::settings::{self, RouterArgs};
 use super::signals::Signals;
 
 use self::session::Session;
@@ -82,7 +83,11 @@ Examples:
 
 /// Runs to the end of the input, or until it is told to stop.
 pub fn run(args: SubmitArgs) -> ExitCode {
-    let (input, results, writing) = match prepare(&args) {
+    let loaded = match args.router.load() {
+        Ok(loaded) => loaded,
+        Err(failure) => return failure.report(),
+    };
+    let (input, results, writing) = match prepare(&args, &loaded) {
         Ok(prepared) => prepared,
         Err(failure) => return failure.report(),
     };
@@ -94,7 +99,7 @@ pub fn run(args: SubmitArgs) -> ExitCode {
             return Failure::nothing_sent(what, "raise the limit of threads").report();
         }
     };
-    let code = match runtime.block_on(submit(args, input, results, writing)) {
+    let code = match runtime.block_on(submit(args, loaded, input, results, writing)) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     };
@@ -104,7 +109,7 @@ pub fn run(args: SubmitArgs) -> ExitCode {
 }
 
 /// Everything that can be refused before the account is touched.
-fn prepare(args: &SubmitArgs) -> Result<(Input, Results, Writing), Failure> {
+fn prepare(args: &SubmitArgs, loaded: &Loaded) -> Result<(Input, Results, Writing), Failure> {
     if args.json && args.results == "-" {
         let what = "--json and the results both want standard output";
         return Err(Failure::nothing_sent(what, "name a file with --results"));
@@ -114,7 +119,7 @@ fn prepare(args: &SubmitArgs) -> Result<(Input, Results, Writing), Failure> {
         return Err(Failure::nothing_sent(what, "name another file for the results"));
     }
     let input = Input::open(&args.file)?;
-    args.router.supplier.key()?;
+    settings::key(loaded)?;
     let (results, writing) = Results::open(&args.results).map_err(|error| {
         let what = format!("the results file {} cannot be written: {error}", args.results);
         Failure::nothing_sent(what, "name a file that can be written with --results")
@@ -135,6 +140,7 @@ fn end_at_once() -> ! {
 
 async fn submit(
     args: SubmitArgs,
+    loaded: Loaded,
     input: Input,
     results: Results,
     writing: Writing,
@@ -143,19 +149,21 @@ async fn submit(
         let what = format!("signals cannot be listened to: {error}");
         Failure::nothing_sent(what, "run again")
     })?;
-    let router = open::open(&args.router, args.concurrency as usize).await?;
+    let router = open::open(&loaded, args.concurrency as usize).await?;
     tokio::select! {
-        ready = open::ready(&router, &args.router) => ready?,
+        ready = open::ready(&router, &loaded) => ready?,
         () = signals.next() => {
             open::stop(&router, Duration::ZERO).await;
             let what = "interrupted before the supplier's list was understood";
             return Err(Failure::nothing_sent(what, "run again"));
         }
     }
-    let session = Session::begin(&args, router, results).await.map_err(|error| {
-        let what = format!("the open orders cannot be read: {error}");
-        Failure::nothing_sent(what, "run `order-router store verify`")
-    })?;
+    let session = Session::begin(&args, loaded.request_timeout(), router, results).await.map_err(
+        |error| {
+            let what = format!("the open orders cannot be read: {error}");
+            Failure::nothing_sent(what, "run `order-router store verify`")
+        },
+    )?;
     let summary = session.run(input, &mut signals).await;
     // Whoever reads the results may have stopped to.
     let written = tokio::select! {

@@ -8,9 +8,10 @@ use futures_util::future::{AbortHandle, Abortable};
 use tracing::Instrument;
 
 use crate::actors::{LaneMessage, Shared};
+use crate::crash;
 use crate::order::{ClientRef, Item, ItemsHash};
 use crate::protocol::evidence::{AccountEffect, Evidence, Judgement, Seen, judge};
-use crate::protocol::{AttemptSeq, IntentId, Moment, Outcome};
+use crate::protocol::{AttemptSeq, Clause, IntentId, Moment, Outcome};
 use crate::supplier::{Exchange, Gate, GateState};
 
 /// How long an answer is read for where no landing bound is set.
@@ -97,17 +98,25 @@ pub(crate) fn send(shared: &Arc<Shared>, job: Job) {
 async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let (lane, intent, seq) = (job.lane, job.intent, job.seq);
     let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
-    let gate = Arc::new(Gate::new(recorded.plus(shared.config.send_window)));
+    let closes = shared.config.left_out.keeps(Clause::GateCloses);
+    let window = if closes { shared.config.send_window } else { Duration::MAX };
+    let gate = Arc::new(Gate::new(recorded.plus(window)));
+    crash::point("post.recorded");
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
         Ok(exchange) => {
+            crash::point("post.answered");
             let judgement = judged(&shared, &job, &gate, &exchange, recorded);
-            report.send(judgement.outcome, Some(shared.runtime.now()));
+            let reported = shared.config.left_out.keeps(Clause::SettledFromReport);
+            let now = if reported { shared.runtime.now() } else { recorded };
+            report.send(judgement.outcome, Some(now));
+            crash::point("post.reported");
         }
         Err(_) => match gate.close() {
             GateState::Yielded(_) => {
                 tracing::Span::current().record("outcome", "timeout");
-                let now = shared.runtime.now();
+                let reported = shared.config.left_out.keeps(Clause::SettledFromReport);
+                let now = if reported { shared.runtime.now() } else { recorded };
                 report.send(Outcome::Unknown("timeout".into()), Some(now));
                 read_on(&shared, &job, &gate, exchange, recorded, &mut report).await;
             }
@@ -133,6 +142,7 @@ async fn read_on(
     let answer = Abortable::new(tokio::time::timeout(limit, exchange), registration).await;
     shared.late_sockets.remove(job.seq);
     if let Ok(Ok(exchange)) = answer {
+        crash::point("post.late_answer");
         let judgement = judged(shared, job, gate, &exchange, recorded);
         if !matches!(judgement.outcome, Outcome::Unknown(_)) {
             report.send(judgement.outcome, Some(shared.runtime.now()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::clause::LeftOut;
+use super::clause::{Clause, LeftOut};
 use super::intent::{Fingerprint, Learnt, Shape};
 use super::lane::{Candidate, ListView, Reach};
 use super::listing::{NoEvidence, Sheet, earlier};
@@ -223,8 +223,14 @@ impl Account {
     /// An order dated in the future counts as created now, by the supplier's clock: it must not
     /// shorten the listings that look for later ones.
     #[must_use]
-    pub fn floor(&self) -> Option<Timestamp> {
-        self.newest
+    pub fn floor(&self, now: Moment) -> Option<Timestamp> {
+        let supplier_now = self.clock.and_then(|(date, at)| later(date, now.since(at)));
+        self.newest.map(|at| supplier_now.map_or(at, |now| at.min(now)))
+    }
+
+    /// What the supplier's clock showed when an answer arrived.
+    pub fn read_clock(&mut self, date: Option<Timestamp>, arrived: Moment) {
+        self.clock = date.map(|date| (date, arrived)).or(self.clock);
     }
 
     /// An order was claimed durably: by its own answer, by a list or by a person.
@@ -312,6 +318,9 @@ impl Account {
         claims: &[Claim],
         open: &BTreeMap<ItemsHash, OpenLane>,
     ) -> Vec<OrderId> {
+        if !self.keeps(Clause::StartStops) {
+            return Vec::new();
+        }
         let claimed: BTreeSet<_> = claims.iter().map(|claim| &claim.id).collect();
         let free = |row: &&Row| self.mark(row) == Mark::Free && !claimed.contains(&row.id);
         let mut rows: Vec<_> = sheet.rows.iter().filter(free).collect();
@@ -347,13 +356,13 @@ impl Account {
     fn set_history(&mut self, line: &HistoryLine) {
         self.history_before = line.newest.map(|at| earlier(at, self.rules.clock_margin));
         self.history_ids = line.ids.iter().cloned().collect();
-        self.newest = self.newest.max(line.newest);
+        // Where no row was read the line is drawn by this machine's clock: it is no order's date.
+        self.newest = self.newest.max(self.history_before);
     }
 
     fn raise_floor(&mut self, created_at: Option<Timestamp>, now: Moment) {
-        let supplier_now = self.clock.and_then(|(date, at)| later(date, now.since(at)));
-        let newest = self.newest.max(created_at);
-        self.newest = newest.map(|at| supplier_now.map_or(at, |now| at.min(now)));
+        self.newest = self.newest.max(created_at);
+        self.newest = self.floor(now);
     }
 
     fn is_before_history(&self, created_at: Timestamp) -> bool {
@@ -361,15 +370,21 @@ impl Account {
     }
 
     fn mark(&self, row: &Row) -> Mark {
-        if self.book.get(&row.id).is_some_and(|entry| entry.claim.is_some()) {
+        let is_history =
+            || self.history_ids.contains(&row.id) || self.is_before_history(row.created_at);
+        if self.keeps(Clause::CandidateUnclaimed) && self.is_claimed(&row.id) {
             Mark::Claimed
-        } else if self.orphans.contains(&row.id) {
+        } else if self.keeps(Clause::OrphansExcluded) && self.orphans.contains(&row.id) {
             Mark::Orphan
-        } else if self.history_ids.contains(&row.id) || self.is_before_history(row.created_at) {
+        } else if self.keeps(Clause::HistoryExcluded) && is_history() {
             Mark::History
         } else {
             Mark::Free
         }
+    }
+
+    fn keeps(&self, clause: Clause) -> bool {
+        self.rules.left_out.keeps(clause)
     }
 
     fn hash(&self, row: &Row) -> Option<ItemsHash> {
@@ -378,7 +393,7 @@ impl Account {
 
     /// Notes who has an order; what is known better already stays.
     fn hold(&mut self, id: OrderId, holder: Holder, created_at: Option<Timestamp>) {
-        let not_before = created_at.or(self.newest).unwrap_or(Timestamp::MIN);
+        let not_before = created_at.or(self.floor(holder.since)).unwrap_or(Timestamp::MIN);
         let entry = self.enter(id, not_before, created_at.is_some(), false);
         entry.claim = Some(match entry.claim {
             Some(old) if old.shape.is_some() => old,

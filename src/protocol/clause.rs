@@ -61,6 +61,12 @@ pub enum Clause {
     SettledPlaced,
     /// Rule 9: so was the POST of every intent placed with a row of this very list.
     SettledPlacedNow,
+    /// Rule 9: and those that an intent was placed with by an answer, up to the first complete list
+    /// that was requested after the attempt was settled.
+    SettledAnswered,
+    /// Rule 9: the list reaches back before the POST of every intent that the attempt can have
+    /// exchanged orders with.
+    PlacedInReach,
     /// Rule 9: what is settled is noted when the list is requested, and never judged later.
     JudgedAtRequest,
     /// Rule 9: intents placed from a list, with their POSTs, are remembered over a crash.
@@ -89,6 +95,12 @@ pub enum Clause {
     HistoryExcluded,
     /// Rule 15: the start stops where the list knows more than the store.
     StartStops,
+    /// The store answers a change after the sync that makes it durable.
+    AnswerAfterSync,
+    /// A lane is put to sleep only if no message is on its way to it.
+    PassivationCounted,
+    /// A lane notes what is settled before its list is requested, not after.
+    ListAfterNote,
 }
 
 /// The clause that a test build leaves out. Of no size in an ordinary build.

@@ -293,21 +293,23 @@ fn client_error(
 ) -> Judgement {
     let drain = AccountEffect::Drain { retry_after };
     let why = |code: Option<Why>| code.unwrap_or_else(|| format!("status {status}").into());
+    // An answer that shows an order is no proof that there is none.
+    let value = body.and_then(|body| serde_json::from_slice(body).ok());
+    let order = value.and_then(|value| shown_order(&value, &policy.format));
     let Some(error) = body.and_then(JsonError::read) else {
         return match status {
             402 => unknown(why(None), AccountEffect::Pause(PauseWhy::Balance)),
             409 => unknown(why(None), AccountEffect::None),
-            429 if retry_after.is_some() => by_setting(policy.rate_limited, why(None), drain),
+            429 if retry_after.is_some() && order.is_none() => {
+                by_setting(policy.rate_limited, why(None), drain)
+            }
             _ => not_the_supplier(status),
         };
     };
-    let format = &policy.format;
-    let order = body.and_then(|body| format.open(body)).filter(|order| order.has(&format.items));
     let code = error.shown;
-    // An error that shows an order is no proof that there is none.
-    if let Some(id) = order.and_then(|order| format.id_of(&order)) {
+    if let Some(id) = order {
         return Judgement {
-            hint: Some(id),
+            hint: OrderId::new(id),
             ..unknown(format!("status {status} with an order").into(), AccountEffect::None)
         };
     }
@@ -403,6 +405,28 @@ fn word(value: &RawValue) -> Option<Cow<'_, str>> {
 fn showable(text: &str) -> Option<Why> {
     let plain = text.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
     (plain && !text.is_empty() && text.len() <= 64).then(|| text.to_owned().into())
+}
+
+/// The id of an order that an error shows: an object with an id and with lines, wherever it may be,
+/// or what is in the envelope of an order, with an id alone. Where it is cannot be relied on.
+fn shown_order(value: &serde_json::Value, format: &OrderFormat) -> Option<String> {
+    let id_of = |fields: &serde_json::Map<String, serde_json::Value>| match fields.get(&*format.id)
+    {
+        Some(serde_json::Value::String(id)) if !id.is_empty() => Some(id.clone()),
+        Some(serde_json::Value::Number(id)) => Some(id.to_string()),
+        _ => None,
+    };
+    match value {
+        serde_json::Value::Array(values) => values.iter().find_map(|v| shown_order(v, format)),
+        serde_json::Value::Object(fields) => {
+            let here = id_of(fields).filter(|_| fields.contains_key(&*format.items));
+            let envelope = format.envelope.as_deref().and_then(|key| fields.get(key));
+            let enveloped = || id_of(envelope?.as_object()?);
+            here.or_else(enveloped)
+                .or_else(|| fields.values().find_map(|value| shown_order(value, format)))
+        }
+        _ => None,
+    }
 }
 
 /// A code anywhere in an error that makes it no proof of absence. Codes are looked for wherever

@@ -94,11 +94,6 @@ impl<'a> Object<'a> {
         found.filter(|value| value.get() != "null")
     }
 
-    /// Whether it has the key at all.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.0.iter().any(|(name, _)| name == key)
-    }
-
     /// The value at a path of keys joined by dots.
     fn at_path(&self, path: &str) -> Option<&'a RawValue> {
         match path.split_once('.') {

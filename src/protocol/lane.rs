@@ -23,12 +23,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::clause::LeftOut;
+use super::clause::{Clause, LeftOut};
 use super::intent::{Attempt, AttemptSeq, Fingerprint, IntentId, Learnt, Outcome, Verdict, Why};
 use super::time::Moment;
 use crate::order::{ItemsDigest, OrderId};
 
 mod attribution;
+#[cfg(any(test, feature = "testing"))]
+mod canonical;
+mod eras;
 mod events;
 mod index;
 mod rehydrate;
@@ -75,6 +78,13 @@ impl Default for Rules {
     }
 }
 
+impl Rules {
+    /// Whether a clause is kept: always, but in a test that leaves it out.
+    fn keeps(&self, clause: Clause) -> bool {
+        self.left_out.keeps(clause)
+    }
+}
+
 /// The state of one lane. Plain data; see the module's text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Lane {
@@ -84,6 +94,8 @@ pub struct Lane {
     index: index::Index,
     /// POSTs of intents that were placed from a list, by attempt: they may still land (rule 9).
     posts: BTreeMap<AttemptSeq, Post>,
+    /// Which attempts were open together; `None`: none were.
+    eras: Option<Box<eras::Eras>>,
     /// Orders claimed here while a list is under way: that list may not know it.
     taken: BTreeSet<OrderId>,
     /// The list that was asked for and has not come.
@@ -118,6 +130,9 @@ struct Intent {
 struct Sent {
     attempt: Attempt,
     left: Left,
+    /// The last answer that may have named its order, once a list has shown every order that it can
+    /// have made: what comes later cannot (rule 9).
+    answered: Option<Moment>,
 }
 
 /// When the last byte of an attempt could have left (rule 7).
@@ -132,9 +147,17 @@ enum Left {
 }
 
 impl Left {
-    fn report(self, left: Option<Moment>) -> Self {
-        match (self, left) {
+    /// Before the task's report.
+    fn recorded(rules: &Rules, now: Moment) -> Self {
+        if rules.keeps(Clause::SettledFromReport) { Self::Unreported } else { Self::At(now) }
+    }
+
+    /// Takes the task's report. Of two moments the later one counts: what a lane that was rebuilt
+    /// supposes may be too early.
+    fn report(self, rules: &Rules, left: Option<Moment>) -> Self {
+        match (self, left.filter(|_| rules.keeps(Clause::SettledFromReport))) {
             (Self::Unreported, Some(at)) => Self::At(at),
+            (Self::At(known), Some(at)) => Self::At(known.max(at)),
             (known, _) => known,
         }
     }
@@ -152,6 +175,7 @@ struct Post {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Asked {
     ask: u64,
+    at: Moment,
     settled: BTreeSet<AttemptSeq>,
 }
 
@@ -212,7 +236,8 @@ impl Lane {
             Event::Submitted { intent, delivered, good_until, permit } => {
                 let in_time = permit.filter(|_| now < good_until);
                 effects.extend((permit != in_time).then_some(Effect::ReturnPermit { intent }));
-                self.submitted(rules, intent, delivered, good_until, in_time, &mut effects);
+                let new = (intent, delivered, good_until);
+                self.submitted(rules, new, in_time, now, &mut effects);
             }
             Event::Permitted { intent, attempt } => {
                 self.permitted(rules, intent, attempt, now, &mut effects);
@@ -221,9 +246,9 @@ impl Lane {
                 self.written(rules, intent, written, now, &mut effects);
             }
             Event::Answered { intent, seq, outcome, left } => {
-                self.answered(intent, seq, outcome, left, &mut effects);
+                self.answered(rules, intent, seq, outcome, left, &mut effects);
             }
-            Event::Listed(view) => self.listed(view, &mut effects),
+            Event::Listed(view) => self.listed(rules, view, &mut effects),
             Event::Resolved { intent, decision } => {
                 self.resolved(rules, intent, decision, &mut effects);
             }
@@ -245,7 +270,8 @@ impl Lane {
     pub fn wakes_at(&self, rules: &Rules) -> Option<Moment> {
         let unsent = self.index.first_expiry().map(|(at, _)| at);
         let idle = self.asked.is_none() && self.kept.is_none();
-        let posts = self.posts.values().filter(|_| idle).filter_map(|p| settles_at(rules, p.left));
+        let posts = self.posts.values().filter(|_| idle);
+        let posts = posts.filter_map(|post| settles_at(rules, post.left));
         let looks = (idle && self.hold.is_none() && !self.index.doubts.is_empty())
             .then(|| self.look_at.into_iter().chain(self.releasable_at(rules)))
             .into_iter()
@@ -290,7 +316,7 @@ impl Lane {
         self.intents.values().filter(|i| unsent(i)).count()
     }
 
-    /// The oldest floor of an open attempt: how far back a list must reach. `None`: to the end.
+    /// How far back a list must reach: to the oldest floor of an open attempt. `None`: to the end.
     #[must_use]
     pub fn oldest_floor(&self) -> Option<jiff::Timestamp> {
         self.open().map(|sent| sent.attempt.floor).min().flatten()
@@ -332,10 +358,9 @@ impl Lane {
     fn submitted(
         &mut self,
         rules: &Rules,
-        id: IntentId,
-        delivered: ItemsDigest,
-        good_until: Moment,
+        (id, delivered, good_until): (IntentId, ItemsDigest, Moment),
         permit: Option<Attempt>,
+        now: Moment,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(why) = &self.hold {
@@ -349,22 +374,25 @@ impl Lane {
         if permit.is_some() && attempt.is_none() {
             effects.push(Effect::ReturnPermit { intent: id });
         }
+        let attempt = attempt.map(|attempt| self.recorded(rules, attempt, now));
         let intent = Intent {
             delivered,
             good_until,
             tries: 0,
             phase: Phase::Accepting,
-            attempt: attempt.map(|attempt| Sent { attempt, left: Left::Unreported }),
+            attempt,
             late: None,
         };
         self.intents.insert(id, Box::new(intent));
+        let attempt = attempt.map(|sent| sent.attempt);
         effects.push(Effect::Write(Write::Accept { intent: id, attempt }));
     }
 
     /// Rule 13: not interchangeable, not together; and no more at once than is set.
     fn may_send(&self, rules: &Rules, delivered: ItemsDigest) -> bool {
         // All that are open are of one kind, so one of each set speaks for it.
-        self.delivered_open().all(|open| open == delivered)
+        let together = |open| open == delivered || !rules.keeps(Clause::NotTogether);
+        self.delivered_open().all(together)
             && self.index.sending.len() < rules.in_flight_max
             && self.hold.is_none()
     }
@@ -389,7 +417,8 @@ impl Lane {
             (queued && now < i.good_until).then_some(i.delivered)
         });
         let goes = wants.is_some_and(|delivered| self.may_send(rules, delivered));
-        let Some(intent) = self.intents.get_mut(&id).filter(|_| goes) else {
+        let sent = goes.then(|| self.recorded(rules, attempt, now));
+        let Some((intent, sent)) = self.intents.get_mut(&id).zip(sent) else {
             effects.push(Effect::ReturnPermit { intent: id });
             if let Some(Phase::Queued { permit_asked }) =
                 self.intents.get_mut(&id).map(|intent| &mut intent.phase)
@@ -399,12 +428,13 @@ impl Lane {
             return;
         };
         intent.phase = Phase::Recording;
-        intent.attempt = Some(Sent { attempt, left: Left::Unreported });
-        effects.push(Effect::Write(Write::Record { intent: id, attempt }));
+        intent.attempt = Some(sent);
+        effects.push(Effect::Write(Write::Record { intent: id, attempt: sent.attempt }));
     }
 
     fn answered(
         &mut self,
+        rules: &Rules,
         id: IntentId,
         seq: AttemptSeq,
         outcome: Outcome,
@@ -415,7 +445,7 @@ impl Lane {
             // Rule 5: placed from a list; the answer only tells about its own POST. A `Created`
             // does not settle it: an answer may carry another order's id. A definite "nothing was
             // created" does.
-            post.left = post.left.report(left);
+            post.left = post.left.report(rules, left);
             match outcome {
                 Outcome::Refused(_) | Outcome::NotSent(_) => post.left = Left::Nothing,
                 Outcome::Created { id: order, .. } => {
@@ -429,12 +459,14 @@ impl Lane {
             stray(id, seq, outcome, effects);
             return;
         };
-        let newest = intent.attempt.filter(|sent| sent.attempt.seq == seq);
+        let is_newest =
+            |sent: &Sent| sent.attempt.seq == seq || !rules.keeps(Clause::LateAnswerGuarded);
+        let newest = intent.attempt.filter(is_newest);
         let Some(sent) = newest else {
             stray(id, seq, outcome, effects);
             return;
         };
-        intent.attempt = Some(Sent { left: sent.left.report(left), ..sent });
+        intent.attempt = Some(Sent { left: sent.left.report(rules, left), ..sent });
         let from = match intent.phase {
             Phase::Sending => From::Sending,
             Phase::InDoubt { held } => From::InDoubt { held },
@@ -450,6 +482,9 @@ impl Lane {
                 return;
             }
         };
+        if from != From::Sending && !rules.keeps(Clause::LateAnswerCounts) {
+            return;
+        }
         let verdict = match (outcome, from) {
             (Outcome::Created { id, created_at }, _) => {
                 Verdict::Placed { id, learnt: Learnt::Answer, created_at }
@@ -503,6 +538,8 @@ impl Lane {
     /// What follows from time and state alone, after every event.
     fn go_on(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         self.use_kept(rules, now, effects);
+        self.hold_doubts(effects);
+        self.turn_eras();
         self.prune_posts(rules, now, effects);
         if self.asked.is_none() && self.kept.is_none() {
             self.taken.clear();
@@ -529,7 +566,8 @@ impl Lane {
         let room = rules.in_flight_max.saturating_sub(self.index.sending.len());
         for (id, _) in self.index.queued.iter().take(room) {
             let Some(intent) = self.intents.get_mut(id) else { continue };
-            if *open.get_or_insert(intent.delivered) != intent.delivered {
+            let together = *open.get_or_insert(intent.delivered) == intent.delivered;
+            if !together && rules.keeps(Clause::NotTogether) {
                 return;
             }
             if let Phase::Queued { permit_asked: asked @ false } = &mut intent.phase {
@@ -544,7 +582,12 @@ impl Lane {
 fn settles_at(rules: &Rules, left: Left) -> Option<Moment> {
     match left {
         Left::Unreported => None,
-        Left::At(left) => Some(left.plus(rules.wire_bound).plus(rules.landing_bound?)),
+        Left::At(left) => {
+            let kept = |clause, bound| if rules.keeps(clause) { bound } else { Duration::ZERO };
+            let wire = kept(Clause::WireBound, rules.wire_bound);
+            let landing = kept(Clause::LandingBound, rules.landing_bound?);
+            Some(left.plus(wire).plus(landing))
+        }
         Left::Nothing => Some(Moment::ORIGIN),
     }
 }

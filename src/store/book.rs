@@ -14,7 +14,7 @@ use super::record::{ClaimRow, Row};
 use super::{Committed, Known, Rehydration, StoreError, Stored};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{
-    AttemptSeq, Change, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict,
+    AttemptSeq, Change, Clause, IntentId, Learnt, LeftOut, NewIntent, Serial, Shape, State, Verdict,
 };
 
 mod account;
@@ -112,6 +112,7 @@ pub(crate) struct Book {
     dirty: Vec<Serial>,
     /// Whether an index is fed from this book: else nothing is noted as dirty or let go of.
     fed: bool,
+    left_out: LeftOut,
 }
 
 impl Book {
@@ -127,7 +128,14 @@ impl Book {
             witnesses: Witnesses::default(),
             dirty: Vec::new(),
             fed,
+            left_out: LeftOut::default(),
         }
+    }
+
+    /// Leaves out a clause of the rules, for a test.
+    pub(crate) fn leaving_out(mut self, left_out: LeftOut) -> Self {
+        self.left_out = left_out;
+        self
     }
 
     /// The book of which the index holds a copy: its active rows, the account, the standing.
@@ -169,10 +177,15 @@ impl Book {
                 s.state == State::Queued && s.last_attempt.is_none_or(|last| last < attempt.seq)
             })),
             Change::Decide { intent, attempt, verdict } => {
-                if !self.stored(*intent).is_some_and(|s| decidable(s, *attempt, verdict)) {
+                let decidable =
+                    self.stored(*intent).is_some_and(|s| decidable(s, *attempt, verdict));
+                if !decidable && self.left_out.keeps(Clause::OutcomeGuarded) {
                     return Ok(Some(Committed::Stale));
                 }
                 let Verdict::Placed { id, .. } = verdict else { return Ok(None) };
+                if !self.left_out.keeps(Clause::ClaimedOnce) {
+                    return Ok(None);
+                }
                 Ok(self.claim(base, id)?.map(|taken| Committed::IdTaken(taken.claim())))
             }
             Change::Expire { intent, .. } => {
@@ -197,10 +210,12 @@ impl Book {
         intent: &NewIntent,
     ) -> Result<Option<Committed>, StoreError> {
         let existing = self.find(base, &intent.client_ref)?;
+        let same = |stored: &Stored| {
+            stored.as_sent == intent.as_sent || !self.left_out.keeps(Clause::ConflictRefused)
+        };
         Ok(match existing {
-            Some(stored) if stored.as_sent == intent.as_sent => {
-                Some(Committed::Joined(Box::new(stored)))
-            }
+            Some(_) if !self.left_out.keeps(Clause::ReferenceUnique) => None,
+            Some(stored) if same(&stored) => Some(Committed::Joined(Box::new(stored))),
             Some(_) => Some(Committed::Conflict),
             None => self.intents.contains_key(&intent.id).then_some(Committed::Stale),
         })
@@ -269,7 +284,8 @@ impl Book {
             },
         };
         self.standing.totals.enter(&row);
-        if self.by_ref.insert(row.stored.client_ref.clone(), row.stored.id).is_some() {
+        let before = self.by_ref.insert(row.stored.client_ref.clone(), row.stored.id);
+        if before.is_some() && self.left_out.keeps(Clause::ReferenceUnique) {
             return Err(Impossible);
         }
         let id = row.stored.id;
@@ -284,21 +300,20 @@ impl Book {
         let Verdict::Placed { id, learnt, created_at } = verdict else {
             return self.update(intent, |stored| undo_or_end(stored, verdict));
         };
-        let state = State::Placed { id: id.clone(), learnt, created_at };
+        let (state, left_out) =
+            (State::Placed { id: id.clone(), learnt, created_at }, self.left_out);
         self.update(intent, |stored| {
             stored.state = state;
             // Rule 9: only its own answer shows that its POST is done.
-            stored.unsettled = learnt != Learnt::Answer;
+            stored.unsettled = learnt != Learnt::Answer && left_out.keeps(Clause::PlacedRemembered);
         })?;
         let row = &self.intents.get(&intent).ok_or(Impossible)?.row;
         let claim = Arc::new(claim_of(row).ok_or(Impossible)?);
         self.standing.totals.claim(intent);
         self.standing.newest_known = self.standing.newest_known.max(created_at);
         self.witnesses.push(claim.clone());
-        match self.by_order.insert(id, claim) {
-            Some(_) => Err(Impossible),
-            None => Ok(()),
-        }
+        let taken = self.by_order.insert(id, claim).is_some();
+        if taken && left_out.keeps(Clause::ClaimedOnce) { Err(Impossible) } else { Ok(()) }
     }
 
     fn update(

@@ -27,11 +27,17 @@ use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, LeftOut, Serial};
 use crate::runtime::Runtime;
 
+mod answers;
 mod committer;
 mod drive;
 mod feeder;
 mod open;
 mod queue;
+mod requests;
+mod serve;
+mod sync;
+mod telling;
+mod turns;
 
 use committer::Request;
 use drive::Drive;
@@ -184,11 +190,11 @@ impl EmbeddedStore {
     ) -> BoxFuture<'static, Result<T, StoreError>> {
         let (answer, answered) = oneshot::channel();
         if !self.shared.queue.push(request(answer)) {
-            return std::future::ready(Err(self.shared.queue.why_closed())).boxed();
+            return std::future::ready(Err(self.shared.why_closed())).boxed();
         }
         self.drive.run();
         let shared = self.shared.clone();
-        async move { answered.await.unwrap_or_else(|_| Err(shared.queue.why_closed())) }.boxed()
+        async move { answered.await.unwrap_or_else(|_| Err(shared.why_closed())) }.boxed()
     }
 }
 

@@ -25,15 +25,18 @@ use super::StoreError;
 use super::book::{Account, Base, Feed, FeedRow, Standing, Totals, claim_of};
 use super::journal::Position;
 use super::record::{
-    ClaimRow, JournalKey, RECORD_VERSION, Reader, RecordError, Row, decode_account, decode_claim,
-    decode_row, encode_account, encode_claim, encode_row, put_timestamp, put_u32, put_u64,
+    ClaimRow, JournalKey, RecordError, Row, decode_account, decode_claim, decode_row,
+    encode_account, encode_claim, encode_row,
 };
+use crate::crash;
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Serial, State};
 
 mod filter;
+mod value;
 
-pub(crate) use filter::Filter;
+pub(crate) use filter::{Filter, Keys};
+pub(crate) use value::{decode_meta, encode_meta, meta_key, seal, unsealed};
 
 /// Bytes of the account in one row: no more than the largest order has.
 const PIECE_BYTES: usize = 8 << 10;
@@ -202,8 +205,10 @@ impl Index {
             let db = self.db()?;
             db.apply_batch(batch)?;
             collect_garbage(feed.rows.len());
+            crash::point("index.applied");
             if sync {
                 db.flush()?;
+                crash::point("index.flushed");
                 self.file.sync_data()?;
             }
             Ok(())
@@ -346,24 +351,6 @@ impl Drop for Index {
     }
 }
 
-/// The keys that the journal has.
-pub(crate) struct Keys {
-    /// References of intents, open and ended.
-    pub references: Filter,
-    /// Order ids of claims.
-    pub orders: Filter,
-}
-
-impl Keys {
-    /// Notes the key that a change brings.
-    pub(crate) fn note(&mut self, key: JournalKey<'_>) {
-        match key {
-            JournalKey::Reference(reference) => self.references.insert(reference.as_bytes()),
-            JournalKey::Order(id) => self.orders.insert(id.as_bytes()),
-        }
-    }
-}
-
 /// Whether the journal's segments have a key.
 pub(crate) type LookInSegments = dyn Fn(JournalKey<'_>) -> Result<bool, StoreError> + Send;
 
@@ -436,65 +423,11 @@ pub(crate) fn failed(why: Unusable) -> StoreError {
     StoreError::Failed(why.into())
 }
 
-fn meta_key(number: u32) -> [u8; 5] {
-    let mut key = [b'm', 0, 0, 0, 0];
-    key[1..].copy_from_slice(&number.to_be_bytes());
-    key
-}
-
 /// A key, and its value or its removal.
 type Written = (Box<[u8]>, Option<Box<[u8]>>);
 
 /// Writes a value, or removes it, under a key.
 type Write<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
-
-/// Makes a value: its CRC, then what `fill` appends.
-fn seal(value: &mut Vec<u8>, key: &[u8], fill: impl FnOnce(&mut Vec<u8>)) {
-    value.clear();
-    put_u32(value, 0);
-    fill(value);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &value[4..]);
-    value[..4].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// A value without its CRC, if that is right.
-fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], Unusable> {
-    let (crc, rest) = value.split_first_chunk::<4>().ok_or(RecordError::Short)?;
-    if crc32c::crc32c_append(crc32c::crc32c(key), rest) != u32::from_le_bytes(*crc) {
-        return Err(Unusable("a row is damaged".to_owned()));
-    }
-    Ok(rest)
-}
-
-fn encode_meta(watermark: Position, standing: &Standing, pieces: u32, into: &mut Vec<u8>) {
-    into.push(RECORD_VERSION);
-    put_u64(into, watermark.segment);
-    put_u64(into, watermark.offset);
-    put_u64(into, watermark.seq);
-    put_u64(into, standing.changes);
-    put_u64(into, standing.highest.0);
-    standing.totals.encode(into);
-    put_u32(into, pieces);
-    into.push(u8::from(standing.newest_known.is_some()));
-    if let Some(newest) = standing.newest_known {
-        put_timestamp(into, newest);
-    }
-}
-
-fn decode_meta(bytes: &[u8]) -> Result<(Position, Standing, u32), RecordError> {
-    let mut reader = Reader::versioned(bytes)?;
-    let watermark = Position { segment: reader.u64()?, offset: reader.u64()?, seq: reader.u64()? };
-    let mut standing = Standing {
-        changes: reader.u64()?,
-        highest: reader.serial()?,
-        totals: Totals::decode(&mut reader)?,
-        newest_known: None,
-    };
-    let pieces = reader.u32()?;
-    standing.newest_known = reader.option(Reader::timestamp)?;
-    reader.end()?;
-    Ok((watermark, standing, pieces))
-}
 
 #[cfg(test)]
 mod tests;

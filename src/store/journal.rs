@@ -47,6 +47,8 @@ mod recover;
 mod writer;
 
 pub(crate) use frame::{Frame, Position, SEGMENT_HEADER_BYTES};
+#[cfg(feature = "testing")]
+pub(crate) use frame::{begin, finish};
 pub(crate) use read::{Segments, Tail};
 pub(crate) use recover::recover;
 pub(crate) use writer::Journal;

@@ -275,7 +275,7 @@ impl FoxReload {
     }
 }
 
-fn base(base_url: &str, allow_http: bool) -> Result<String, InvalidSetting> {
+pub(crate) fn base(base_url: &str, allow_http: bool) -> Result<String, InvalidSetting> {
     let url = Url::parse(base_url).map_err(|_| InvalidSetting::BaseUrl)?;
     let host = url.host_str().ok_or(InvalidSetting::BaseUrl)?;
     let has_user = !url.username().is_empty() || url.password().is_some();
@@ -297,7 +297,7 @@ fn join(base: &str, path: &str) -> Result<Url, InvalidSetting> {
     Url::parse(&format!("{base}{path}")).map_err(|_| InvalidSetting::BaseUrl)
 }
 
-fn check(settings: &Settings) -> Result<(), InvalidSetting> {
+pub(crate) fn check(settings: &Settings) -> Result<(), InvalidSetting> {
     let paths = [
         ("orders_path", &settings.orders_path),
         ("order_path", &settings.order_path),

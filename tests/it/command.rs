@@ -8,6 +8,7 @@ mod kills;
 mod pauses;
 mod purchases;
 mod secrets;
+mod settings;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

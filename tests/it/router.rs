@@ -12,6 +12,7 @@ use order_router::{ClientRef, Config, End, Item, Order, OrderRouter, Progress};
 mod all_at_once;
 mod doubts;
 mod edges;
+mod failing;
 mod handle;
 mod load;
 mod starts;

@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use super::{Arrived, LookoutMessage, arrive};
 use crate::actors::{LaneMessage, Shared};
 use crate::config::StartAnswer;
+use crate::crash;
 use crate::error::StartError;
 use crate::order::ItemsHash;
 use crate::protocol::account::{LANDING_BOUND, OpenLane};
 use crate::protocol::listing::Sheet;
-use crate::protocol::{Change, IDS_PER_RECORD_MAX};
+use crate::protocol::{Change, Clause, IDS_PER_RECORD_MAX};
 use crate::store::{Claim, HistoryLine};
 use crate::supplier::{PageRequest, ReadError};
 
@@ -37,6 +38,7 @@ pub(crate) struct Start {
 /// Reads the account, then begins to send; or says why not, and sends nothing.
 pub(super) async fn prepare(shared: Arc<Shared>, start: Start) {
     let ready = read_account(&shared, &start).await;
+    crash::point("start.listed");
     let ok = ready.is_ok();
     // Nobody waits for it if this fails; what it says stands in the log as well.
     if let Err(Err(error)) = start.answer.send(ready) {
@@ -46,7 +48,10 @@ pub(super) async fn prepare(shared: Arc<Shared>, start: Start) {
         if start.has_history {
             // What a former process released may still land too late (rule 12).
             let bound = shared.config.landing_bound.unwrap_or(LANDING_BOUND);
-            let floor = shared.account().floor().and_then(|at| at.checked_sub(bound).ok());
+            let floor = shared
+                .account()
+                .floor(shared.runtime.now())
+                .and_then(|at| at.checked_sub(bound).ok());
             shared.look(LookoutMessage::Released { floor });
         }
         shared.dispatch.open(&shared);
@@ -74,6 +79,7 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
     let unexplained = shared.account().unexplained(&sheet, &claims, &open);
     match (unexplained.first(), shared.config.start) {
         (None, _) => {}
+        _ if !shared.config.left_out.keeps(Clause::StartStops) => {}
         (Some(_), StartAnswer::Adopt) => {
             let why = "a person says that they are somebody else's";
             shared.keep_orphans(unexplained, why).await?;
@@ -99,11 +105,14 @@ async fn complete_list(
     let bound = shared.config.landing_bound.unwrap_or(LANDING_BOUND);
     let shown_by_now = runtime.clock.wall().checked_sub(bound).unwrap_or(Timestamp::MIN);
     let must_show = start.newest_order.is_some_and(|newest| newest < shown_by_now);
+    // An order dated in the future must not shorten what is read.
+    let since = start.newest_known.min(shared.account().floor(runtime.now()));
     let deadline = runtime.now().plus(limit);
     let mut wait = Duration::from_millis(100);
     loop {
-        let Arrived { sheet, open, claims, .. } = arrive(shared, start.newest_known, None).await;
+        let Arrived { sheet, arrived, open, claims, .. } = arrive(shared, since, None).await;
         let claims = claims?;
+        shared.account().read_clock(sheet.date, arrived);
         let known = {
             let account = shared.account();
             sheet.rows.iter().any(|row| account.is_claimed(&row.id))
@@ -133,7 +142,10 @@ async fn first_list(shared: &Arc<Shared>) -> Result<(), StartError> {
     let mut wait = Duration::from_millis(50);
     loop {
         let error = match shared.supplier.list(PageRequest { offset: 0, limit: 1 }).await {
-            Ok(_) => return Ok(()),
+            Ok(page) => {
+                shared.account().read_clock(page.date, runtime.now());
+                return Ok(());
+            }
             Err(ReadError::KeyRefused(status)) => return Err(StartError::KeyRefused { status }),
             Err(error) => error,
         };
@@ -155,7 +167,8 @@ async fn meet_account(shared: &Arc<Shared>) -> Result<(), StartError> {
         StartAnswer::NewAccount | StartAnswer::Adopt => 2 * shared.config.clock_margin,
     };
     let since = wall.checked_sub(back).unwrap_or(Timestamp::MIN);
-    let Arrived { sheet, .. } = arrive(shared, Some(since), None).await;
+    let Arrived { sheet, arrived, .. } = arrive(shared, Some(since), None).await;
+    shared.account().read_clock(sheet.date, arrived);
     if let Err(why) = &sheet.reach {
         let limit = shared.config.probe_limit;
         return Err(StartError::Probe { limit, last: why.to_string() });
@@ -169,7 +182,10 @@ async fn meet_account(shared: &Arc<Shared>) -> Result<(), StartError> {
         });
     }
     let line = shared.account().draw_history(&sheet);
-    draw_history(shared, line).await
+    crash::point("history.drawing");
+    draw_history(shared, line).await?;
+    crash::point("history.drawn");
+    Ok(())
 }
 
 async fn draw_history(shared: &Arc<Shared>, line: HistoryLine) -> Result<(), StartError> {

@@ -10,7 +10,7 @@ use super::ClientRefArg;
 use crate::commands::failure::{Failure, chain};
 use crate::commands::open;
 use crate::commands::output::{errln, outln};
-use crate::commands::settings::RouterArgs;
+use crate::commands::settings::{self, RouterArgs};
 
 /// Decide an order that is in doubt or held
 ///
@@ -86,11 +86,11 @@ fn with_router(
     args: &RouterArgs,
     decide: impl AsyncFnOnce(&OrderRouter) -> Result<String, ResolveError>,
 ) -> ExitCode {
-    #[cfg(feature = "postgres")]
-    let existing = crate::commands::database::existing(args);
-    #[cfg(not(feature = "postgres"))]
-    let existing = args.data.existing();
-    if let Err(failure) = existing {
+    let loaded = match args.load() {
+        Ok(loaded) => loaded,
+        Err(failure) => return failure.report(),
+    };
+    if let Err(failure) = loaded.data().map_or(Ok(()), settings::existing) {
         return failure.report();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -101,7 +101,7 @@ fn with_router(
         }
     };
     let decided: Result<_, Failure> = runtime.block_on(async {
-        let router = open::open(args, 1).await?;
+        let router = open::open(&loaded, 1).await?;
         let decided = decide(&router).await;
         open::stop(&router, Duration::from_secs(2)).await;
         Ok(decided)

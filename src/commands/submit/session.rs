@@ -110,6 +110,7 @@ impl Session {
     /// Looks up what earlier runs left open.
     pub(super) async fn begin(
         args: &SubmitArgs,
+        request_timeout: Duration,
         router: OrderRouter,
         results: Results,
     ) -> Result<Self, StoreError> {
@@ -128,7 +129,7 @@ impl Session {
             shared,
             concurrency: args.concurrency as usize,
             give_up_after: args.give_up_after,
-            held_pause: args.router.limits.request_timeout,
+            held_pause: request_timeout,
         })
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Account, AccountAlarm, Assessment, Claim, Holder, ItemsHash, LANDING_BOUND, Learnt, Mark,
-    Moment, NoEvidence, OpenLane, OrderId, Reach, Row, Sheet, Silence,
+    Account, AccountAlarm, Assessment, Claim, Clause, Holder, ItemsHash, LANDING_BOUND, Learnt,
+    Mark, Moment, NoEvidence, OpenLane, OrderId, Reach, Row, Sheet, Silence,
 };
 use crate::protocol::Shape;
 
@@ -28,7 +28,7 @@ impl Account {
         arrived: Moment,
     ) -> Assessment {
         let Sheet { rows, reach, date, .. } = sheet;
-        self.clock = date.map(|date| (date, arrived)).or(self.clock);
+        self.read_clock(date, arrived);
         for Claim { id, lane, learnt, .. } in claims {
             let holder = Holder { lane, learnt, shape: None, since: arrived, compared: false };
             if self.book.get(&id).is_none_or(|entry| entry.claim.is_none()) {
@@ -42,6 +42,9 @@ impl Account {
         let mut free = Vec::new();
         let mut span_is_empty = true;
         for row in rows {
+            if matches!(&*row.status, "failed" | "cancelled") && !self.keeps(Clause::AnyStatus) {
+                continue;
+            }
             span_is_empty &= reach.as_ref().is_ok_and(|since| Some(row.created_at) < *since);
             self.raise_floor(Some(row.created_at), arrived);
             self.note(&row, arrived);
@@ -51,8 +54,16 @@ impl Account {
                 Mark::Free => free.push((self.hash(&row), row)),
             }
         }
+        let reach = match reach {
+            Err(_) if !self.keeps(Clause::ListComplete) => Ok(None),
+            reach => reach,
+        };
         let evidence = reach.and_then(|since| {
-            self.check_witnesses(since, span_is_empty, requested, arrived, &mut alarms)?;
+            let witnessed =
+                self.check_witnesses(since, span_is_empty, requested, arrived, &mut alarms);
+            if self.keeps(Clause::Witnesses) {
+                witnessed?;
+            }
             Ok(Reach { since, fingerprint: self.rules.fingerprint })
         });
         if std::mem::take(&mut self.clock_alarm_due) {
@@ -69,8 +80,8 @@ impl Account {
         assessment.echo_seen = echo_seen;
         assessment.alarms = alarms;
         assessment.rows = count;
-        assessment.faithful =
-            if self.rules.trust_echo { None } else { Some(self.echo_seen.clone()) };
+        let trusted = self.rules.trust_echo || !self.keeps(Clause::EchoSeen);
+        assessment.faithful = (!trusted).then(|| self.echo_seen.clone());
         assessment
     }
 

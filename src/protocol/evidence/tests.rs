@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod shown;
+
 const OURS: &str = r#"{"id":"o-1","status":"active","createdAt":"2026-01-31T12:00:00Z"}"#;
 
 fn items() -> Vec<Item> {
@@ -286,6 +288,9 @@ fn code_that_is_too_long_or_no_code_is_not_shown() {
 fn refusal_that_shows_an_order_is_unknown() {
     let body = r#"{"code":"X","id":"o-1","items":[]}"#;
     check(400, body, "unknown, hint o-1");
+    check(404, body, "unknown, hint o-1");
+    check(401, body, "unknown, hint o-1");
+    check(429, body, "unknown, hint o-1");
 }
 
 #[test]

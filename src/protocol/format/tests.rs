@@ -66,3 +66,33 @@ fn note_is_compared_in_canonical_form_and_an_empty_one_is_none() {
     assert_eq!(read("{}"), read("null"));
     assert_eq!(read("\"text\""), Lines::Unreadable);
 }
+
+#[test]
+fn a_moment_is_digits_alone_also_in_a_string() {
+    for bad in ["\"-1\"", "\"+1\"", "\"1 \"", "\"1.0\""] {
+        assert_eq!(TimestampFormat::UnixSeconds.read(raw(bad)), None, "{bad}");
+        assert_eq!(TimestampFormat::UnixMillis.read(raw(bad)), None, "{bad}");
+    }
+}
+
+#[test]
+fn status_is_a_text_that_says_something() {
+    let read = |text: &str| {
+        OrderFormat::default().status_of(&Object::read(text.as_bytes()).expect("an object"))
+    };
+    assert_eq!(read(r#"{"status":"completed"}"#).as_deref(), Some("completed"));
+    for none in [r#"{}"#, r#"{"status":null}"#, r#"{"status":""}"#, r#"{"status":1}"#] {
+        assert_eq!(read(none), None, "{none}");
+    }
+}
+
+#[test]
+fn an_order_without_a_line_is_unreadable() {
+    let format = OrderFormat::default();
+    let read = |text: &str| {
+        format.lines_of(&Object::read(text.as_bytes()).expect("an object"), EchoProfile::default())
+    };
+    assert_eq!(read(r#"{"items":[]}"#), Lines::Unreadable);
+    assert_eq!(read(r#"{"items":null}"#), Lines::NotShown);
+    assert_eq!(read("{}"), Lines::NotShown);
+}

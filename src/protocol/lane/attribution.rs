@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    Alarm, Asked, Effect, Fingerprint, From, IntentId, Lane, Left, Moment, Phase, Rules, Sent,
-    Verdict, Write, absent, settles_at,
+    Alarm, Asked, Clause, Effect, Fingerprint, From, IntentId, Lane, Left, Moment, Phase, Rules,
+    Sent, Verdict, Write, absent, settles_at,
 };
 use crate::order::OrderId;
 use crate::protocol::{AttemptSeq, Learnt, Serial};
@@ -46,9 +46,9 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Whether an order of this attempt could not hide from the list.
-    fn covers(&self, sent: &Sent) -> bool {
-        match (self.since, sent.attempt.floor) {
+    /// Whether an order that is no older than the floor could not hide from the list.
+    fn covers(&self, floor: Option<Timestamp>) -> bool {
+        match (self.since, floor) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(since), Some(floor)) => since <= floor,
@@ -61,32 +61,52 @@ impl Reach {
 pub(super) struct Kept {
     /// What was settled when it was asked for.
     settled: BTreeSet<AttemptSeq>,
+    /// When that was.
+    at: Moment,
     /// Attempts below this number were recorded when it arrived; only they can own its rows.
     before: AttemptSeq,
     view: ListView,
-    /// Its claims are written; releases are next.
-    claimed: bool,
+    /// The attempts that its rows were given to, once that is so; releases are next.
+    claimed: Option<Vec<AttemptSeq>>,
     /// A claim failed: somebody else has a row that this list called free.
     contradicted: bool,
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Kept {
+    /// Moves when it was asked for.
+    pub(super) fn rebase(&mut self, at: Moment) {
+        self.at = at;
+    }
+
+    /// Forgets the attempts that are gone.
+    pub(super) fn forget(&mut self, live: &BTreeSet<AttemptSeq>) {
+        self.view.ask = 0;
+        self.settled.retain(|seq| live.contains(seq));
+        if let Some(claimed) = &mut self.claimed {
+            claimed.retain(|seq| live.contains(seq));
+        }
+    }
+}
+
 impl Lane {
-    pub(super) fn listed(&mut self, view: ListView, effects: &mut Vec<Effect>) {
+    pub(super) fn listed(&mut self, rules: &Rules, view: ListView, effects: &mut Vec<Effect>) {
         let Some(asked) = self.asked.take_if(|asked| asked.ask == view.ask) else { return };
         if !self.has_open_attempt() {
             // Rule 12: nobody in this lane can own them.
             self.orphan(&view, effects);
             return;
         }
-        if self.kept.is_some() {
+        if self.kept.is_some() && rules.keeps(Clause::FirstListKept) {
             return;
         }
         let newest = self.open().map(|sent| sent.attempt.seq).max();
         self.kept = Some(Box::new(Kept {
             settled: asked.settled,
+            at: asked.at,
             before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
             view,
-            claimed: false,
+            claimed: None,
             contradicted: false,
         }));
     }
@@ -103,7 +123,7 @@ impl Lane {
     pub(super) fn use_kept(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         let Some(before) = self.kept.as_ref().map(|kept| kept.before) else { return };
         let open = |id| self.intents.get(&id).and_then(|i| i.open());
-        let waits = |sent: Sent| sent.attempt.seq < before;
+        let waits = |sent: Sent| sent.attempt.seq < before && rules.keeps(Clause::ListWaits);
         if self.index.under_way().filter_map(open).any(waits) {
             return;
         }
@@ -111,19 +131,21 @@ impl Lane {
         if self.hold.is_some() {
             return;
         }
-        if !kept.claimed {
+        if kept.claimed.is_none() {
             if !self.has_open_attempt() {
                 self.orphan(&kept.view, effects);
                 return;
             }
-            kept.claimed = true;
-            if self.claim(&kept, effects) {
+            let claimed = self.claim(rules, &kept, effects);
+            let is_writing = !claimed.is_empty();
+            kept.claimed = Some(claimed);
+            if is_writing {
                 self.kept = Some(kept);
                 return;
             }
         }
         if self.hold.is_none() && !kept.contradicted {
-            self.release(rules, &kept, effects);
+            self.release(rules, &kept, now, effects);
         }
         self.look_pause = (self.look_pause * 2).clamp(rules.look_again_min, rules.look_again_max);
         self.look_at = Some(now.plus(self.look_pause));
@@ -136,15 +158,20 @@ impl Lane {
         doubts
     }
 
-    /// Rule 8: gives the rows to the oldest attempts in doubt. True if a write is under way.
-    fn claim(&mut self, kept: &Kept, effects: &mut Vec<Effect>) -> bool {
-        let free = kept.view.candidates.iter().filter(|c| !self.taken.contains(&c.id));
+    /// Rule 8: gives the rows to the oldest attempts in doubt, and says to which. Each is a write
+    /// under way.
+    fn claim(&mut self, rules: &Rules, kept: &Kept, effects: &mut Vec<Effect>) -> Vec<AttemptSeq> {
+        let taken = |id| self.taken.contains(id) && rules.keeps(Clause::CandidateUnclaimed);
+        let free = kept.view.candidates.iter().filter(|c| !taken(&c.id));
         let free: Vec<_> = free.cloned().collect();
         let mut doubts = self.doubts_by_age();
         doubts.retain(|(seq, _)| *seq < kept.before);
-        if free.len() > doubts.len() {
+        if !rules.keeps(Clause::OldestFirst) {
+            doubts.reverse();
+        }
+        if free.len() > doubts.len() && rules.keeps(Clause::SurplusHolds) {
             self.hold_lane(free.len(), &doubts, effects);
-            return false;
+            return Vec::new();
         }
         let pairs: Vec<_> = free.into_iter().zip(&doubts).collect();
         for (row, (_, id)) in &pairs {
@@ -155,7 +182,7 @@ impl Lane {
             };
             self.decide_doubt(*id, verdict, effects);
         }
-        !pairs.is_empty()
+        pairs.iter().map(|(_, (seq, _))| *seq).collect()
     }
 
     fn decide_doubt(&mut self, id: IntentId, verdict: Verdict, effects: &mut Vec<Effect>) {
@@ -175,37 +202,67 @@ impl Lane {
         self.hold = Some(why.clone());
         effects.push(Effect::Alarm(Alarm::Surplus { candidates, doubts: doubts.len() }));
         effects.push(Effect::Write(Write::HoldLane { why: why.clone() }));
-        for (_, id) in doubts {
-            self.decide_doubt(*id, Verdict::Held(why.clone()), effects);
+    }
+
+    /// Whoever is in doubt while the lane is held waits for a person, and shows it: also an attempt
+    /// that came in doubt since, or whose lane was held just before a crash.
+    pub(super) fn hold_doubts(&mut self, effects: &mut Vec<Effect>) {
+        let Some(why) = self.hold.clone() else { return };
+        let is_held = |id| {
+            matches!(self.intents.get(id).map(|i| &i.phase), Some(Phase::InDoubt { held: true }))
+        };
+        let open: Vec<_> = self.index.doubts.iter().filter(|id| !is_held(id)).copied().collect();
+        for id in open {
+            self.decide_doubt(id, Verdict::Held(why.clone()), effects);
         }
     }
 
     /// Rule 9: declares absent what this list, requested after it was settled, proves absent.
-    fn release(&mut self, rules: &Rules, kept: &Kept, effects: &mut Vec<Effect>) {
+    fn release(&mut self, rules: &Rules, kept: &Kept, now: Moment, effects: &mut Vec<Effect>) {
         let Some(reach) = kept.view.proof else { return };
+        let judged_late = (!rules.keeps(Clause::JudgedAtRequest)).then(|| self.settled(rules, now));
+        let noted = judged_late.as_ref().unwrap_or(&kept.settled);
         // The POST of every intent placed with a row of a list, also of this very list.
-        let mut settled = self.posts.keys().all(|seq| kept.settled.contains(seq));
-        let mut absentees = Vec::new();
+        let mut settled = self.posts.keys().all(|seq| {
+            let by_this_list = kept.claimed.as_ref().is_some_and(|claimed| claimed.contains(seq));
+            let clause =
+                if by_this_list { Clause::SettledPlacedNow } else { Clause::SettledPlaced };
+            noted.contains(seq) || !rules.keeps(clause)
+        });
+        let requested = if judged_late.is_some() { now } else { kept.at };
+        let is_clear = |answered| {
+            settles_at(rules, Left::At(answered)).is_some_and(|at| at <= requested)
+                || !rules.keeps(Clause::SettledAnswered)
+        };
+        let answered = self.answered_last();
+        let (mut absentees, mut waiting) = (Vec::new(), Vec::new());
         for (seq, id) in self.doubts_by_age() {
             // Itself, and every older attempt still in doubt.
-            settled &= kept.settled.contains(&seq);
-            if !settled {
+            let itself = noted.contains(&seq);
+            if !settled || (!itself && rules.keeps(Clause::SettledItself)) {
                 break;
             }
+            settled &= itself || !rules.keeps(Clause::SettledOlder);
             let Some(intent) = self.intents.get(&id) else { continue };
             let Some(sent) = intent.attempt else { continue };
-            if sent.attempt.fingerprint != reach.fingerprint {
+            let same = sent.attempt.fingerprint == reach.fingerprint;
+            if !same && rules.keeps(Clause::SameFingerprint) {
                 let (attempt, list) = (sent.attempt.fingerprint, reach.fingerprint);
                 effects.push(Effect::Alarm(Alarm::OtherKey { attempt, list }));
-            } else if reach.covers(&sent) {
+            } else if reach.covers(sent.attempt.floor) {
                 let held = intent.phase == Phase::InDoubt { held: true };
-                absentees.push((id, intent.tries, held));
+                match sent.answered.or(answered) {
+                    Some(last) if !is_clear(last) => waiting.push((id, last)),
+                    _ => absentees.push((id, intent.tries, held)),
+                }
             }
         }
-        let Some(row) = &kept.view.near_miss else {
+        let near_miss = kept.view.near_miss.as_ref();
+        let Some(row) = near_miss.filter(|_| rules.keeps(Clause::NearMissHeld)) else {
             for (id, tries, _) in absentees {
                 self.decide_doubt(id, absent(rules, tries, "not bought in any try"), effects);
             }
+            waiting.into_iter().for_each(|(id, last)| self.wait_for_answered(id, last));
             return;
         };
         // A near miss is a question for a person, never absence.
@@ -214,6 +271,15 @@ impl Lane {
                 effects.push(Effect::Alarm(Alarm::NearMiss { id: row.clone() }));
                 self.decide_doubt(id, Verdict::Held("a similar order is there".into()), effects);
             }
+        }
+    }
+
+    /// Whatever this attempt made, this list has shown, and somebody has it. An intent that was
+    /// placed by its answer up to `last` may have it instead of its own, which must show first; one
+    /// that is placed later cannot.
+    fn wait_for_answered(&mut self, id: IntentId, last: Moment) {
+        if let Some(sent) = self.intents.get_mut(&id).and_then(|i| i.attempt.as_mut()) {
+            sent.answered.get_or_insert(last);
         }
     }
 
@@ -238,10 +304,12 @@ impl Lane {
             latest = latest.max(settles_at(rules, post.left)?);
         }
         for (_, id) in self.doubts_by_age() {
-            let left = self.intents.get(&id)?.attempt?.left;
-            latest = latest.max(settles_at(rules, left)?);
-            if self.asked_last.is_none_or(|asked| asked < latest) {
-                return Some(latest);
+            let sent = self.intents.get(&id)?.attempt?;
+            latest = latest.max(settles_at(rules, sent.left)?);
+            let answered = sent.answered.and_then(|last| settles_at(rules, Left::At(last)));
+            let at = answered.map_or(latest, |answered| answered.max(latest));
+            if self.asked_last.is_none_or(|asked| asked < at) {
+                return Some(at);
             }
         }
         None
@@ -249,7 +317,8 @@ impl Lane {
 
     /// Asks for a list where one is due.
     pub(super) fn look(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
-        if self.asked.is_some() || self.kept.is_some() || self.hold.is_some() {
+        let first_is_kept = self.kept.is_some() && rules.keeps(Clause::FirstListKept);
+        if self.asked.is_some() || first_is_kept || self.hold.is_some() {
             return;
         }
         if self.index.doubts.is_empty() {
@@ -262,22 +331,25 @@ impl Lane {
         self.asks += 1;
         self.asked_last = Some(now);
         self.look_at = None;
-        self.asked = Some(Asked { ask: self.asks, settled: self.settled(rules, now) });
+        self.asked = Some(Asked { ask: self.asks, at: now, settled: self.settled(rules, now) });
         effects.push(Effect::List { ask: self.asks, since: self.oldest_floor() });
     }
 
     /// What is settled at `now`: noted when a list is asked for, never judged later.
     fn settled(&self, rules: &Rules, now: Moment) -> BTreeSet<AttemptSeq> {
         let is_settled = |left: Left| settles_at(rules, left).is_some_and(|at| at <= now);
+        let sending = self.open().filter(|_| !rules.keeps(Clause::UnsentInFlight));
+        let unsent = sending.filter(|sent| sent.left == Left::Unreported);
         let doubts = self.doubts().filter(|(_, sent)| is_settled(sent.left));
         let posts = self.posts.iter().filter(|(_, post)| is_settled(post.left));
-        doubts.map(|(_, sent)| sent.attempt.seq).chain(posts.map(|(seq, _)| *seq)).collect()
+        let attempts = doubts.map(|(_, sent)| sent).chain(unsent);
+        attempts.map(|sent| sent.attempt.seq).chain(posts.map(|(seq, _)| *seq)).collect()
     }
 
-    /// Forgets the POSTs that are settled, unless a list that was asked for before is still to be
-    /// used: that one must not release anything on the strength of what settled since.
+    /// Forgets the POSTs that are settled. Never while a list that was asked for before is still to
+    /// be used: that one must not release anything on the strength of what settled since.
     pub(super) fn prune_posts(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
-        if self.asked.is_some() || self.kept.is_some() {
+        if self.posts.is_empty() || self.asked.is_some() || self.kept.is_some() {
             return;
         }
         self.posts.retain(|_, post| {

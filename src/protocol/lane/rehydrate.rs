@@ -1,8 +1,8 @@
 //! Rule 11: after a restart every attempt without a durable outcome is in doubt.
 
 use super::{
-    Attempt, Effect, From, Intent, IntentId, Lane, Left, Moment, Phase, Post, Rules, Sent, Verdict,
-    Why,
+    Attempt, Clause, Effect, From, Intent, IntentId, Lane, Left, Moment, Phase, Post, Rules, Sent,
+    Verdict, Why,
 };
 use crate::order::ItemsDigest;
 use crate::protocol::{AttemptSeq, State};
@@ -41,7 +41,7 @@ impl Lane {
         let mut lane = Self { hold, ..Self::default() };
         let mut effects = Vec::new();
         for one in restored {
-            lane.restore(one, left, &mut effects);
+            lane.restore(rules, one, left, &mut effects);
         }
         if lane.doubts().next().is_some() || !effects.is_empty() {
             lane.look_soon(rules, now);
@@ -50,17 +50,22 @@ impl Lane {
         (lane, effects)
     }
 
-    fn restore(&mut self, one: &Restored, left: Moment, effects: &mut Vec<Effect>) {
-        let left = Left::At(left);
+    fn restore(&mut self, rules: &Rules, one: &Restored, left: Moment, effects: &mut Vec<Effect>) {
+        let from_lock = rules.keeps(Clause::SettledFromLock);
+        let left = if from_lock { Left::At(left) } else { Left::Nothing };
+        let remembered = one.unsettled && rules.keeps(Clause::PlacedRemembered);
         let closed = |seq| Attempt { seq, fingerprint: Default::default(), floor: None };
         let (phase, attempt) = match &one.state {
             State::Placed { .. } | State::Refused(_) | State::NotPlaced(_) => {
-                if let Some(seq) = one.last_attempt.filter(|_| one.unsettled) {
+                if let Some(seq) = one.last_attempt.filter(|_| remembered) {
                     self.posts.insert(seq, Post { intent: one.intent, left });
                 }
                 return;
             }
             State::Queued => (Phase::Queued { permit_asked: false }, one.last_attempt.map(closed)),
+            State::Sending(attempt) if !rules.keeps(Clause::RestartInDoubt) => {
+                (Phase::Queued { permit_asked: false }, Some(*attempt))
+            }
             State::Sending(attempt) => (Phase::Sending, Some(*attempt)),
             State::InDoubt(attempt, _) => (Phase::InDoubt { held: false }, Some(*attempt)),
             State::Held(attempt, _) => (Phase::InDoubt { held: true }, Some(*attempt)),
@@ -71,7 +76,7 @@ impl Lane {
             good_until: one.good_until,
             tries: one.tries,
             phase,
-            attempt: attempt.map(|attempt| Sent { attempt, left }),
+            attempt: attempt.map(|attempt| Sent { attempt, left, answered: None }),
             late: None,
         };
         self.intents.insert(one.intent, Box::new(intent));

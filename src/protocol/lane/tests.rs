@@ -10,6 +10,7 @@ use crate::protocol::{Serial, State};
 
 mod chaos;
 mod edges;
+mod found;
 mod rules;
 
 const MIN: Duration = Duration::from_secs(60);
@@ -54,6 +55,8 @@ struct Bench {
     lane: Lane,
     now: Moment,
     serial: u64,
+    /// The newest order that is known when an attempt is recorded.
+    floor: Option<Timestamp>,
     /// Effects that have not been looked at.
     seen: Vec<Effect>,
     /// Writes that are held back while `slow` is set.
@@ -70,6 +73,7 @@ impl Bench {
             lane: Lane::default(),
             now: Moment::after_origin(MIN),
             serial: 0,
+            floor: None,
             seen: Vec::new(),
             slow: false,
             pending: VecDeque::new(),
@@ -83,7 +87,7 @@ impl Bench {
     }
 
     fn attempt(&mut self) -> Attempt {
-        Attempt { seq: self.serial(), fingerprint: Fingerprint(1), floor: None }
+        Attempt { seq: self.serial(), fingerprint: Fingerprint(1), floor: self.floor }
     }
 
     fn feed(&mut self, event: Event) {

@@ -51,7 +51,7 @@ impl Lane {
                 if own && (learnt == Learnt::Answer || !same_lane) {
                     effects.push(Effect::Alarm(Alarm::IdTaken { intent: id, holder }));
                 }
-                self.claim_refused(id, from, effects);
+                self.claim_refused(rules, id, from, effects);
             }
             // The driver never answers so: a guard that fails otherwise makes it rebuild the lane.
             (_, _) => {}
@@ -75,7 +75,10 @@ impl Lane {
         match verdict {
             Verdict::Placed { id: order, learnt, created_at } => {
                 self.taken.insert(order.clone());
-                if learnt != Learnt::Answer {
+                if learnt == Learnt::Answer {
+                    self.note_answered(now);
+                } else {
+                    self.note_exchanged();
                     self.posts.insert(seq, Post { intent: id, left: sent.left });
                 }
                 ended = Some(Told::Placed { id: order, learnt, created_at });
@@ -106,12 +109,18 @@ impl Lane {
             effects.push(Effect::Tell { intent: id, told });
         }
         if let Some(outcome) = late {
-            self.answered(id, seq, *outcome, None, effects);
+            self.answered(rules, id, seq, *outcome, None, effects);
         }
     }
 
     /// The order is another intent's: this attempt stays, or comes, in doubt.
-    fn claim_refused(&mut self, id: IntentId, from: From, effects: &mut Vec<Effect>) {
+    fn claim_refused(
+        &mut self,
+        rules: &Rules,
+        id: IntentId,
+        from: From,
+        effects: &mut Vec<Effect>,
+    ) {
         self.contradict();
         let Some(intent) = self.intents.get_mut(&id) else { return };
         let late = intent.late.take().zip(intent.attempt);
@@ -130,7 +139,7 @@ impl Lane {
             From::Queued => intent.phase = Phase::Queued { permit_asked: false },
         }
         if let Some((outcome, sent)) = late {
-            self.answered(id, sent.attempt.seq, *outcome, None, effects);
+            self.answered(rules, id, sent.attempt.seq, *outcome, None, effects);
         }
     }
 }

@@ -5,14 +5,18 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::EmbeddedConfig;
+use super::answers::Answers;
 use super::feeder::{Feeder, Job};
 use super::queue::Shared;
+use super::serve::Commits;
+use crate::crash;
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::{Change, Serial};
+use crate::protocol::{Change, Clause, Serial};
 use crate::runtime::disk::Disk;
 use crate::store::book::{Base, Book, Feed, NoBase};
 use crate::store::index::{Below, Unusable, failed};
@@ -61,14 +65,14 @@ pub(super) struct Indexed {
 
 /// See the module.
 pub(crate) struct Committer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) config: EmbeddedConfig,
+    shared: Arc<Shared>,
+    config: EmbeddedConfig,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     book: Book,
     journal: Journal,
     indexed: Option<Indexed>,
-    pending: Vec<Pending>,
+    pending: Answers<Pending>,
     /// Snapshots that the index has not been given yet, each as of a synced frame.
     snapshots: VecDeque<(Arc<Feed>, Position)>,
     feeding: Option<Arc<Feed>>,
@@ -79,7 +83,7 @@ pub(crate) struct Committer {
     full: Option<StoreError>,
     latched: Option<StoreError>,
     closing: Vec<Answer<()>>,
-    pub(super) last_batch: usize,
+    last_batch: usize,
 }
 
 impl Committer {
@@ -99,7 +103,7 @@ impl Committer {
             book,
             journal,
             indexed,
-            pending: Vec::new(),
+            pending: Answers::new(),
             snapshots: VecDeque::new(),
             feeding: None,
             catching_up: false,
@@ -114,51 +118,11 @@ impl Committer {
         committer
     }
 
-    /// Whether somebody asked to close.
-    pub(super) fn is_closing(&self) -> bool {
-        !self.closing.is_empty()
-    }
-
-    /// Whether the index is so far behind that changes have to wait for it.
-    pub(super) fn must_wait(&self) -> bool {
-        self.feeding.is_some() && self.latched.is_none() && self.lag() >= self.config.lag_max
-    }
-
-    /// Whether there is something for the index to take over and nobody gives it to it.
-    pub(super) fn could_feed(&self) -> bool {
-        self.indexed.is_some()
-            && self.latched.is_none()
-            && self.feeding.is_none()
-            && (self.book.dirty() > 0 || !self.snapshots.is_empty())
-    }
-
     fn lag(&self) -> u64 {
         if self.indexed.is_none() {
             return 0;
         }
         self.book.standing().changes - self.fed_changes
-    }
-
-    /// Handles a batch: when it returns, everything in it is durable and answered.
-    pub(super) fn run(&mut self, batch: &mut Vec<Request>) {
-        let issued = self.shared.next_serial.load(Ordering::Acquire);
-        self.book.handed_out(Serial(issued.saturating_sub(1)));
-        self.look_for_room();
-        let mut commits = 0;
-        for request in batch.drain(..) {
-            commits += usize::from(matches!(request, Request::Commit(..)));
-            self.handle(request);
-            if self.journal.is_full() {
-                self.make_durable();
-            }
-        }
-        self.last_batch = commits;
-        // Serials that were chosen elsewhere are not handed out again.
-        let used = self.book.standing().highest.0;
-        self.shared.next_serial.fetch_max(used.saturating_add(1), Ordering::AcqRel);
-        self.make_durable();
-        self.feed_when_due();
-        self.show();
     }
 
     fn handle(&mut self, request: Request) {
@@ -173,7 +137,8 @@ impl Committer {
             None => self.decide(request),
         };
         match outcome {
-            Ok(pending) => self.pending.extend(pending),
+            Ok(Some(pending)) => self.pending.hold(pending),
+            Ok(None) => {}
             Err(refused) => refuse(refused.1, refused.0),
         }
     }
@@ -263,21 +228,34 @@ impl Committer {
     /// nothing but its error: what was decided since may rest on what is not durable.
     fn make_durable(&mut self) {
         let appended = u64::from(self.journal.records());
-        if self.latched.is_none()
-            && let Err(error) = self.journal.write(self.book.standing())
-        {
-            self.latch(&error);
-        }
-        if let Some(error) = self.latched.clone() {
-            self.pending.drain(..).for_each(|pending| pending.fail(&error));
+        if !self.config.left_out.keeps(Clause::AnswerAfterSync) && appended < 3 {
+            let _ =
+                self.pending.settle(|| Ok::<_, StoreError>(()), |answer, _| answer.answer(None));
             return;
         }
-        if appended > 0 {
-            self.shared.figures.syncs.fetch_add(1, Ordering::Relaxed);
-            self.shared.figures.changes.fetch_add(appended, Ordering::Relaxed);
+        let Self { shared, book, journal, indexed, latched, pending, .. } = &mut *self;
+        let sync = || {
+            if let Some(error) = latched {
+                return Err(error.clone());
+            }
+            journal.write(book.standing())?;
+            if appended > 0 {
+                shared.figures.syncs.fetch_add(1, Ordering::Relaxed);
+                shared.figures.changes.fetch_add(appended, Ordering::Relaxed);
+            }
+            Ok(())
+        };
+        let feeder = indexed.as_ref().map(|indexed| &indexed.feeder);
+        let settled = pending.settle(sync, |answer, synced| match synced {
+            Ok(()) => answer.answer(feeder),
+            Err(error) => answer.fail(error),
+        });
+        if let Err(error) = settled {
+            return self.latch(&error);
         }
-        let feeder = self.indexed.as_ref().map(|indexed| &indexed.feeder);
-        self.pending.drain(..).for_each(|pending| pending.answer(feeder));
+        if appended > 0 {
+            crash::point("journal.answered");
+        }
         if self.indexed.is_some() && self.book.dirty() >= self.config.feed_rows {
             self.snapshot();
         }
@@ -318,13 +296,6 @@ impl Committer {
         if self.catching_up {
             self.feed_next();
         }
-    }
-
-    /// Nothing else is to be done: the index may take over everything.
-    pub(super) fn feed_all(&mut self) {
-        self.snapshot();
-        self.catching_up = true;
-        self.feed_next();
     }
 
     fn feed_next(&mut self) {
@@ -392,14 +363,71 @@ impl Committer {
         (std::mem::take(&mut self.closing), result)
     }
 
-    /// Whether the index is at work.
-    pub(super) fn is_feeding(&self) -> bool {
-        self.feeding.is_some()
-    }
-
     /// Why every later call fails, if it does.
     pub(super) fn latched(&self) -> Option<&StoreError> {
         self.latched.as_ref()
+    }
+}
+
+impl Commits for Committer {
+    type Request = Request;
+
+    fn run(&mut self, batch: &mut Vec<Request>) {
+        let issued = self.shared.next_serial.load(Ordering::Acquire);
+        self.book.handed_out(Serial(issued.saturating_sub(1)));
+        self.look_for_room();
+        let mut commits = 0;
+        for request in batch.drain(..) {
+            commits += usize::from(matches!(request, Request::Commit(..)));
+            self.handle(request);
+            if self.journal.is_full() {
+                self.make_durable();
+            }
+        }
+        self.last_batch = commits;
+        // Serials that were chosen elsewhere are not handed out again.
+        let used = self.book.standing().highest.0;
+        self.shared.next_serial.fetch_max(used.saturating_add(1), Ordering::AcqRel);
+        self.make_durable();
+        self.feed_when_due();
+        self.show();
+    }
+
+    fn is_fed(request: &Request) -> bool {
+        matches!(request, Request::Fed(_))
+    }
+
+    fn last_batch(&self) -> usize {
+        self.last_batch
+    }
+
+    fn spans(&self) -> (Duration, Duration) {
+        (self.config.gather, self.config.feed_after_idle)
+    }
+
+    fn is_closing(&self) -> bool {
+        !self.closing.is_empty()
+    }
+
+    fn is_feeding(&self) -> bool {
+        self.feeding.is_some()
+    }
+
+    fn must_wait(&self) -> bool {
+        self.feeding.is_some() && self.latched.is_none() && self.lag() >= self.config.lag_max
+    }
+
+    fn could_feed(&self) -> bool {
+        self.indexed.is_some()
+            && self.latched.is_none()
+            && self.feeding.is_none()
+            && (self.book.dirty() > 0 || !self.snapshots.is_empty())
+    }
+
+    fn feed_all(&mut self) {
+        self.snapshot();
+        self.catching_up = true;
+        self.feed_next();
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use super::committer::{Answer, Request};
 use super::queue::Shared;
+use crate::crash;
 use crate::protocol::Serial;
 use crate::store::book::{Book, Feed};
 use crate::store::index::{Index, Unusable, failed};
@@ -67,11 +68,14 @@ fn work(
         match job {
             Job::Feed { feed, watermark } => {
                 let feeding = || index.feed(&feed, watermark, &mut pieces, true);
+                crash::point("index.feeding");
                 let result = catch_unwind(AssertUnwindSafe(feeding))
                     .unwrap_or_else(|_| Err(Unusable("feeding it panicked".to_owned())));
+                crash::point("index.synced");
                 if result.is_ok() {
                     // For `stats` of other processes alone: nothing depends on it.
                     let _ = note_fed(note, feed.standing.changes);
+                    crash::point("index.noted");
                 }
                 shared.queue.push(Request::Fed(result));
             }

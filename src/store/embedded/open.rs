@@ -7,8 +7,11 @@ use std::sync::atomic::AtomicU64;
 
 use super::committer::{Committer, Indexed};
 use super::feeder::Feeder;
-use super::queue::{Figures, Queue, Shared};
-use super::{EmbeddedConfig, IndexMode, OnProgress, Progress};
+use super::queue::{Figures, Shared};
+use super::requests::Requests;
+use super::telling::Telling;
+use super::{EmbeddedConfig, IndexMode};
+use crate::crash;
 use crate::runtime::Runtime;
 use crate::runtime::disk::{Disk, Lock, Locking};
 use crate::store::book::{Book, Impossible, Standing};
@@ -31,9 +34,6 @@ const REBUILD_ROWS: usize = 131_072;
 /// A rebuild that fails with less than this free, in bytes, failed for want of room: sled writes its
 /// file in pieces of this size.
 const FULL_BYTES: u64 = 4 << 20;
-
-/// After how many journal bytes progress is told.
-const PROGRESS_BYTES: u64 = 4 << 20;
 
 /// Where things are in the directory.
 pub(crate) struct Places {
@@ -99,7 +99,7 @@ pub(super) fn open(
     let lock = lock_and_check(&disk, &places)?;
     let (book, journal, indexed) = match config.index {
         IndexMode::Memory => {
-            let mut book = Book::new(false);
+            let mut book = Book::new(false).leaving_out(config.left_out);
             let journal = replay(&disk, &places, &config, &mut book, &mut |_, _| Ok(()))?;
             (book, journal, None)
         }
@@ -109,7 +109,7 @@ pub(super) fn open(
         }
     };
     let shared = Arc::new(Shared {
-        queue: Queue::new(),
+        queue: Requests::new(),
         next_serial: AtomicU64::new(book.standing().highest.0.saturating_add(1)),
         figures: Figures::default(),
     });
@@ -179,6 +179,7 @@ fn create_store(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> 
     }
     let sizes = (0, 0);
     recover(disk, &places.journal, Position::default(), sizes, &mut |_, _| Ok(()))?;
+    crash::point("store.segment_made");
     let write = || -> io::Result<()> {
         let unfinished = places.format.with_extension("new");
         if disk.open_read(&unfinished).is_ok() {
@@ -187,10 +188,14 @@ fn create_store(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> 
         let file = disk.open(&unfinished, true)?;
         file.write_at(format!("{FORMAT_WORDS}{FORMAT_VERSION}\n").as_bytes(), 0)?;
         file.sync()?;
-        disk.rename(&unfinished, &places.format)?;
+        crash::point("store.format_written");
+        // What it stands in is durable before it is seen: whoever finds it takes the store for whole.
         disk.sync_dir(&places.journal)?;
         disk.sync_dir(&places.dir)?;
-        sync_parents(&**disk, &places.dir)
+        sync_parents(&**disk, &places.dir)?;
+        disk.rename(&unfinished, &places.format)?;
+        crash::point("store.format_renamed");
+        disk.sync_dir(&places.dir)
     };
     write().map_err(|error| OpenError::io(&places.format, error))
 }
@@ -397,7 +402,7 @@ fn replay(
     after: &mut dyn FnMut(&mut Book, Position) -> Result<(), OpenError>,
 ) -> Result<Journal, OpenError> {
     let bytes_total = Segments::find(disk.clone(), &places.journal)?.bytes()?;
-    let mut telling = Telling { on: config.on_progress.clone(), bytes_total, bytes: 0, told: 0 };
+    let mut telling = Telling::new(config.on_progress.clone(), bytes_total);
     let sizes = (config.segment_bytes, config.record_bytes_max);
     recover(disk, &places.journal, Position::default(), sizes, &mut |position, frame| {
         if apply_frame(book, frame, &places.journal)?.is_err() {
@@ -409,29 +414,6 @@ fn replay(
         telling.read(frame.bytes as u64, book.standing().changes);
         after(book, position)
     })
-}
-
-/// Tells how far a replay has come.
-struct Telling {
-    on: Option<OnProgress>,
-    bytes_total: u64,
-    bytes: u64,
-    told: u64,
-}
-
-impl Telling {
-    fn read(&mut self, bytes: u64, changes: u64) {
-        self.bytes += bytes;
-        if self.bytes - self.told < PROGRESS_BYTES {
-            return;
-        }
-        self.told = self.bytes;
-        let Self { bytes, bytes_total, .. } = *self;
-        tracing::info!(bytes, bytes_total, changes, "the journal is read");
-        if let Some(on) = &self.on {
-            on(Progress { bytes, bytes_total, changes });
-        }
-    }
 }
 
 /// Rebuilds the index, in a fresh directory beside the old one, and swaps them.
@@ -447,6 +429,7 @@ fn rebuild(
     };
     create_private(&places.index_new).map_err(io)?;
     let index = Index::open(&places.index_new, config.keep_items).map_err(failed)?;
+    crash::point("rebuild.begun");
     let mut book = Book::new(true);
     let mut pieces = 0;
     let journal = replay(disk, places, config, &mut book, &mut |book, _| {
@@ -458,6 +441,7 @@ fn rebuild(
         }
         Ok(())
     })?;
+    crash::point("rebuild.replayed");
     if journal.last().seq > 0 {
         let mut feed = book.take_feed();
         index.fill(&feed.rows).map_err(failed)?;
@@ -465,13 +449,17 @@ fn rebuild(
         feed.rows.clear();
         index.feed(&feed, journal.last(), &mut pieces, false).map_err(failed)?;
     }
+    crash::point("rebuild.fed");
     index.sync().map_err(failed)?;
+    crash::point("rebuild.synced");
     drop(index);
     let swap = || -> io::Result<()> {
         if places.index.exists() {
             std::fs::rename(&places.index, &places.index_old)?;
+            crash::point("rebuild.old_aside");
         }
         std::fs::rename(&places.index_new, &places.index)?;
+        crash::point("rebuild.swapped");
         std::fs::File::open(&places.dir)?.sync_all()?;
         if places.condemned.exists() {
             std::fs::remove_file(&places.condemned)?;
@@ -479,6 +467,7 @@ fn rebuild(
         remove_all(&places.index_old)
     };
     swap().map_err(io)?;
+    crash::point("rebuild.done");
     let index = Arc::new(Index::open(&places.index, config.keep_items).map_err(failed)?);
     let below = below(disk, places, index, read_keys(disk, &places.journal)?);
     let fed_changes = book.standing().changes;

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::protocol::{Learnt, State, Verdict};
-use crate::runtime::{Runtime, SystemClock};
+use crate::runtime::Runtime;
 use crate::testing::conformance::{Bench, WHY, decide, order, placed, reference};
 use crate::testing::disk::{Fate, ForgetfulDisk};
 
@@ -23,7 +23,7 @@ fn config() -> EmbeddedConfig {
 }
 
 fn open_with(disk: &ForgetfulDisk, config: EmbeddedConfig) -> Result<EmbeddedStore, OpenError> {
-    let runtime = Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+    let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
     EmbeddedStore::open("/store", config, &runtime)
 }
 
@@ -243,8 +243,7 @@ fn nothing_is_visible_before_it_is_durable() {
 fn directories_that_were_created_with_the_store_survive_a_power_cut() {
     for dir in ["/a/b/c", "a/b", "a"] {
         let disk = ForgetfulDisk::new();
-        let runtime =
-            Runtime { clock: Arc::new(SystemClock::start()), disk: Arc::new(disk.clone()) };
+        let runtime = Runtime { disk: Arc::new(disk.clone()), ..Runtime::system() };
         let bench =
             Bench::new(Arc::new(EmbeddedStore::open(dir, config(), &runtime).expect("opens")));
         now(bench.queued("r1", "a"));
@@ -268,4 +267,29 @@ fn second_open_is_refused_and_newer_layouts_are_named() {
     }
     disk.damage(Path::new("/store/format"), |bytes| *bytes = b"order-router store x\n".to_vec());
     assert!(matches!(open(&disk), Err(OpenError::Corrupt { .. })));
+}
+
+#[test]
+fn a_first_start_that_failed_anywhere_leaves_nothing_that_a_later_power_cut_takes_away() {
+    for failing in 1..40 {
+        let disk = ForgetfulDisk::new();
+        disk.fail_sync(failing);
+        let first = open(&disk);
+        if first.is_ok() {
+            continue;
+        }
+        drop(first);
+        // The process ends, not the machine: the next one finds what the cache shows.
+        let disk = disk.after_kill();
+        let Ok(store) = open(&disk) else { panic!("sync {failing}: the second start fails") };
+        let bench = Bench::new(Arc::new(store));
+        let intent = bench.intent("r", "a");
+        let accepted = now(bench.store.commit(Change::Accept { intent, attempt: None }));
+        assert_eq!(accepted.expect("the disk works"), Committed::Done);
+        disk.cut();
+        drop(bench);
+        let store = open(&disk.after_cut(Fate::Lost)).expect("a store");
+        let found = now(store.find(reference("r"))).expect("an answer");
+        assert!(found.is_some(), "sync {failing} of the first start failed: accepted and lost");
+    }
 }

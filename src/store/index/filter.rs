@@ -8,6 +8,8 @@
 
 use std::hash::Hasher;
 
+use crate::store::record::JournalKey;
+
 /// Slots of the smallest table.
 const SLOTS_MIN: usize = 1 << 16;
 
@@ -93,6 +95,24 @@ fn hash(key: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(key);
     hasher.finish()
+}
+
+/// The keys that the journal has.
+pub(crate) struct Keys {
+    /// References of intents, open and ended.
+    pub references: Filter,
+    /// Order ids of claims.
+    pub orders: Filter,
+}
+
+impl Keys {
+    /// Notes the key that a change brings.
+    pub(crate) fn note(&mut self, key: JournalKey<'_>) {
+        match key {
+            JournalKey::Reference(reference) => self.references.insert(reference.as_bytes()),
+            JournalKey::Order(id) => self.orders.insert(id.as_bytes()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::frame::{Frame, Position, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::read::{Segments, Tail};
+use super::read::Segments;
 use super::writer::{Journal, Resume};
+use crate::crash;
 use crate::runtime::disk::Disk;
 use crate::store::OpenError;
 
@@ -55,7 +56,10 @@ fn drop_unborn(disk: &Arc<dyn Disk>, segments: &mut Segments) -> Result<(), Open
     // Reading it refuses it if anything was written behind the header.
     segments.read(last, 0, 0, &mut |_, _| Ok(()))?;
     let (_, path) = segments.files.remove(last);
-    disk.remove(&path).map_err(|e| OpenError::io(&path, e))
+    crash::point("recover.unborn_found");
+    disk.remove(&path).map_err(|e| OpenError::io(&path, e))?;
+    crash::point("recover.unborn_removed");
+    Ok(())
 }
 
 fn read_on(
@@ -84,13 +88,6 @@ fn read_on(
             return Err(OpenError::lost(format!(
                 "{} has no readable header",
                 segments.files[at].1.display()
-            )));
-        }
-        if at + 1 < segments.files.len() && read.tail != Tail::Clean {
-            return Err(OpenError::lost(format!(
-                "{} is damaged at byte {}, and later segments are there",
-                segments.files[at].1.display(),
-                read.end
             )));
         }
         next_seq = read.next_seq;
@@ -127,12 +124,17 @@ fn settle(disk: &Arc<dyn Disk>, dir: &Path, resume: &Resume) -> Result<(), OpenE
     if read != kept.len() {
         return Err(OpenError::lost("the journal became shorter while it was read".to_owned()));
     }
+    crash::point("recover.read");
     resume.file.set_len(resume.next.offset).map_err(io)?;
+    crash::point("recover.cut");
     resume.file.write_at(&kept, start).map_err(io)?;
+    crash::point("recover.rewritten");
     resume.file.sync().map_err(io)?;
+    crash::point("recover.synced");
     disk.sync_dir(dir).map_err(io)?;
     if let Some(parent) = dir.parent() {
         disk.sync_dir(parent).map_err(io)?;
     }
+    crash::point("recover.dirs_synced");
     Ok(())
 }

@@ -11,6 +11,8 @@ use crate::store::OpenError;
 use crate::store::book::Book;
 use crate::testing::disk::ForgetfulDisk;
 
+mod edges;
+
 const SEGMENT_BYTES: u64 = 700;
 
 fn dir() -> &'static Path {

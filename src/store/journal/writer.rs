@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::frame::{self, FRAME_BYTES_MAX, Position, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::read::segment_name;
+use crate::crash;
 use crate::protocol::Change;
 use crate::runtime::disk::{Disk, DiskFile};
 use crate::store::StoreError;
@@ -13,11 +14,11 @@ use crate::store::book::Standing;
 use crate::store::record::{encode_change, put_u32};
 
 /// From how many bytes on a frame is written without waiting for more changes.
-const FRAME_BYTES_FULL: usize = 1 << 20;
+pub(super) const FRAME_BYTES_FULL: usize = 1 << 20;
 
 /// How far ahead room is allocated, in bytes: an `fdatasync` of bytes that overwrite allocated
 /// ones need not write the file's metadata as well.
-const AHEAD_BYTES: usize = 256 << 10;
+pub(super) const AHEAD_BYTES: usize = 256 << 10;
 
 /// The journal, open for appending. Latches on its first error.
 pub(crate) struct Journal {
@@ -79,9 +80,13 @@ impl Journal {
         header: SegmentHeader,
     ) -> io::Result<Arc<dyn DiskFile>> {
         let file = disk.open(&dir.join(segment_name(header.segment)), true)?;
+        crash::point("segment.created");
         file.write_at(&header.encode(), 0)?;
+        crash::point("segment.header_written");
         file.sync()?;
+        crash::point("segment.header_synced");
         disk.sync_dir(dir)?;
+        crash::point("segment.dir_synced");
         Ok(file)
     }
 
@@ -158,8 +163,11 @@ impl Journal {
             self.buffer.resize(self.buffer.len() + ahead, 0);
             self.allocated = end + room;
         }
+        crash::point("journal.appending");
         self.file.write_at(&self.buffer, offset)?;
+        crash::point("journal.appended");
         self.file.sync()?;
+        crash::point("journal.synced");
         self.last = self.next;
         self.next = Position { segment, offset: end, seq: seq + 1 };
         frame::begin(&mut self.buffer);
@@ -168,6 +176,7 @@ impl Journal {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
+        crash::point("segment.rotating");
         let header = SegmentHeader { segment: self.next.segment + 1, first_seq: self.next.seq };
         self.file = Self::create_segment(&*self.disk, &self.dir, header)?;
         self.bytes_before += self.next.offset;

@@ -11,6 +11,8 @@ use crate::protocol::{
 };
 use crate::store::Stored;
 
+mod rows;
+
 fn note(bytes: usize) -> Note {
     let json = serde_json::json!({ "player": "x".repeat(bytes - r#"{"player":""}"#.len()) });
     Note::new(&json).expect("a note of this length")
@@ -120,10 +122,9 @@ fn largest_order_and_longest_list_of_ids_fit_in_a_record() {
     assert!(list <= RECORD_BYTES_MAX, "{list}");
 }
 
-#[test]
-fn row_comes_back_and_without_its_items_if_they_are_not_kept() {
-    let items: Arc<[Item]> = largest_items().into();
-    let mut row = Row {
+/// A row of an intent that waits to be sent.
+fn row(items: Arc<[Item]>) -> Row {
+    Row {
         stored: Stored {
             id: Serial(1),
             client_ref: ClientRef::new("a").expect("reference"),
@@ -133,15 +134,24 @@ fn row_comes_back_and_without_its_items_if_they_are_not_kept() {
             items,
             good_until: Timestamp::MAX,
             accepted_at: Timestamp::UNIX_EPOCH,
-            state: State::Held(attempt(), Why::Borrowed("near miss")),
-            tries: 2,
-            last_attempt: Some(Serial(8)),
-            unsettled: true,
+            state: State::Queued,
+            tries: 0,
+            last_attempt: None,
+            unsettled: false,
         },
-        shape: Shape { several_lines: true, with_note: true },
-        changed: 99,
-        ended_at: Serial(98),
-    };
+        shape: Shape { several_lines: false, with_note: false },
+        changed: 1,
+        ended_at: Serial(0),
+    }
+}
+
+#[test]
+fn row_comes_back_and_without_its_items_if_they_are_not_kept() {
+    let mut row = row(largest_items().into());
+    row.stored.state = State::Held(attempt(), Why::Borrowed("near miss"));
+    (row.stored.tries, row.stored.last_attempt, row.stored.unsettled) = (2, Some(Serial(8)), true);
+    row.shape = Shape { several_lines: true, with_note: true };
+    (row.changed, row.ended_at) = (99, Serial(98));
     let mut bytes = Vec::new();
     encode_row(&row, true, &mut bytes);
     assert_eq!(decode_row(&bytes), Ok(row.clone()));

@@ -50,17 +50,33 @@ fn store_that_is_not_opened_says_why_and_shows_no_password() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,item,1"]));
     let nobody = format!("postgres://router:key-canary-1@127.0.0.1:{}/d", free_port());
+    let opened = "the store was not opened";
     for (url, expected) in [
-        (nobody.as_str(), "no Postgres server is reached at 127.0.0.1"),
-        ("redis://u:key-canary-1@h", "is not understood"),
-        ("postgres://u:key-canary-1@h/d?sslmode=require", "sslmode=require is not supported"),
+        (nobody.as_str(), [opened, "no Postgres server is reached at 127.0.0.1"]),
+        ("redis://u:key-canary-1@h", ["ORDER_ROUTER_STORE", "is not a store that there is"]),
+        ("postgres://u:key-canary-1@h/d?sslmode=x", [opened, "is not understood"]),
+        ("postgres://u:key-canary-1@h/d?sslmode=require", [opened, "is not supported"]),
     ] {
-        let supplier = "http://127.0.0.1:9";
-        refused(
-            on(&bench, supplier, "results.jsonl", url),
-            &["the store was not opened", expected],
-        );
+        refused(on(&bench, "http://127.0.0.1:9", "results.jsonl", url), &expected);
     }
+}
+
+#[test]
+fn commands_that_read_directories_alone_say_so() {
+    let bench = Bench::new();
+    for words in [&["status", "a"][..], &["orders", "list"], &["store", "stats"]] {
+        let mut command = bench.command(words);
+        command.env("ORDER_ROUTER_STORE", "postgres://u:key-canary-1@h/d");
+        refused(command, &["ORDER_ROUTER_STORE", "this command reads directories alone"]);
+    }
+}
+
+#[test]
+fn a_url_with_a_password_does_not_belong_into_the_file_of_settings() {
+    let bench = Bench::new();
+    bench.file("router.toml", "store = \"postgres://u:key-canary-1@h/d\"\n");
+    let command = bench.command(&["config", "check", "--config", "router.toml"]);
+    refused(command, &["router.toml:1", "`store` has a password in it", "ORDER_ROUTER_STORE"]);
 }
 
 #[test]

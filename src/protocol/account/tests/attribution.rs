@@ -177,7 +177,7 @@ fn drawing_the_line_makes_history_of_every_row() {
     let rows = [row(1, 10_000, "card"), row(2, 6_400, "card"), row(3, 6_399, "card")];
     let line = account.draw_history(&sheet(None, &rows));
     assert_eq!((line.newest, ids(&line.ids)), (Some(at(10_000)), vec!["#1", "#2"]));
-    assert_eq!(account.floor(), Some(at(10_000)));
+    assert_eq!(account.floor(Moment::ORIGIN), Some(at(10_000 - 3_600)));
     assert!(account.unknown_ids(&sheet(None, &rows)).is_empty());
     let empty = super::account().draw_history(&sheet(None, &[]));
     assert_eq!(empty, HistoryLine::default());

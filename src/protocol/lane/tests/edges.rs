@@ -324,3 +324,22 @@ fn twenty_thousand_identical_orders_at_once_are_cheap() {
     assert_eq!(bench.sends(), 20_000);
     assert!(bench.lane.is_idle() && bench.lane.index_agrees());
 }
+
+#[test]
+fn rule_7_a_report_that_comes_after_a_rebuild_counts_if_it_is_the_later_moment() {
+    let mut bench = Bench::new();
+    let a = bench.restore_doubt(None);
+    bench.list(&[]);
+    // The lane supposes that the gate has yielded by now; its task was stopped, and reports later.
+    bench.wait(10 * MIN);
+    bench.answer(a, lost());
+    bench.list(&[]);
+    bench.wait(BOUND - 10 * MIN);
+    bench.list(&[]);
+    let released =
+        |bench: &Bench| bench.seen.iter().filter(|e| matches!(e, Effect::Released { .. })).count();
+    assert_eq!(released(&bench), 0, "a landing bound after the report it is settled, not before");
+    bench.wait(10 * MIN);
+    bench.list(&[]);
+    assert_eq!(released(&bench), 1);
+}

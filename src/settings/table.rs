@@ -1,0 +1,716 @@
+//! The table of settings. Nothing else lists them.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+use super::Unset::{Is, Says};
+use super::draft::Place;
+use super::values::{bound, bytes, count, duration, pair, rate, switch, word};
+use super::{Draft, Kind, Places, Setting, Unset};
+use crate::protocol::evidence::Means;
+use crate::protocol::format::TimestampFormat;
+use crate::supplier::ListEnvelope;
+use crate::supplier::foxreload;
+
+const GENERAL: &str = "General";
+const SUPPLIER: &str = "Supplier";
+const FORMAT: &str = "How the supplier writes an order";
+const CONNECTIONS: &str = "Connections";
+const LIMITS: &str = "Limits (durations such as 300ms, 1.5s, 15m)";
+const START: &str = "Answers to what the account shows at start";
+
+const TIMESTAMPS: &[&str] = &["rfc3339", "utc-without-zone", "unix-seconds", "unix-millis"];
+const TIMESTAMP_WORDS: [(&str, TimestampFormat); 4] = [
+    (TIMESTAMPS[0], TimestampFormat::Rfc3339),
+    (TIMESTAMPS[1], TimestampFormat::UtcWithoutZone),
+    (TIMESTAMPS[2], TimestampFormat::UnixSeconds),
+    (TIMESTAMPS[3], TimestampFormat::UnixMillis),
+];
+
+type Set = fn(&mut Draft, &str) -> Result<(), String>;
+
+const fn row(
+    group: &'static str,
+    name: &'static str,
+    kind: Kind,
+    default: Unset,
+    help: &'static str,
+    set: Set,
+) -> Setting {
+    Setting { name, group, kind, places: Places::All, default, help, secret: false, set }
+}
+
+impl Setting {
+    const fn on_flag_alone(self) -> Self {
+        Self { places: Places::Flag, ..self }
+    }
+
+    const fn in_environment_alone(self) -> Self {
+        Self { places: Places::Environment, secret: true, ..self }
+    }
+
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+}
+
+/// Every setting of the command, in the order in which they are told.
+pub static TABLE: &[Setting] = &[
+    row(
+        GENERAL,
+        "data",
+        Kind::File,
+        Is("./order-router-data"),
+        "The directory of the journal; one process, one account. It must outlive the \
+            container, on a disk that honours fdatasync",
+        |d, t| put(&mut d.data, path(t)),
+    ),
+    row(
+        GENERAL,
+        "store",
+        Kind::Url,
+        Says("embedded:DIR, with the directory of data"),
+        "Where orders are remembered, instead of data: `embedded:DIR`, or \
+            `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=NAME`, one schema for one account. \
+            With a password in it, in the environment alone",
+        |d, t| put(&mut d.store, place(t).map(Some)),
+    )
+    .secret(),
+    row(
+        SUPPLIER,
+        "supplier",
+        Kind::Url,
+        Says("none, it must be set"),
+        "The supplier's base URL, without the path of the orders; https, unless it is on this \
+            machine",
+        |d, t| put(&mut d.base_url, url(t).map(Some)),
+    ),
+    row(
+        SUPPLIER,
+        "api_key",
+        Kind::Text,
+        Says("none"),
+        "The supplier's key. In the environment alone: whoever sees a command line or a file \
+            of settings has it",
+        |_, _| Ok(()),
+    )
+    .in_environment_alone(),
+    row(
+        SUPPLIER,
+        "api_key_file",
+        Kind::File,
+        Says("none: the variable ORDER_ROUTER_API_KEY"),
+        "Read the key from this file instead of ORDER_ROUTER_API_KEY; only its owner may read \
+            it (mode 600)",
+        |d, t| put(&mut d.api_key_file, path(t).map(Some)),
+    ),
+    row(
+        SUPPLIER,
+        "account",
+        Kind::Text,
+        Is(""),
+        "A name for the account; change it when the same URL and key come to mean another \
+            one, or lists of the other are taken for proof",
+        |d, t| put(&mut d.client.account, owned(t)),
+    ),
+    row(
+        SUPPLIER,
+        "orders_path",
+        Kind::Text,
+        Is("/api/orders"),
+        "Path of the POST and of the list, to the letter: a slash too many is answered with a \
+            redirect, which pauses the account",
+        |d, t| put(&mut d.client.orders_path, text(t)),
+    ),
+    row(SUPPLIER, "order_path", Kind::Text, Is("/api/orders/{id}"), "Path of one order", |d, t| {
+        put(&mut d.client.order_path, text(t))
+    }),
+    row(
+        SUPPLIER,
+        "balances_path",
+        Kind::Text,
+        Is("/api/access/me/balances/"),
+        "Path of the balances",
+        |d, t| put(&mut d.client.balances_path, text(t)),
+    ),
+    row(
+        SUPPLIER,
+        "list_envelope",
+        Kind::Text,
+        Is("orders"),
+        "Key of the rows in a list, or `-` when the list is a bare array; wrong, no list is \
+            understood and nothing is sent",
+        |d, t| put(&mut d.client.list_envelope, envelope(t)),
+    ),
+    row(
+        SUPPLIER,
+        "list_total",
+        Kind::Text,
+        Is("total"),
+        "Key of the number of all rows in a list",
+        |d, t| put(&mut d.client.list_total, text(t)),
+    ),
+    row(
+        SUPPLIER,
+        "list_query",
+        Kind::List('&'),
+        Says("none"),
+        "A further parameter of the list; never a status filter, which hides orders \
+            (repeatable)",
+        list_query,
+    ),
+    row(
+        SUPPLIER,
+        "page_parameter",
+        Kind::Text,
+        Says("none: pages by offset"),
+        "Ask for pages by number with this parameter, instead of by offset",
+        |d, t| put(&mut d.page_parameter, owned(t).map(Some)),
+    ),
+    row(
+        SUPPLIER,
+        "first_page",
+        Kind::Count,
+        Is("1"),
+        "Number of the first page, where pages are asked for by number; wrong, pages are \
+            skipped or the list is not understood",
+        |d, t| put(&mut d.first_page, count(t)),
+    ),
+    row(
+        SUPPLIER,
+        "offset_parameter",
+        Kind::Text,
+        Is("offset"),
+        "Parameter of the rows to skip, where pages are asked for by offset",
+        |d, t| put(&mut d.offset_parameter, text(t)),
+    ),
+    row(
+        SUPPLIER,
+        "limit_parameter",
+        Kind::Text,
+        Is("limit"),
+        "Parameter of the rows to show",
+        |d, t| put(&mut d.limit_parameter, text(t)),
+    ),
+    row(
+        SUPPLIER,
+        "oldest_first",
+        Kind::Switch,
+        Is("false"),
+        "The list begins with the oldest order",
+        |d, t| put(&mut d.client.newest_first, no(t)),
+    ),
+    row(
+        SUPPLIER,
+        "page_limit",
+        Kind::Count,
+        Is("100"),
+        "Rows asked for at once; a supplier that shows fewer costs requests only",
+        |d, t| put(&mut d.client.page_limit, count(t)),
+    ),
+    row(
+        SUPPLIER,
+        "no_echo_quantity",
+        Kind::Switch,
+        Is("false"),
+        "The list does not show quantities. Not to be changed while orders are in doubt",
+        |d, t| put(&mut d.client.echo.quantity, no(t)),
+    ),
+    row(
+        SUPPLIER,
+        "echo_note",
+        Kind::Switch,
+        Is("false"),
+        "The list shows notes; without it, orders that differ in the note alone are bought \
+            one after the other. Not to be changed while orders are in doubt",
+        |d, t| put(&mut d.client.echo.note, switch(t)),
+    ),
+    row(
+        SUPPLIER,
+        "ok_creates",
+        Kind::Switch,
+        Is("false"),
+        "A 200 or 202 with an id proves an order, as a 201 does",
+        |d, t| put(&mut d.client.evidence.ok_and_accepted_create, switch(t)),
+    ),
+    row(
+        SUPPLIER,
+        "rate_limited_unknown",
+        Kind::Switch,
+        Is("false"),
+        "A 429 leaves an order in doubt, for suppliers that create some all the same",
+        |d, t| put(&mut d.client.evidence.rate_limited, means(t, Means::Unknown, Means::NotSent)),
+    ),
+    row(
+        SUPPLIER,
+        "balance_not_sent",
+        Kind::Switch,
+        Is("false"),
+        "A refusal for want of balance (402) proves that nothing was bought; wrong, it buys \
+            twice",
+        |d, t| put(&mut d.client.evidence.balance, means(t, Means::NotSent, Means::Unknown)),
+    ),
+    row(
+        SUPPLIER,
+        "mock",
+        Kind::Switch,
+        Is("false"),
+        "Send test orders (isMock), which cost nothing",
+        |d, t| put(&mut d.client.mock, switch(t)),
+    ),
+    row(
+        FORMAT,
+        "order_envelope",
+        Kind::Text,
+        Says("none: the answer is the order"),
+        "Key that holds the order in the answer to a POST and to a GET of one order; wrong, \
+            every answer leaves an order in doubt",
+        |d, t| put(&mut d.client.evidence.format.envelope, text(t).map(Some)),
+    ),
+    row(
+        FORMAT,
+        "order_id_field",
+        Kind::Text,
+        Is("id"),
+        "Field of the id; wrong, rows and answers are not understood",
+        |d, t| put(&mut d.client.evidence.format.id, text(t)),
+    ),
+    row(
+        FORMAT,
+        "order_status_field",
+        Kind::Text,
+        Is("status"),
+        "Field of the status; wrong, rows and answers are not understood",
+        |d, t| put(&mut d.client.evidence.format.status, text(t)),
+    ),
+    row(
+        FORMAT,
+        "order_created_field",
+        Kind::Text,
+        Is("createdAt"),
+        "Field of the moment of creation; wrong, rows and answers are not understood",
+        |d, t| put(&mut d.client.evidence.format.created_at, text(t)),
+    ),
+    row(
+        FORMAT,
+        "order_items_field",
+        Kind::Text,
+        Is("items"),
+        "Field of the lines, an array of objects; wrong, rows and answers are not understood",
+        |d, t| put(&mut d.client.evidence.format.items, text(t)),
+    ),
+    row(
+        FORMAT,
+        "order_quantity_field",
+        Kind::Text,
+        Is("quantity"),
+        "Field of the quantity of a line; wrong, rows and answers are not understood",
+        |d, t| put(&mut d.client.evidence.format.quantity, text(t)),
+    ),
+    row(
+        FORMAT,
+        "order_note_field",
+        Kind::Text,
+        Is("note"),
+        "Field of the note of a line; wrong, rows and answers are not understood",
+        |d, t| put(&mut d.client.evidence.format.note, text(t)),
+    ),
+    row(
+        FORMAT,
+        "order_product_field",
+        Kind::List(','),
+        Is("product.id,itemId"),
+        "Where a line names its product: keys joined by a dot; all that are present must say \
+            the same (repeatable)",
+        product_field,
+    ),
+    row(
+        FORMAT,
+        "order_timestamps",
+        Kind::Word(TIMESTAMPS),
+        Is("rfc3339"),
+        "How moments are written: with a zone, without one but in UTC, or as seconds or \
+            milliseconds since 1970. Wrong by a zone, orders are taken for history or the \
+            reverse",
+        |d, t| put(&mut d.client.evidence.format.timestamps, word(t, &TIMESTAMP_WORDS)),
+    ),
+    row(
+        CONNECTIONS,
+        "connect_timeout",
+        Kind::Duration,
+        Says("5s, at most half the request timeout"),
+        "How long connecting may take; an order that gets no connection was not sent",
+        |d, t| put(&mut d.connect_timeout, duration(t).map(Some)),
+    ),
+    row(
+        CONNECTIONS,
+        "read_timeout",
+        Kind::Duration,
+        Is("30s"),
+        "How long reading the list may take, for each page",
+        |d, t| put(&mut d.client.read_timeout, duration(t)),
+    ),
+    row(
+        CONNECTIONS,
+        "wire_bound",
+        Kind::Duration,
+        Says("10s, at most the request timeout"),
+        "How long unacknowledged bytes of an order may stay on the wire; long, doubts last as \
+            long",
+        |d, t| put(&mut d.wire_bound, duration(t).map(Some)),
+    ),
+    row(
+        CONNECTIONS,
+        "pool_idle_timeout",
+        Kind::Duration,
+        Is("4s"),
+        "How long a connection may be idle before it is not used again; longer than the \
+            supplier keeps it, orders come into doubt",
+        |d, t| put(&mut d.client.pool_idle_timeout, duration(t)),
+    ),
+    row(
+        CONNECTIONS,
+        "pool_max_idle",
+        Kind::Count,
+        Is("1024"),
+        "Most idle connections that are kept",
+        |d, t| put(&mut d.client.pool_max_idle, count(t)),
+    ),
+    row(
+        CONNECTIONS,
+        "answer_bytes_max",
+        Kind::Bytes,
+        Is("1MiB"),
+        "Longest answer to an order; a longer one is no answer and leaves it in doubt",
+        |d, t| put(&mut d.client.answer_bytes_max, bytes(t)),
+    ),
+    row(
+        CONNECTIONS,
+        "page_bytes_max",
+        Kind::Bytes,
+        Is("16MiB"),
+        "Longest page of a list; a longer one proves nothing",
+        |d, t| put(&mut d.client.page_bytes_max, bytes(t)),
+    ),
+    row(
+        CONNECTIONS,
+        "root_certificates",
+        Kind::File,
+        Says("those of the system"),
+        "Trust only the certificate authorities of this PEM file",
+        |d, t| put(&mut d.root_certificates, path(t).map(Some)),
+    ),
+    row(
+        CONNECTIONS,
+        "proxy",
+        Kind::Url,
+        Says("none"),
+        "Go through this proxy; those of other environment variables are never used, and one \
+            that repeats requests buys twice. With a password in it, in the environment alone",
+        |d, t| put(&mut d.client.proxy, Ok(Some(SecretString::from(t)))),
+    )
+    .secret(),
+    row(
+        CONNECTIONS,
+        "allow_http",
+        Kind::Switch,
+        Is("false"),
+        "Send the key over http to another machine: whoever listens has it",
+        |d, t| put(&mut d.client.allow_http, switch(t)),
+    ),
+    row(
+        LIMITS,
+        "request_timeout",
+        Kind::Duration,
+        Is("30s"),
+        "After how long without an answer an order counts as in doubt; too short costs \
+            doubts, never money",
+        |d, t| put(&mut d.config.request_timeout, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "landing_bound",
+        Kind::Bound,
+        Is("15m"),
+        "Within how long after it was sent an order takes effect and shows in the list, or \
+            `never`: then a person decides. Too short is the one setting that buys twice",
+        |d, t| put(&mut d.config.landing_bound, bound(t)),
+    ),
+    row(
+        LIMITS,
+        "rate",
+        Kind::Rate,
+        Says("none; a 429 is obeyed"),
+        "Most orders sent a minute, such as 60 or 60/min",
+        |d, t| put(&mut d.config.rate_per_minute, rate(t)),
+    ),
+    row(
+        LIMITS,
+        "doubts_max",
+        Kind::Count,
+        Is("100"),
+        "Most orders in doubt; at it, nothing more is sent until some are decided",
+        |d, t| put(&mut d.config.doubts_max, count(t)),
+    ),
+    row(
+        LIMITS,
+        "posts_max",
+        Kind::Count,
+        Says("512, or the concurrency if that is more"),
+        "Most POSTs at once; each needs a socket",
+        |d, t| put(&mut d.posts_max, count(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "lane_posts_max",
+        Kind::Count,
+        Says("as posts_max"),
+        "Most POSTs of identical orders at once; 1 is strictly one after the other",
+        |d, t| put(&mut d.lane_posts_max, count(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "tries",
+        Kind::Count,
+        Is("3"),
+        "How often an order that proved absent is sent before it ends not placed",
+        |d, t| put(&mut d.config.tries_max, count(t)),
+    ),
+    row(
+        LIMITS,
+        "good_for",
+        Kind::Duration,
+        Is("1h"),
+        "For how long an order is worth sending; unsent by then, it ends not placed",
+        |d, t| put(&mut d.config.good_for, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "answer_within",
+        Kind::Duration,
+        Says("the request timeout and 10s"),
+        "How long a caller of the library waits for the end before it is told \"in doubt, ask \
+            again\"; keep the timeouts in front of it longer",
+        |d, t| put(&mut d.config.answer_within, duration(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "send_window",
+        Kind::Duration,
+        Is("2s"),
+        "How long after it was recorded an order may begin to leave; a process that was \
+            stopped for longer sends nothing",
+        |d, t| put(&mut d.config.send_window, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "open_max",
+        Kind::Count,
+        Is("1000000"),
+        "Most orders that have not ended; over it, callers are refused at once",
+        |d, t| put(&mut d.config.open_max, count(t)),
+    ),
+    row(
+        LIMITS,
+        "callers_max",
+        Kind::Count,
+        Is("1000000"),
+        "Most callers that wait at once; over it, callers are refused at once",
+        |d, t| put(&mut d.config.callers_max, count(t)),
+    ),
+    row(
+        LIMITS,
+        "late_sockets_max",
+        Kind::Count,
+        Is("1024"),
+        "Most sockets that are read on after their request timeout; the oldest is dropped, \
+            which costs time, not money",
+        |d, t| put(&mut d.config.late_sockets_max, count(t)),
+    ),
+    row(
+        LIMITS,
+        "list_interval",
+        Kind::Duration,
+        Is("500ms"),
+        "Least time between two listings",
+        |d, t| put(&mut d.config.list_interval, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "list_margin",
+        Kind::Duration,
+        Is("10s"),
+        "How much further back than the oldest order in doubt a listing reads, for rows that \
+            are slightly out of order",
+        |d, t| put(&mut d.config.list_margin, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "look_again",
+        Kind::Duration,
+        Is("2s"),
+        "First pause between two looks for an order in doubt; each is twice as long as the \
+            last",
+        |d, t| put(&mut d.config.look_again.0, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "look_again_max",
+        Kind::Duration,
+        Says("60s, or the first if that is longer"),
+        "Longest pause between two looks for an order in doubt",
+        |d, t| put(&mut d.look_again_max, duration(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "clock_margin",
+        Kind::Duration,
+        Is("1h"),
+        "By how much the supplier's clock may be off; beyond half of it nothing is released",
+        |d, t| put(&mut d.config.clock_margin, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "probe_limit",
+        Kind::Duration,
+        Is("60s"),
+        "How long the start tries to read one list that is understood",
+        |d, t| put(&mut d.config.probe_limit, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "poll_interval",
+        Kind::Duration,
+        Is("3s"),
+        "How often the status of placed orders that somebody follows is read, in bulk",
+        |d, t| put(&mut d.config.poll_interval, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "guard_distinguishes",
+        Kind::Switch,
+        Is("false"),
+        "Orders that differ in the price guard alone are not interchangeable",
+        |d, t| put(&mut d.config.guard_distinguishes, switch(t)),
+    ),
+    row(
+        LIMITS,
+        "trust_echo",
+        Kind::Switch,
+        Is("false"),
+        "Trust the list to show items as they were sent before that was seen",
+        |d, t| put(&mut d.config.trust_echo, switch(t)),
+    ),
+    row(
+        LIMITS,
+        "shards",
+        Kind::Count,
+        Is("1"),
+        "Threads that the orders are spread over",
+        |d, t| put(&mut d.config.shards, count(t)),
+    ),
+    row(
+        LIMITS,
+        "events_max",
+        Kind::Count,
+        Is("4096"),
+        "How many events a slow reader may lag behind before it misses some",
+        |d, t| put(&mut d.config.events_max, count(t)),
+    ),
+    row(
+        START,
+        "accept_new_account",
+        Kind::Switch,
+        Is("false"),
+        "The account is new to this data directory: what is on it is history. Only while the \
+            directory is empty; a supplier on this machine counts as new by itself",
+        |d, t| put(&mut d.accept_new_account, switch(t)),
+    )
+    .on_flag_alone(),
+    row(
+        START,
+        "adopt_unknown_orders",
+        Kind::Switch,
+        Is("false"),
+        "Orders that the data directory does not know are somebody else's. Wrong after a \
+            backup was restored: what was bought since would be bought again",
+        |d, t| put(&mut d.adopt_unknown_orders, switch(t)),
+    )
+    .on_flag_alone(),
+];
+
+fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    value.map(|value| *place = value)
+}
+
+fn owned(value: &str) -> Result<String, String> {
+    Ok(value.to_owned())
+}
+
+fn text(value: &str) -> Result<Cow<'static, str>, String> {
+    match value.is_empty() || value.chars().any(char::is_control) {
+        true => Err("must be text on one line, and not empty".to_owned()),
+        false => Ok(Cow::Owned(value.to_owned())),
+    }
+}
+
+fn path(value: &str) -> Result<PathBuf, String> {
+    text(value).map(|text| PathBuf::from(text.into_owned()))
+}
+
+/// It may have a password in it: no error shows it.
+fn place(value: &str) -> Result<Place, String> {
+    let Some((scheme, rest)) = value.split_once(':') else {
+        return Err("is not a store: embedded:DIR or postgres://...".to_owned());
+    };
+    match scheme {
+        "embedded" => path(rest).map(Place::Directory),
+        "postgres" | "postgresql" if cfg!(feature = "postgres") => {
+            Ok(Place::Database(SecretString::from(value)))
+        }
+        "postgres" | "postgresql" => Err("this build has no Postgres in it: build it with the \
+            feature `postgres`"
+            .to_owned()),
+        _ => Err("is not a store that there is: embedded:DIR or postgres://...".to_owned()),
+    }
+}
+
+/// It may have a password in it: no error shows it.
+fn url(value: &str) -> Result<String, String> {
+    foxreload::base(value, true).map_err(|error| error.to_string())?;
+    Ok(value.to_owned())
+}
+
+fn envelope(value: &str) -> Result<ListEnvelope, String> {
+    match value {
+        "-" => Ok(ListEnvelope::Bare),
+        key => text(key).map(ListEnvelope::Key),
+    }
+}
+
+fn no(value: &str) -> Result<bool, String> {
+    switch(value).map(|yes| !yes)
+}
+
+fn means(value: &str, yes: Means, no: Means) -> Result<Means, String> {
+    switch(value).map(|is| if is { yes } else { no })
+}
+
+fn list_query(draft: &mut Draft, value: &str) -> Result<(), String> {
+    let (name, value) = pair(value)?;
+    draft.client.list_query.push((name.into(), value.into()));
+    Ok(())
+}
+
+fn product_field(draft: &mut Draft, value: &str) -> Result<(), String> {
+    let field = text(value)?;
+    let fields = &mut draft.client.evidence.format.product;
+    // The first that is named takes the place of the default.
+    if !std::mem::replace(&mut draft.product_is_set, true) {
+        fields.clear();
+    }
+    fields.push(field);
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The rules, model-checked: every order of events that the bounds allow, against the crate's own
+//! [`Lane::step`](order_router::protocol::lane::Lane::step).
+
+mod model {
+    mod clauses;
+    mod driver;
+    mod props;
+    mod runs;
+    mod setup;
+    mod steps;
+    mod words;
+    mod world;
+}
