@@ -2,6 +2,7 @@
 //! [`Lane::step`](order_router::protocol::lane::Lane::step).
 
 mod model {
+    mod account;
     mod clauses;
     mod driver;
     mod props;

@@ -3,6 +3,7 @@
 use order_router::protocol::Clause;
 use stateright::{Checker, HasDiscoveries, Model};
 
+use super::account::Ledger;
 use super::setup::{Faults, Setup};
 use super::{props, words};
 
@@ -63,9 +64,33 @@ fn world_of(clause: Clause) -> Setup {
             report: Some(1),
             ..with(&two, Faults { rebuilds: 1, ..Faults::default() })
         },
+        AnyStatus | HistoryExcluded | OrphansExcluded | StartStops | ListedAgain | EchoSeen
+        | Witnesses | PlacedInReach => account_of(clause),
         NotTogether => Setup { two_kinds: true, ..two },
         UnsentInFlight => Setup { window: Some(1), ..two },
         _ => two,
+    }
+}
+
+/// The smallest world with an account in which a clause bites.
+fn account_of(clause: Clause) -> Setup {
+    use Clause::*;
+    let trusting = Some(Ledger { trust_echo: true, known: true, ..Ledger::default() });
+    let one = Setup { intents: 1, landing: 1, account: trusting, ..base(clause) };
+    let with = |faults| Setup { faults, ..one.clone() };
+    let none = Faults::default();
+    match clause {
+        AnyStatus => with(Faults { fails: 1, ..none }),
+        OrphansExcluded => with(Faults { strangers: 1, ..none }),
+        StartStops => with(Faults { rollbacks: 1, repeats: 1, ..none }),
+        ListedAgain => with(Faults { late: 1, ..none }),
+        EchoSeen => Setup {
+            account: Some(Ledger { echo_is_short: true, known: true, ..Ledger::default() }),
+            ..one
+        },
+        Witnesses => with(Faults { stale: 1, ..none }),
+        PlacedInReach => Setup { intents: 2, ..with(Faults { knowns: 1, ..none }) },
+        _ => one,
     }
 }
 
@@ -117,6 +142,17 @@ const NOT_CAUGHT: &[(Clause, usize)] = &[
     (Clause::PlacedRemembered, 693_960),
 ];
 
+/// Caught in a world with an account.
+const ACCOUNT: &[Line] = &[
+    (Clause::AnyStatus, props::BUDGET, 0),
+    (Clause::HistoryExcluded, props::OURS, 0),
+    (Clause::OrphansExcluded, props::OURS, 0),
+    (Clause::StartStops, props::ONCE, 0),
+    (Clause::ListedAgain, props::ORPHAN, 0),
+    (Clause::EchoSeen, props::BUDGET, 0),
+    (Clause::Witnesses, props::BUDGET, 0),
+];
+
 /// Each is caught, as the table says.
 fn check(lines: &[Line], peace: bool) {
     let mut wrong = Vec::new();
@@ -140,6 +176,17 @@ fn check(lines: &[Line], peace: bool) {
 #[test]
 fn a_clause_that_is_left_out_is_caught() {
     check(SMALL, false);
+}
+
+#[test]
+fn a_clause_of_the_account_that_is_left_out_is_caught() {
+    for (clause, ..) in ACCOUNT {
+        let whole = Setup { without: None, ..world_of(*clause) };
+        let (found, states) = counterexample(&whole);
+        let found = found.map(|found| (found.property, found.steps.len(), found.steps.join("; ")));
+        println!("{clause:?} kept: {states} states {found:?}");
+    }
+    check(ACCOUNT, false);
 }
 
 #[test]

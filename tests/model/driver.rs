@@ -38,6 +38,7 @@ impl World {
             list: None,
             callers: Vec::new(),
             faults: setup.faults,
+            desk: setup.account.map(|_| Box::new(setup.desk())),
             shown: Vec::new(),
             serial: 1,
             changed: false,
@@ -48,7 +49,7 @@ impl World {
     pub fn attempt(&mut self) -> Attempt {
         let seq = Serial(self.serial);
         self.serial += 1;
-        Attempt { seq, fingerprint: Fingerprint(1), floor: None }
+        Attempt { seq, fingerprint: Fingerprint(1), floor: self.floor() }
     }
 
     /// The lane takes an event at `now`, and its effects are carried out.
@@ -68,13 +69,18 @@ impl World {
             Effect::Write(write) => self.submit(setup, write),
             Effect::AskPermit { intent } => self.permits.push(intent),
             Effect::Send { intent, seq } => self.hand_out(setup, intent, seq),
-            Effect::List { .. } => self.list = Some(List::Asked),
-            Effect::Tell { intent, told } => self.tell(intent, told),
+            Effect::List { since, .. } => self.list = Some(List::Asked { since }),
+            Effect::Tell { intent, told } => self.tell(setup, intent, told),
             Effect::Orphans { .. } => self.unrest = Some(Unrest::Orphan),
             Effect::Alarm(_) => self.unrest = Some(Unrest::Alarm),
             // The exchange of identical orders: the books are compared at the end.
             Effect::Stray { .. } => {}
-            Effect::ReturnPermit { .. } | Effect::Released { .. } => {}
+            Effect::Released { .. } => {
+                if let Some(desk) = &mut self.desk {
+                    desk.look_due |= setup.listed_again();
+                }
+            }
+            Effect::ReturnPermit { .. } => {}
         }
     }
 
@@ -87,11 +93,11 @@ impl World {
         };
         match &write {
             Write::Accept { intent, .. } if !setup.keeps(Clause::AcceptBeforeTold) => {
-                self.tell(*intent, Told::Accepted);
+                self.tell(setup, *intent, Told::Accepted);
             }
             Write::Decide { intent, verdict, .. } if !setup.keeps(Clause::ToldAfterDurable) => {
                 if let Some(told) = told_of(verdict) {
-                    self.tell(*intent, told);
+                    self.tell(setup, *intent, told);
                 }
             }
             _ => {}
@@ -117,27 +123,32 @@ impl World {
             refused: None,
             twice: false,
             garbled: false,
+            date: 0,
+            failed: false,
             known: self.shown.clone(),
         });
     }
 
-    fn tell(&mut self, intent: IntentId, told: Told) {
+    fn tell(&mut self, setup: &Setup, intent: IntentId, told: Told) {
         let at = self.callers.iter().position(|caller| caller.intent == intent);
         let at = at.unwrap_or_else(|| {
             self.callers.push(Caller { intent, accepted: false, end: None });
             self.callers.len() - 1
         });
-        let caller = &mut self.callers[at];
         let end = match told {
             Told::Accepted => {
-                caller.accepted = true;
+                self.callers[at].accepted = true;
                 return;
             }
-            Told::Placed { id, .. } => End::Placed(id),
+            Told::Placed { id, learnt, .. } => {
+                self.learnt(setup, &id, learnt);
+                End::Placed(id)
+            }
             Told::Refused(_) => End::Refused,
             Told::NotPlaced(_) => End::NotPlaced,
             Told::InDoubt | Told::Held(_) | Told::LaneHeld(_) | Told::NotInDoubt => return,
         };
+        let caller = &mut self.callers[at];
         self.changed |= caller.end.as_ref().is_some_and(|old| *old != end);
         caller.end = Some(end);
     }
@@ -234,7 +245,8 @@ impl World {
                 return None;
             }
         }
-        let attempt = Attempt { seq, fingerprint: Fingerprint(1), floor: None };
+        let anew = || Attempt { seq, fingerprint: Fingerprint(1), floor: None };
+        let attempt = row.state.attempt().copied().unwrap_or_else(anew);
         row.state = match verdict {
             Verdict::Placed { id, learnt, .. } => {
                 let holder = self.holder(id).filter(|_| setup.keeps(Clause::ClaimedOnce));
@@ -284,7 +296,7 @@ impl World {
             post.open = false;
             post.reported = true;
         }
-        self.restore(setup, base());
+        self.restore(setup, base(), true);
     }
 
     /// The lane is lost, its process lives: what it has written is waited for.
@@ -294,16 +306,23 @@ impl World {
         }
         self.writes.clear();
         let window = TICK * u32::from(setup.window.unwrap_or(0));
-        self.restore(setup, base().plus(window));
+        self.restore(setup, base().plus(window), false);
     }
 
-    fn restore(&mut self, setup: &Setup, left: Moment) {
+    fn restore(&mut self, setup: &Setup, left: Moment, died: bool) {
         self.list = None;
         self.permits.clear();
         let open = |row: &&Row| row.end().is_none() || row.restored.unsettled;
         let restored: Vec<_> = self.rows.iter().filter(open).map(|r| r.restored.clone()).collect();
         let hold = self.held.then(|| "more orders than attempts in doubt".into());
         let (lane, effects) = Lane::rehydrate(&setup.rules(), &restored, hold, left, base());
+        self.lane = Shared::new(lane.clone());
+        if died {
+            self.reopen(setup);
+        }
+        if self.is_stopped() {
+            return;
+        }
         self.take(setup, lane, effects, base());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use order_router::OrderId;
 use order_router::protocol::State;
 use order_router::protocol::lane::Write;
 use stateright::{Model, Property};
@@ -22,6 +23,7 @@ pub const LOST: &str = "nothing is lost";
 pub const ONCE: &str = "a reference is bought once";
 pub const GOODS: &str = "what is delivered is what was ordered";
 pub const ENDS: &str = "every intent ends";
+pub const OURS: &str = "what is placed is an order of ours";
 pub const PEACE: &str = "no false alarm, no false hold";
 
 /// Steps of a fair continuation after which all must have ended.
@@ -29,15 +31,22 @@ const STEPS_MAX: usize = 500;
 
 pub fn all(setup: &Setup) -> Vec<Property<Setup>> {
     let mut all = vec![
-        Property::always(BUDGET, |setup: &Setup, world| setup.holds(budget(world))),
+        Property::always(BUDGET, |setup: &Setup, w| setup.holds(is_broken(setup, w) || budget(w))),
         Property::always(CLAIMED, |setup: &Setup, world| setup.holds(claimed_once(world))),
         Property::always(TOLD, |setup: &Setup, world| setup.holds(told_is_stored(world))),
-        Property::always(NOTHING, |setup: &Setup, world| setup.holds(nothing_was_bought(world))),
+        Property::always(NOTHING, |setup: &Setup, w| {
+            setup.holds(is_broken(setup, w) || nothing_was_bought(w))
+        }),
         Property::always(LOST, |setup: &Setup, world| setup.holds(nothing_is_lost(world))),
         Property::always(ONCE, |setup: &Setup, world| setup.holds(bought_once(world))),
         Property::always(GOODS, |setup: &Setup, world| setup.holds(goods(setup, world))),
-        Property::always(ORPHAN, |setup: &Setup, world| setup.holds(no_orphan_at_rest(world))),
+        Property::always(ORPHAN, |setup: &Setup, world| {
+            setup.holds(no_orphan_at_rest(setup, world))
+        }),
     ];
+    if setup.account.is_some() {
+        all.push(Property::always(OURS, |setup: &Setup, world| setup.holds(ours(world))));
+    }
     if setup.ends {
         all.push(Property::always(ENDS, |setup: &Setup, world| setup.holds(ends(setup, world))));
     }
@@ -70,7 +79,12 @@ fn someone_is_asked(world: &World) -> bool {
 }
 
 fn at_peace(world: &World) -> bool {
-    world.unrest.is_none() && !world.held
+    world.unrest.is_none() && !world.held && !world.is_stopped()
+}
+
+/// What the budget stands on has been broken: a POST landed after its bound, or the store is gone.
+fn is_broken(setup: &Setup, world: &World) -> bool {
+    world.is_rolled_back() || world.faults.late < setup.faults.late
 }
 
 /// Orders and POSTs that may still land are covered by intents placed or open.
@@ -120,14 +134,19 @@ fn nothing_is_lost(world: &World) -> bool {
     };
     let stored = |intent| world.row(intent).is_some() || on_its_way(intent);
     let open = world.rows.iter().filter(|row| row.end().is_none());
-    world.callers.iter().all(|caller| !caller.accepted || stored(caller.intent))
-        && open.into_iter().all(|row| world.lane.standing(row.restored.intent).is_some())
+    world.is_rolled_back()
+        || world.callers.iter().all(|caller| !caller.accepted || stored(caller.intent))
+            && open.into_iter().all(|row| world.lane.standing(row.restored.intent).is_some())
 }
 
 fn bought_once(world: &World) -> bool {
     let references: BTreeSet<_> =
         world.rows.iter().map(|row| reference(row.restored.intent)).collect();
+    let orders = world.posts.iter().filter(|post| post.stage == Stage::Landed);
+    let bought: Vec<_> = orders.map(|post| reference(post.intent)).collect();
+    let distinct: BTreeSet<_> = bought.iter().collect();
     references.len() == world.rows.len()
+        && (!world.is_rolled_back() || distinct.len() == bought.len())
 }
 
 fn goods(setup: &Setup, world: &World) -> bool {
@@ -141,7 +160,7 @@ fn goods(setup: &Setup, world: &World) -> bool {
 }
 
 /// Nothing is open and nothing may land: every order is somebody's, or a person is asked.
-fn no_orphan_at_rest(world: &World) -> bool {
+fn no_orphan_at_rest(setup: &Setup, world: &World) -> bool {
     let moves = |post: &super::world::Post| {
         post.may_land() || matches!(post.stage, Stage::Handed { .. }) || !post.reported
     };
@@ -150,7 +169,21 @@ fn no_orphan_at_rest(world: &World) -> bool {
         && !world.posts.iter().any(moves)
         && !world.rows.iter().any(is_open)
         && world.callers.iter().all(|c| world.lane.standing(c.intent).is_none());
-    !at_rest || world.held || world.orders().all(|(id, _)| world.holder(&id).is_some())
+    let is_seen = |id: &OrderId| match &world.desk {
+        Some(desk) if setup.faults.late > 0 => desk.look_due || desk.orphans.contains(id),
+        Some(_) | None => world.is_rolled_back(),
+    };
+    !at_rest
+        || world.held
+        || world.orders().all(|(id, _)| world.holder(&id).is_some() || is_seen(&id))
+}
+
+/// Nobody was given an order that somebody else has bought.
+fn ours(world: &World) -> bool {
+    world.rows.iter().all(|row| match row.end() {
+        Some(End::Placed(id)) => world.posts.iter().any(|post| post.seq == maker(&id)),
+        Some(End::Refused | End::NotPlaced) | None => true,
+    })
 }
 
 fn has_end(world: &World, is: impl Fn(&End) -> bool) -> bool {
@@ -185,7 +218,7 @@ fn exchanged(world: &World) -> bool {
 pub fn is_over(world: &World) -> bool {
     let ended = |row: &Row| row.end().is_some() || matches!(row.restored.state, State::Held(..));
     let still = world.writes.is_empty() && world.permits.is_empty();
-    still && (world.held || world.rows.iter().all(ended))
+    world.is_stopped() || still && (world.held || world.rows.iter().all(ended))
 }
 
 /// The next step once nothing goes wrong any more.
@@ -207,6 +240,11 @@ fn fair(setup: &Setup, world: &World) -> Option<Action> {
         | Action::Lands { .. }
         | Action::Refuses(..)
         | Action::Mixes { .. }
+        | Action::Known
+        | Action::Stranger
+        | Action::Look
+        | Action::Fails(_)
+        | Action::RollBack
         | Action::ListRead { .. }
         | Action::ListArrives { .. }
         | Action::Crash

@@ -7,6 +7,7 @@ use std::time::Duration;
 use order_router::protocol::lane::Rules;
 use order_router::protocol::{Clause, LeftOut, Moment};
 
+use super::account::Ledger;
 use super::props::Ended;
 
 /// One tick of the model's time.
@@ -36,6 +37,18 @@ pub struct Faults {
     pub twice: u8,
     /// The answer to a POST names the order of another one of the lane.
     pub wrong_ids: u8,
+    /// Another lane buys, and is answered.
+    pub knowns: u8,
+    /// Somebody else buys the same while nothing is open.
+    pub strangers: u8,
+    /// An order that was made fails later.
+    pub fails: u8,
+    /// A POST lands after its bound.
+    pub late: u8,
+    /// A list shows what was there some time ago.
+    pub stale: u8,
+    /// The store comes back as it was at the beginning.
+    pub rollbacks: u8,
 }
 
 /// One run.
@@ -66,6 +79,8 @@ pub struct Setup {
     /// An answer may reach the lane after the landing bound.
     pub late_answers: bool,
     pub faults: Faults,
+    /// The lists are read by the account's book.
+    pub account: Option<Ledger>,
     /// The clause that is left out.
     pub without: Option<Clause>,
     /// Whether states are judged by what only disturbs the peace.
@@ -95,6 +110,7 @@ impl Default for Setup {
             partial: false,
             late_answers: false,
             faults: Faults::default(),
+            account: None,
             without: None,
             peace: true,
             ends: true,
@@ -126,8 +142,14 @@ impl Setup {
 
     /// Every assumption holds: nothing may raise an alarm or hold a lane.
     pub fn is_faithful(&self) -> bool {
-        let Faults { other_keys, garbled, twice, wrong_ids, .. } = self.faults;
-        (other_keys, garbled, twice, wrong_ids) == (0, 0, 0, 0)
+        let Faults { other_keys, garbled, twice, wrong_ids, strangers, .. } = self.faults;
+        let Faults { late, stale, rollbacks, .. } = self.faults;
+        [other_keys, garbled, twice, wrong_ids, strangers, late, stale, rollbacks] == [0; 8]
+    }
+
+    /// What lands too late is looked for.
+    pub fn listed_again(&self) -> bool {
+        self.faults.late > 0 && self.keeps(Clause::ListedAgain)
     }
 
     /// The rules that the lane is driven by.
