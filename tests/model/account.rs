@@ -300,7 +300,9 @@ impl World {
     pub fn look(&mut self, setup: &Setup) {
         let rows = self.everything();
         self.assess(setup, rows, Ok(None), 0);
-        let may_come = self.posts.iter().any(|post| post.stage == Stage::Out);
+        // The last look, a day later, comes after all of these.
+        let may_come =
+            self.posts.iter().any(|post| post.stage == Stage::Out) || self.lane.has_open_attempt();
         self.desk_mut().look_due &= may_come;
     }
 

@@ -252,8 +252,11 @@ impl Setup {
         let is_still = |post: &Post| post.stage == Stage::Landed && post.until == 0;
         let (nothing_open, all_landed) =
             (!world.lane.has_open_attempt(), world.posts.iter().all(is_still));
+        let is_read = matches!(world.list, Some(List::Read { .. }));
         let landed = world.posts.iter().filter(|p| p.stage == Stage::Landed && !p.failed);
-        let fails = landed.filter(|_| world.faults.fails > 0).map(|post| Action::Fails(post.seq));
+        let fails = landed
+            .filter(|_| world.faults.fails > 0 && !is_read)
+            .map(|post| Action::Fails(post.seq));
         actions.extend(fails);
         let when = |possible: bool, action| possible.then_some(action);
         actions.extend(when(world.faults.knowns > 0, Action::Known));
