@@ -5,6 +5,7 @@ mod model {
     mod account;
     mod clauses;
     mod driver;
+    mod edge;
     mod props;
     mod runs;
     mod setup;

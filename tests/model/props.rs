@@ -5,14 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use order_router::OrderId;
-use order_router::protocol::State;
 use order_router::protocol::lane::Write;
+use order_router::protocol::{Serial, State, Verdict};
 use stateright::{Model, Property};
 
-use super::driver::kind;
+use super::driver::{About, kind};
 use super::setup::Setup;
 use super::steps::Action;
-use super::world::{End, List, Pending, Proof, Row, Stage, World, maker, reference};
+use super::world::{End, List, Pending, Proof, Row, Stage, World, maker, order, reference};
 
 pub const BUDGET: &str = "the budget";
 pub const ORPHAN: &str = "no orphan at rest";
@@ -24,6 +24,9 @@ pub const ONCE: &str = "a reference is bought once";
 pub const GOODS: &str = "what is delivered is what was ordered";
 pub const ENDS: &str = "every intent ends";
 pub const OURS: &str = "what is placed is an order of ours";
+pub const OLDEST: &str = "the oldest doubt is given the row";
+pub const WAITS: &str = "a list waits for no more than when it came";
+pub const ANSWERS: &str = "an answer that came counts";
 pub const PEACE: &str = "no false alarm, no false hold";
 
 /// Steps of a fair continuation after which all must have ended.
@@ -44,6 +47,13 @@ pub fn all(setup: &Setup) -> Vec<Property<Setup>> {
             setup.holds(no_orphan_at_rest(setup, world))
         }),
     ];
+    if setup.fairness {
+        all.extend([
+            Property::always(OLDEST, |setup: &Setup, world| setup.holds(!world.passed_over)),
+            Property::always(WAITS, |setup: &Setup, world| setup.holds(waits_for_no_more(world))),
+            Property::always(ANSWERS, |setup: &Setup, world| setup.holds(answers_count(world))),
+        ]);
+    }
     if setup.account.is_some() {
         all.push(Property::always(OURS, |setup: &Setup, world| setup.holds(ours(world))));
     }
@@ -150,13 +160,16 @@ fn bought_once(world: &World) -> bool {
 }
 
 fn goods(setup: &Setup, world: &World) -> bool {
-    world.rows.iter().all(|row| match row.end() {
-        Some(End::Placed(id)) => {
-            let post = world.posts.iter().find(|post| post.seq == maker(&id));
-            post.is_none_or(|post| kind(setup, post.intent) == row.restored.delivered)
-        }
-        Some(End::Refused | End::NotPlaced) | None => true,
-    })
+    let first = world.row(Serial(1)).and_then(Row::end);
+    let is_misled = world.misled && matches!(first, Some(End::Placed(_)));
+    !is_misled
+        && world.rows.iter().all(|row| match row.end() {
+            Some(End::Placed(id)) => {
+                let post = world.posts.iter().find(|post| post.seq == maker(&id));
+                post.is_none_or(|post| kind(setup, post.intent) == row.restored.delivered)
+            }
+            Some(End::Refused | End::NotPlaced) | None => true,
+        })
 }
 
 /// Nothing is open and nothing may land: every order is somebody's, or a person is asked.
@@ -183,6 +196,39 @@ fn ours(world: &World) -> bool {
     world.rows.iter().all(|row| match row.end() {
         Some(End::Placed(id)) => world.posts.iter().any(|post| post.seq == maker(&id)),
         Some(End::Refused | End::NotPlaced) | None => true,
+    })
+}
+
+/// A list that is kept waits for an attempt that was recorded when it, or the one that it
+/// replaced, came.
+fn waits_for_no_more(world: &World) -> bool {
+    let Some(before) = world.kept_before else { return true };
+    let is_sent = |row: &Row| match &row.restored.state {
+        State::Sending(attempt) => attempt.seq.0 < before,
+        _ => false,
+    };
+    let is_written = |pending: &Pending| match &pending.write {
+        Write::Accept { attempt, .. } => attempt.is_some_and(|attempt| attempt.seq.0 < before),
+        Write::Record { attempt, .. } => attempt.seq.0 < before,
+        Write::Decide { seq, .. } => seq.0 < before,
+        _ => false,
+    };
+    world.rows.iter().any(is_sent) || world.writes.iter().any(is_written)
+}
+
+/// Nobody is in doubt whose own answer came, while nobody has that order.
+fn answers_count(world: &World) -> bool {
+    let is_given = |id: &OrderId| {
+        let gives = |p: &Pending| matches!(&p.write, Write::Decide { verdict: Verdict::Placed { id: given, .. }, .. } if given == id);
+        world.holder(id).is_some() || world.writes.iter().any(gives)
+    };
+    world.posts.iter().filter(|post| post.told).all(|post| {
+        let Some(row) = world.row(post.intent) else { return true };
+        let mine = row.restored.state.attempt().is_some_and(|a| a.seq == post.seq);
+        let in_doubt = matches!(row.restored.state, State::InDoubt(..)) && mine;
+        !in_doubt
+            || world.writes.iter().any(|p| p.write.is_about(post.intent))
+            || is_given(&order(post.seq, false))
     })
 }
 
@@ -240,6 +286,9 @@ fn fair(setup: &Setup, world: &World) -> Option<Action> {
         | Action::Lands { .. }
         | Action::Refuses(..)
         | Action::Mixes { .. }
+        | Action::Conflicts
+        | Action::Errs(_)
+        | Action::Undead
         | Action::Known
         | Action::Stranger
         | Action::Look

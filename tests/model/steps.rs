@@ -46,6 +46,11 @@ pub enum Action {
     Tick,
     Crash,
     Rebuild,
+    /// A caller comes with another order under the first one's reference.
+    Conflicts,
+    /// The supplier answers a POST with an error.
+    Errs(AttemptSeq),
+    Undead,
     Known,
     Stranger,
     Look,
@@ -96,6 +101,9 @@ impl fmt::Display for Action {
             Self::Tick => f.write_str("a tick passes"),
             Self::Crash => f.write_str("crash, restart"),
             Self::Rebuild => f.write_str("the lane is lost and rebuilt"),
+            Self::Conflicts => f.write_str("another order comes under A's reference"),
+            Self::Errs(p) => write!(f, "@{} is answered with an error of the server", p.0),
+            Self::Undead => f.write_str("a write of the old process is durable"),
             Self::Known => f.write_str("another lane buys, and is answered"),
             Self::Stranger => f.write_str("somebody else buys the same, and a list shows it"),
             Self::Look => f.write_str("the account is listed again"),
@@ -152,6 +160,12 @@ impl Model for Setup {
         if world.faults.rebuilds > 0 {
             actions.push(Action::Rebuild);
         }
+        if world.faults.conflicts > 0 && !world.rows.is_empty() {
+            actions.push(Action::Conflicts);
+        }
+        if world.undead.is_some() {
+            actions.push(Action::Undead);
+        }
         if let Some(desk) = &world.desk {
             self.account_actions(world, desk, actions);
         }
@@ -196,7 +210,10 @@ impl Setup {
             }
             Stage::Out | Stage::Landed => {}
         }
-        if post.open && (post.stage == Stage::Landed || post.refused.is_some()) {
+        if post.open && world.faults.errors > 0 {
+            actions.push(Action::Errs(seq));
+        }
+        if post.open && !self.mute && (post.stage == Stage::Landed || post.refused.is_some()) {
             actions.push(Action::Answers(seq));
             self.mixed_up(world, post, actions);
         }
@@ -319,6 +336,14 @@ impl Setup {
                 world.faults.rebuilds -= 1;
                 world.rebuild(self);
             }
+            Action::Conflicts => self.conflicts(world),
+            Action::Errs(seq) => {
+                world.faults.errors -= 1;
+                on(world, seq, |post| post.open = false);
+                let outcome = self.judged(500, None, b"");
+                self.report(world, seq, outcome, true);
+            }
+            Action::Undead => world.sync_undead(self),
             Action::Known => world.known_order(self),
             Action::Stranger => world.stranger(self),
             Action::Look => world.look(self),
@@ -372,11 +397,15 @@ impl Setup {
     fn answers(&self, world: &mut World, seq: AttemptSeq, names: AttemptSeq) {
         let Some(post) = world.posts.iter().find(|post| post.seq == seq) else { return };
         let outcome = match post.refused {
-            None => Outcome::Created { id: order(names, false), created_at: None },
-            Some(Refusal::ForGood) => Outcome::Refused("".into()),
-            Some(Refusal::ForNow) => Outcome::NotSent("".into()),
+            None => {
+                let body = format!(r#"{{"id":"{}"}}"#, order(names, false).as_str());
+                self.judged(201, None, body.as_bytes())
+            }
+            Some(Refusal::ForGood) => self.judged(400, None, br#"{"code":"NO"}"#),
+            Some(Refusal::ForNow) => self.judged(429, Some(TICK), b""),
         };
-        on(world, seq, |post| post.open = false);
+        let is_told = self.fairness && post.refused.is_none();
+        on(world, seq, |post| (post.open, post.told) = (false, is_told));
         self.report(world, seq, outcome, true);
     }
 

@@ -154,6 +154,8 @@ pub struct Post {
     pub date: u8,
     /// The order was made, and has failed.
     pub failed: bool,
+    /// The lane was told of the order, by its own answer. Kept only where that is followed.
+    pub told: bool,
     /// The orders that a list had shown, to nobody's claim, before it was sent. Kept only where
     /// answers may name another order.
     pub known: Vec<AttemptSeq>,
@@ -220,6 +222,14 @@ pub struct World {
     pub shown: Vec<AttemptSeq>,
     /// The next attempt's number.
     pub serial: u64,
+    /// A write of a process that was thought dead.
+    pub undead: Option<Write>,
+    /// A caller waits for an order that is not the one it wanted.
+    pub misled: bool,
+    /// An attempt in doubt was passed over: a newer one was given a row before it.
+    pub passed_over: bool,
+    /// While the lane keeps a list: the first attempt that was not recorded when it came.
+    pub kept_before: Option<u64>,
     /// A caller was told one end and then another.
     pub changed: bool,
     pub unrest: Option<Unrest>,
