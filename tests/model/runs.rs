@@ -69,7 +69,7 @@ fn one_intent_that_waits_for_its_permit_and_may_be_too_late() {
 #[test]
 fn one_caller_that_comes_twice() {
     let faults = faults(|f| (f.crashes, f.repeats) = (1, 1));
-    check("one caller, twice", Setup { faults, ..one() }, 2_775);
+    check("one caller, twice", Setup { faults, ..one() }, 3_221);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn two_intents_of_two_kinds() {
 #[test]
 fn two_intents_with_one_attempt_each() {
     let setup = Setup { tries_max: 1, ..Setup::default() };
-    check("two intents, one attempt each", setup, 11_909);
+    check("two intents, one attempt each", setup, 14_427);
 }
 
 #[test]
@@ -133,12 +133,9 @@ fn three_intents_with_one_attempt_each_and_a_crash() {
 }
 
 #[test]
-#[ignore = "does not hold yet: an order is bought twice"]
+#[ignore = "a minute: run by `just model`"]
 fn two_intents_where_an_answer_names_another_order() {
     let faults = faults(|f| f.wrong_ids = 1);
     let setup = Setup { landing: 1, faults, ..Setup::default() };
-    let (found, states) = super::clauses::counterexample(&setup);
-    let found = found.map(|found| (found.property, found.steps.len(), found.steps.join("; ")));
-    assert_eq!(found, None, "after {states} states");
-    check("two intents, an answer that names another order", setup, 0);
+    check("two intents, an answer that names another order", setup, 114_575);
 }

@@ -37,6 +37,8 @@ struct Flying {
     answers: bool,
     /// The supplier says that it creates nothing, and does not.
     refusal: Option<Outcome>,
+    /// Orders that lists had shown when it was sent.
+    shown: BTreeSet<OrderId>,
 }
 
 /// What may go wrong in a world beside losses, delays and crashes.
@@ -44,7 +46,7 @@ struct Flying {
 struct Trouble {
     /// Two kinds of order that the list cannot tell apart (rule 13).
     two_kinds: bool,
-    /// A 201 may name another order than it made.
+    /// One 201 names another order than it made, which may be still to come.
     wrong_ids: bool,
     /// A person decides now and then.
     person: bool,
@@ -73,6 +75,10 @@ struct World {
     permits_out: i64,
     trouble: Trouble,
     calm: bool,
+    /// A 201 has named another order.
+    mixed_up: bool,
+    /// Orders that lists have shown.
+    shown: BTreeSet<OrderId>,
 }
 
 const UNIT: Duration = Duration::from_secs(1);
@@ -114,6 +120,8 @@ impl World {
             permits_out: 0,
             trouble,
             calm: false,
+            mixed_up: false,
+            shown: BTreeSet::new(),
         }
     }
 
@@ -177,7 +185,9 @@ impl World {
         let answers = self.calm || self.dice.roll(2) == 0;
         let landed = None;
         let told_unknown = false;
-        let flying = Flying { intent, seq, left, lands, landed, told_unknown, answers, refusal };
+        let shown = self.shown.clone();
+        let flying =
+            Flying { intent, seq, left, lands, landed, told_unknown, answers, refusal, shown };
         self.flying.push(flying);
     }
 
@@ -287,13 +297,17 @@ impl World {
             }
         }
         let Some(at) = self.pick_flying() else { return };
-        let mixed_up = self.trouble.wrong_ids && !self.calm && self.dice.roll(4) == 0;
+        let mixed_up = self.trouble.wrong_ids && !self.mixed_up && self.dice.roll(4) == 0;
         let other = self.dice.roll(self.orders.len().max(1) as u64) as usize;
         let other = self.orders.keys().nth(other).cloned().filter(|_| mixed_up);
         let flying = &mut self.flying[at];
         let (intent, seq, left) = (flying.intent, flying.seq, Some(self.now));
-        let outcome = match flying.landed.clone().filter(|_| flying.answers) {
-            Some(id) => Outcome::Created { id: other.unwrap_or(id), created_at: None },
+        // An order that a list had shown before the attempt is not taken for its own.
+        let other = other.filter(|id| flying.refusal.is_none() && !flying.shown.contains(id));
+        let other = other.filter(|id| flying.landed.as_ref() != Some(id));
+        self.mixed_up |= other.is_some() && flying.answers;
+        let outcome = match other.or(flying.landed.clone()).filter(|_| flying.answers) {
+            Some(id) => Outcome::Created { id, created_at: None },
             None => match flying.refusal.clone().filter(|_| flying.answers) {
                 Some(refusal) => refusal,
                 None if flying.told_unknown => return,
@@ -327,6 +341,7 @@ impl World {
         if partial {
             rows.retain(|_| self.dice.roll(2) == 0);
         }
+        self.shown.extend(rows.iter().cloned());
         let created_at = Timestamp::UNIX_EPOCH;
         let candidates = rows.into_iter().map(|id| Candidate { id, created_at }).collect();
         let proof = (!partial).then_some(Reach { since: None, fingerprint: Fingerprint(1) });
