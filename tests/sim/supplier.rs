@@ -15,15 +15,26 @@ use order_router::supplier::{
 };
 use order_router::{EchoProfile, Item, OrderId};
 
-use crate::world::{Inner, ListTrouble, WIRE_BOUND, World};
+use crate::profile::ListTrouble;
+use crate::world::{Inner, SoldOrder, World};
 
 /// Orders of this product are refused.
 pub const REFUSED_PRODUCT: &str = "sold-out";
 
 pub struct SimSupplier(pub Arc<World>);
 
+/// The same account, for a router that is to be seen to start, and must not buy.
+pub struct LooksOnly(pub SimSupplier);
+
 /// What comes back for a POST, and after how long.
-pub enum Reply {
+pub struct Posted {
+    at: Duration,
+    reply: Reply,
+    /// The reply names this order, which the POST made.
+    names: Option<OrderId>,
+}
+
+enum Reply {
     Answer(u16, Option<String>),
     Broken(&'static str),
     Never,
@@ -50,11 +61,23 @@ const PAGE: &str = "<html><body>gateway</body></html>";
 
 impl Inner {
     /// The fate of a POST whose bytes have left.
-    pub fn post(&mut self, now: Duration, items: &[Item]) -> (Duration, Reply) {
+    pub fn post(&mut self, now: Duration, items: &[Item]) -> Posted {
+        let error = |at, status| {
+            let reply = Reply::Answer(status, Some(ERROR.to_owned()));
+            Posted { at, reply, names: None }
+        };
         if items.iter().any(|item| item.id() == REFUSED_PRODUCT) {
-            return (now + millis(100), Reply::Answer(422, Some(ERROR.to_owned())));
+            return error(now + millis(100), 422);
         }
         let (faults, p) = (self.faults, self.profile.clone());
+        if self.account != 0 {
+            return error(now + millis(100), 401);
+        }
+        if p.refuses > 0.0 && faults && self.rng.f64() < p.refuses {
+            let after = millis(self.rng.u64(..p.slow_answer_ms));
+            self.note(now, "sent, and refused for now");
+            return error(now + after, 422);
+        }
         let fault = (faults && self.rng.f64() < p.post_fault)
             .then(|| *self.rng.choice(&p.post_faults).unwrap());
         let late = faults && (fault == Some(PostFault::CreatedLate) || self.rng.f64() < p.late);
@@ -68,11 +91,13 @@ impl Inner {
         }
         let other =
             self.orders.iter().rev().find(|o| !self.oracle.foreign.contains(&o.id)).cloned();
-        let (at, id) = self.sent(now, items, creates, late);
+        // An answer that names the order comes once it exists; others come when they like.
+        let names = matches!(fault, None | Some(PostFault::CreatedLate | PostFault::WrongId201));
+        let (at, id) = self.sent(now, items, creates, late, names);
         self.note(now, &format!("sent {id} {fault:?} lands {at:?}"));
         self.count(fault.map_or("no fault", PostFault::name));
         let slow = faults && self.rng.f64() < p.slow_answer;
-        let after = millis(self.rng.u64(if slow { 0..12_000 } else { 0..300 }));
+        let after = p.ticks(millis(self.rng.u64(if slow { 0..p.slow_answer_ms } else { 0..300 })));
         let full = |status| Reply::Answer(status, Some(body_of(&id, &lines, true)));
         let error = |status| Reply::Answer(status, Some(ERROR.to_owned()));
         let reply = match fault {
@@ -101,14 +126,14 @@ impl Inner {
             Some(PostFault::Redirect) => Reply::Answer(307, Some(String::new())),
             Some(other) => panic!("a fault that this supplier does not know: {other:?}"),
         };
-        // An answer that names the order comes once it exists; others come when they like.
-        let names = matches!(fault, None | Some(PostFault::CreatedLate | PostFault::WrongId201));
-        (if names { at.unwrap_or(now) + after } else { now + after }, reply)
+        let at = if names { at.unwrap_or(now) + after } else { now + after };
+        let own = names && fault != Some(PostFault::WrongId201);
+        Posted { at, reply, names: own.then_some(id) }
     }
 
     fn page(&mut self, now: Duration, request: PageRequest) -> (Duration, Result<Page, ReadError>) {
         let trouble = self.list_fault(now);
-        let mut wait = millis(self.rng.u64(1..60));
+        let mut wait = self.profile.ticks(millis(self.rng.u64(1..60)));
         let (mut as_of, mut limit) = (now, request.limit as usize);
         let mut offset = usize::try_from(request.offset).unwrap_or(usize::MAX);
         let refused = match trouble {
@@ -118,10 +143,14 @@ impl Inner {
                 limit = 1;
                 None
             }
+            Some(ListTrouble::Skips) => {
+                offset += if offset > 0 { self.rng.usize(1..3) } else { 0 };
+                None
+            }
             Some(ListTrouble::Cached) => Some(ReadError::Cached),
             Some(ListTrouble::Refused) => Some(ReadError::KeyRefused(401)),
             Some(ListTrouble::Of(ListFault::Stale)) => {
-                as_of = now.saturating_sub(super::world::STALE);
+                as_of = now.saturating_sub(self.profile.bounds.stale);
                 None
             }
             Some(ListTrouble::Of(ListFault::Slow)) => {
@@ -162,8 +191,8 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
         let stalls = |rng: &mut fastrand::Rng, most: u64| {
             if rng.f64() < p.stall { millis(rng.u64(..most)) } else { Duration::ZERO }
         };
-        let slow = rng.f64() < p.stall;
-        let connect = millis(rng.u64(if slow { 0..4000 } else { 0..20 }));
+        let slow = rng.f64() < p.slow_connect.unwrap_or(p.stall);
+        let connect = p.ticks(millis(rng.u64(if slow { 0..4000 } else { 0..20 })));
         (connect, rng.f64() < p.no_connection, stalls(rng, 60_000), stalls(rng, 60_000))
     });
     let (fails, stalls) = (fails && world.faults(), world.faults());
@@ -181,11 +210,14 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
     if stalls {
         world.clock.stall(between);
     }
-    let (at, reply) = {
+    let Posted { at, reply, names } = {
         let (mut inner, now) = world.now();
         inner.post(now, &items)
     };
     tokio::time::sleep(at.saturating_sub(world.clock.elapsed())).await;
+    if let Some(id) = names {
+        world.answered(&id);
+    }
     match reply {
         Reply::Broken(why) => Exchange::Broken { why: why.into() },
         Reply::Answer(status, body) => Exchange::Answer(Answer {
@@ -213,11 +245,11 @@ impl Supplier for SimSupplier {
     }
 
     fn wire_bound(&self) -> Duration {
-        WIRE_BOUND
+        self.0.schedule(|_, profile| profile.bounds.wire)
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(7)
+        Fingerprint(7 + self.0.inner.lock().unwrap().account)
     }
 
     fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
@@ -243,10 +275,41 @@ impl Supplier for SimSupplier {
         async move {
             tokio::time::sleep(millis(5)).await;
             let (inner, now) = world.now();
-            let order = inner.orders.iter().find(|order| order.id == id);
+            let mine = |order: &&SoldOrder| order.id == id && order.account == inner.account;
+            let order = inner.orders.iter().find(mine);
             let order = order.ok_or(ReadError::NotFound)?;
             Ok(Fetched { row: inner.row(order, now), raw: Bytes::new() })
         }
         .boxed()
+    }
+}
+
+impl Supplier for LooksOnly {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn evidence_policy(&self) -> EvidencePolicy {
+        self.0.evidence_policy()
+    }
+
+    fn wire_bound(&self) -> Duration {
+        self.0.wire_bound()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint()
+    }
+
+    fn place(&self, _items: Arc<[Item]>, _gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        std::future::ready(Exchange::Broken { why: "nothing is bought here".into() }).boxed()
+    }
+
+    fn list(&self, request: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
+        self.0.list(request)
+    }
+
+    fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
+        self.0.fetch(id)
     }
 }
