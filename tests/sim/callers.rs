@@ -15,9 +15,15 @@ fn millis(n: u64) -> Duration {
 /// Hands one order over, again and again, until it is told an end.
 pub async fn caller(world: Arc<World>, router: OrderRouter, order: Order, mut rng: Rng, last: bool) {
     let name = order.client_ref().clone();
+    let number: u64 = name.as_str().trim_start_matches("ref-").parse().unwrap_or(0);
     let first = if rng.bool() { 50 } else { 20_000 };
-    let bugs = world.inner.lock().unwrap().profile.panics > 0.0;
-    tokio::time::sleep(world.ticks(millis(rng.u64(..first)))).await;
+    let (bugs, bursts, again) = {
+        let inner = world.inner.lock().unwrap();
+        (inner.profile.panics > 0.0, inner.profile.bursts, inner.profile.call_again_ms)
+    };
+    let burst = number.checked_div(bursts).map(|n| millis(n * 30_000 + rng.u64(..50)));
+    let first = burst.unwrap_or_else(|| millis(rng.u64(..first)));
+    tokio::time::sleep(world.ticks(first)).await;
     loop {
         match if last { 9 } else { rng.u8(..10) } {
             // Goes away in the middle.
@@ -68,7 +74,7 @@ pub async fn caller(world: Arc<World>, router: OrderRouter, order: Order, mut rn
                 Err(_) => {}
             },
         }
-        tokio::time::sleep(world.ticks(millis(rng.u64(200..20_000)))).await;
+        tokio::time::sleep(world.ticks(millis(rng.u64(200..again)))).await;
     }
 }
 

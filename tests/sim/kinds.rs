@@ -117,7 +117,7 @@ impl Kind {
 
     /// Each order has items of its own.
     fn alone(self) -> bool {
-        matches!(self, Self::Alone | Self::Twice)
+        matches!(self, Self::Alone | Self::Twice | Self::Ticks)
     }
 
     /// How many lives before the last: 0 where the faults end while the router lives.
@@ -139,7 +139,7 @@ impl Kind {
         match self {
             Self::Usual => {}
             Self::Edge => edge(rng, &mut p),
-            Self::Lag => lag(rng, &mut p),
+            Self::Lag => lag(&mut p),
             Self::Panics => {
                 p.post_fault = 0.5;
                 (p.panics, p.stall, p.late) = (0.15, 0.3, 0.8);
@@ -162,9 +162,10 @@ impl Kind {
                 p.twice = 0.6;
             }
             Self::Skips => {
-                (p.post_fault, p.late) = (0.5, 0.9);
-                (p.list_fault, p.page_limit) = (0.5, rng.u32(2..4));
-                p.list_troubles = vec![ListTrouble::Skips];
+                (p.post_fault, p.post_faults) = (0.4, CREATES_UNSAID.to_vec());
+                (p.list_fault, p.page_limit, p.lag_at_limit) = (0.6, 2, Some(0.9));
+                p.list_troubles = vec![ListTrouble::Skips, ListTrouble::Cut];
+                (p.bounds.stale, p.bounds.wire) = (Duration::ZERO, Duration::from_secs(6));
             }
             Self::Blind => {
                 (p.post_fault, p.post_faults, p.late) = (0.6, DOUBTS.to_vec(), 0.9);
@@ -195,7 +196,8 @@ impl Kind {
             Self::Ticks => {
                 (p.post_fault, p.post_faults) = (0.5, [LATE, WITHHELD].concat());
                 (p.slow_answer, p.slow_answer_ms) = (0.5, 9000);
-                p.tick_ms = 100;
+                (p.tick_ms, p.callers, p.call_again_ms) = (100, 2, 1500);
+                p.store_delay_ms = 0;
             }
             Self::SecondWriter => (p.post_fault, p.repeats) = (0.6, 0.4),
             Self::Crowd => {
@@ -210,11 +212,13 @@ impl Kind {
     pub fn orders(self, rng: &mut Rng) -> Vec<Order> {
         let count = match self {
             Self::Crowd => rng.u32(30..50),
-            Self::Ticks => rng.u32(6..20),
+            Self::Ticks => rng.u32(3..8),
+            Self::Lag => rng.u32(6..14),
             Self::OtherKey => rng.u32(1..4),
             _ => rng.u32(2..7),
         };
-        let products = if rng.bool() { 1 } else { 2 };
+        let one = matches!(self, Self::Lag | Self::Edge | Self::Skips) || rng.bool();
+        let products = if one { 1 } else { 2 };
         let order = |rng: &mut Rng, n: u32| {
             let product = if self.alone() { n } else { rng.u32(..products) };
             let name = match self {
@@ -267,17 +271,21 @@ fn edge(rng: &mut Rng, p: &mut Profile) {
     p.bounds = Bounds {
         request_timeout: Duration::from_secs(timeout),
         landing: Duration::from_secs(landing),
-        wire: Duration::from_secs(rng.u64(1..12)),
+        wire: Duration::from_secs(rng.u64(1..16)),
         stale: Duration::ZERO,
     };
-    (p.post_fault, p.post_faults) = (0.8, DOUBTS.to_vec());
-    (p.late, p.at_limit, p.restart_ms) = (0.5, 3, 300);
-    (p.stall, p.slow_connect) = (if rng.bool() { 0.1 } else { 0.0 }, Some(0.4));
+    p.slow_is_silent = rng.bool();
+    let faults = if p.slow_is_silent { CREATES_UNSAID } else { DOUBTS };
+    (p.post_fault, p.post_faults) = (0.8, faults.to_vec());
+    p.late = if p.slow_is_silent { *rng.choice(&[0.0, 1.0]).unwrap() } else { 0.5 };
+    (p.at_limit, p.restart_ms, p.bursts) = (4, 300, rng.u64(2..4));
+    (p.slow_connect, p.connect_ms) = (Some(0.5), 1950);
+    p.stall = if p.slow_is_silent || rng.bool() { 0.0 } else { 0.1 };
 }
 
 /// What is created shows late.
-fn lag(rng: &mut Rng, p: &mut Profile) {
-    (p.post_fault, p.post_faults) = (0.6, DOUBTS.to_vec());
-    (p.list_lag_ms, p.page_limit, p.restart_ms) = (15_000, rng.u32(2..4), 1000);
-    (p.late, p.lag_share) = (0.3, 0.5);
+fn lag(p: &mut Profile) {
+    (p.post_fault, p.post_faults) = (0.5, CREATES_UNSAID.to_vec());
+    (p.lag_at_limit, p.page_limit, p.restart_ms) = (Some(0.5), 2, 1000);
+    p.bounds.stale = Duration::ZERO;
 }

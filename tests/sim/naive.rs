@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use order_router::protocol::Moment;
+use order_router::protocol::{LeftOut, Moment};
 use order_router::runtime::Clock;
 use order_router::supplier::{Exchange, Gate, PageRequest, Supplier};
 use order_router::{Item, OrderId};
@@ -31,7 +31,7 @@ pub struct Harm {
 }
 
 async fn buy(world: &Arc<World>, pattern: Pattern, item: &str) -> Option<OrderId> {
-    let supplier = SimSupplier(world.clone());
+    let supplier = SimSupplier { world: world.clone(), left_out: LeftOut::default() };
     for _ in 0..3 {
         let items: Arc<[Item]> = vec![Item::new(item, 1).unwrap()].into();
         let closes = Moment::after_origin(Duration::MAX);

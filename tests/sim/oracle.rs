@@ -23,7 +23,10 @@ pub struct Kept {
 fn delivered(items: &[Item]) -> String {
     let mut lines: Vec<_> = items
         .iter()
-        .map(|item| format!("{} {} {:?}", item.id(), item.quantity(), item.note_ref()))
+        .map(|item| {
+            let note = item.note_ref().map_or("", |note| note.as_json());
+            format!("{} {} {note}", item.id(), item.quantity())
+        })
         .collect();
     lines.sort_unstable();
     lines.join(", ")
@@ -157,8 +160,8 @@ impl Oracle {
         self.held.contains(lane)
     }
 
-    /// The store has answered a change.
-    pub fn committed(&mut self, change: &Change, answer: &Committed, now: Duration) {
+    /// The store has answered a change. `requested`: when the list was that has arrived last.
+    pub fn committed(&mut self, change: &Change, answer: &Committed, requested: Duration) {
         if let (Committed::IdTaken(_), Change::Decide { attempt, .. }) = (answer, change) {
             self.refused.insert(*attempt);
         }
@@ -166,7 +169,7 @@ impl Oracle {
             return;
         }
         if let Change::Decide { intent, attempt, verdict } = change {
-            self.decided(*intent, *attempt, verdict, now);
+            self.decided(*intent, *attempt, verdict, requested);
         }
         let (intent, phase) = match change {
             Change::Accept { intent, attempt } => {
@@ -215,7 +218,7 @@ impl Oracle {
         intent: IntentId,
         attempt: AttemptSeq,
         verdict: &Verdict,
-        now: Duration,
+        requested: Duration,
     ) {
         let Some(name) = self.names.get(&intent).cloned() else { return };
         let Some(kept) = self.kept.get_mut(&name) else { return };
@@ -241,7 +244,8 @@ impl Oracle {
         }
         let twin = self.twins.iter().find(|twins| {
             let free = twins.ids.iter().all(|id| !self.claims.contains_key(id));
-            twins.ids.contains(id) && free && twins.visible_at < now && !self.is_held(&twins.lane)
+            let shown = twins.visible_at <= requested;
+            twins.ids.contains(id) && free && shown && !self.is_held(&twins.lane)
         });
         if twin.is_some() {
             self.violated(format!("{name} is given {id}, and more orders show than are in doubt"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use order_router::protocol::State;
 use order_router::{OrderRouter, Resolution};
 
+use crate::profile::Odd;
 use crate::run::Run;
 use crate::world::SoldOrder;
 
@@ -37,16 +38,21 @@ impl Run {
         };
         let lands = inner.oracle.sold.values().any(|sold| sold.may_land > 0);
         let may_be_wrong = lands && inner.profile.odd_echo > 0.0;
-        inner.faults && (may_be_wrong || inner.orders.iter().any(wrong))
+        // Where the list is never right, everybody in doubt waits for a person anyhow.
+        let never_right = inner.profile.odd == Odd::Product;
+        inner.faults && !never_right && (may_be_wrong || inner.orders.iter().any(wrong))
     }
 
     /// A person looks, and decides truthfully. True once everything has ended.
     pub async fn tidy(&mut self, router: &OrderRouter, begun: Duration) -> bool {
         let Ok(open) = router.open_orders().await else { return false };
+        // What was sent with another key is not released by this one's lists.
+        let other_key = self.world.inner.lock().unwrap().profile.other_key > 0.0;
         for stored in &open {
             let waited = self.world.clock.elapsed() > begun + Duration::from_secs(300);
+            let asked = !self.trusts_echo || other_key;
             let held = matches!(stored.state, State::Held(..))
-                || (!self.trusts_echo && waited && matches!(stored.state, State::InDoubt(..)));
+                || (asked && waited && matches!(stored.state, State::InDoubt(..)));
             let (unclaimed, may_land) = {
                 let (inner, _) = self.world.now();
                 inner.unclaimed(stored.lane)

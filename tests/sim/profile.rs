@@ -58,16 +58,25 @@ pub struct Profile {
     pub bounds: Bounds,
     /// In how many of four late landings it is the last moment of the bound.
     pub at_limit: u8,
-    /// In which share of landings the list lags.
-    pub lag_share: f64,
+    /// In which share of landings that no answer names the list lags for as long as it may.
+    pub lag_at_limit: Option<f64>,
     /// Connections that take long; as often as stalls if that is not set.
     pub slow_connect: Option<f64>,
+    pub connect_ms: u64,
+    /// Whoever was slow to connect does not answer, and lands as late as he may.
+    pub slow_is_silent: bool,
     pub slow_answer_ms: u64,
     /// Refusals, for now, of what is not refused at other times.
     pub refuses: f64,
+    /// So many callers come at once, and the next so many half a minute later; 0: any time.
+    pub bursts: u64,
+    /// Callers of one order.
+    pub callers: u64,
+    /// The longest pause of a caller.
+    pub call_again_ms: u64,
     /// How long nobody lives between two lives, at most.
     pub restart_ms: u64,
-    /// All delays are multiples of it; 0: of 1 ms.
+    /// Everything happens at a multiple of it; 0: of 1 ms.
     pub tick_ms: u64,
     /// The troubles of lists, if not all.
     pub list_troubles: Vec<ListTrouble>,
@@ -126,8 +135,13 @@ impl Profile {
             blind_from: Duration::from_millis(rng.u64(..60_000)),
             bounds: Bounds::USUAL,
             at_limit: 1,
-            lag_share: 1.0,
+            lag_at_limit: None,
             slow_connect: None,
+            connect_ms: 4000,
+            slow_is_silent: false,
+            bursts: 0,
+            callers: 1,
+            call_again_ms: 20_000,
             slow_answer_ms: 12_000,
             refuses: 0.0,
             restart_ms: 30_000,
@@ -149,12 +163,12 @@ impl Profile {
     }
 
     /// A delay as this world has them.
-    pub fn ticks(&self, delay: Duration) -> Duration {
+    pub fn ticks(&self, now: Duration, delay: Duration) -> Duration {
         if self.tick_ms == 0 {
             return delay;
         }
-        let ticks = u64::try_from(delay.as_millis()).unwrap().div_ceil(self.tick_ms);
-        Duration::from_millis(ticks * self.tick_ms)
+        let ticks = u64::try_from((now + delay).as_millis()).unwrap().div_ceil(self.tick_ms);
+        Duration::from_millis(ticks * self.tick_ms).saturating_sub(now)
     }
 
     /// A world in which nothing goes wrong; the faults of POSTs are drawn as usual, for whoever
@@ -205,4 +219,6 @@ pub enum ListTrouble {
     Refused,
     /// A page that is not the first begins some rows later than asked for.
     Skips,
+    /// Only the first page is there, though more are said to be.
+    Cut,
 }

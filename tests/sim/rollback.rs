@@ -52,7 +52,8 @@ impl Run {
         let Ok(store) = self.store(disk) else { return };
         let unknown = self.unknown_to(&store);
         self.world.note(|| format!("a volume of before: {unknown} orders are unknown to it"));
-        let supplier = Arc::new(LooksOnly(SimSupplier(self.world.clone())));
+        let world = self.world.clone();
+        let supplier = Arc::new(LooksOnly(SimSupplier { world, left_out: self.left_out() }));
         let builder = OrderRouter::builder(supplier, Arc::new(store))
             .config(self.config.clone().start(StartAnswer::Ask))
             .runtime(self.runtime(disk));

@@ -185,7 +185,9 @@ pub fn run(plan: Plan) -> Ran {
 impl Run {
     /// What was on the account before.
     fn history(&mut self) {
-        let rows = self.rng.u64(..6);
+        // Which account's history is drawn must not be in question.
+        let bare = matches!(self.plan.kind, Kind::OtherKey | Kind::Skips);
+        let rows = if bare { 0 } else { self.rng.u64(..6) };
         let mut inner = self.world.inner.lock().unwrap();
         for n in 0..rows {
             inner.foreign(vec![("item-0".to_owned(), 1)], millis(n * 700));
@@ -215,7 +217,7 @@ impl Run {
             let lines = order.items().iter().map(|i| (i.id().to_owned(), i.quantity()));
             inner.foreign(lines.collect(), now);
         }
-        if other > 0.0 && inner.faults {
+        if other > 0.0 && inner.faults && !self.former.is_empty() {
             inner.account = u64::from(self.rng.f64() < other);
         }
     }
@@ -332,7 +334,7 @@ impl Run {
         let adopts = self.adopt && !self.sees_our_own();
         let start = if adopts { StartAnswer::Adopt } else { StartAnswer::NewAccount };
         let store = Arc::new(SlowStore::new(store, world.clone(), self.left_out()));
-        let supplier = Arc::new(SimSupplier(world.clone()));
+        let supplier = Arc::new(SimSupplier { world: world.clone(), left_out: self.left_out() });
         let builder = OrderRouter::builder(supplier, store)
             .config(self.config.clone().start(start))
             .runtime(self.runtime(&self.disk));
@@ -410,7 +412,8 @@ impl Run {
     }
 
     fn callers(&mut self, router: &OrderRouter, last: bool) {
-        for order in &self.orders {
+        let callers = self.world.inner.lock().unwrap().profile.callers;
+        for order in self.orders.iter().flat_map(|order| (0..callers).map(move |_| order)) {
             let rng = Rng::with_seed(self.rng.u64(..));
             let told = self.world.inner.lock().unwrap().oracle.was_told(order.client_ref());
             if last || !told || self.rng.u8(..3) == 0 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use order_router::protocol::Fingerprint;
+use order_router::protocol::{Fingerprint, LeftOut};
 use order_router::protocol::evidence::EvidencePolicy;
 use order_router::runtime::Clock;
 use order_router::simulator::{ListFault, PostFault};
@@ -21,7 +21,10 @@ use crate::world::{Inner, SoldOrder, World};
 /// Orders of this product are refused.
 pub const REFUSED_PRODUCT: &str = "sold-out";
 
-pub struct SimSupplier(pub Arc<World>);
+pub struct SimSupplier {
+    pub world: Arc<World>,
+    pub left_out: LeftOut,
+}
 
 /// The same account, for a router that is to be seen to start, and must not buy.
 pub struct LooksOnly(pub SimSupplier);
@@ -61,7 +64,7 @@ const PAGE: &str = "<html><body>gateway</body></html>";
 
 impl Inner {
     /// The fate of a POST whose bytes have left.
-    pub fn post(&mut self, now: Duration, items: &[Item]) -> Posted {
+    pub fn post(&mut self, now: Duration, items: &[Item], was_slow: bool) -> Posted {
         let error = |at, status| {
             let reply = Reply::Answer(status, Some(ERROR.to_owned()));
             Posted { at, reply, names: None }
@@ -80,7 +83,9 @@ impl Inner {
         }
         let fault = (faults && self.rng.f64() < p.post_fault)
             .then(|| *self.rng.choice(&p.post_faults).unwrap());
-        let late = faults && (fault == Some(PostFault::CreatedLate) || self.rng.f64() < p.late);
+        let is_silent = faults && p.slow_is_silent && was_slow;
+        let fault = if is_silent { Some(PostFault::WithheldAfterCreation) } else { fault };
+        let late = is_silent || faults && (fault == Some(PostFault::CreatedLate) || self.rng.f64() < p.late);
         let creates = fault.is_none_or(PostFault::creates);
         let lines: Vec<_> = items.iter().map(|i| (i.id().to_owned(), i.quantity())).collect();
         if faults && self.rng.f64() < p.foreign_identical {
@@ -97,7 +102,7 @@ impl Inner {
         self.note(now, &format!("sent {id} {fault:?} lands {at:?}"));
         self.count(fault.map_or("no fault", PostFault::name));
         let slow = faults && self.rng.f64() < p.slow_answer;
-        let after = p.ticks(millis(self.rng.u64(if slow { 0..p.slow_answer_ms } else { 0..300 })));
+        let after = millis(self.rng.u64(if slow { 0..p.slow_answer_ms } else { 0..300 }));
         let full = |status| Reply::Answer(status, Some(body_of(&id, &lines, true)));
         let error = |status| Reply::Answer(status, Some(ERROR.to_owned()));
         let reply = match fault {
@@ -126,14 +131,19 @@ impl Inner {
             Some(PostFault::Redirect) => Reply::Answer(307, Some(String::new())),
             Some(other) => panic!("a fault that this supplier does not know: {other:?}"),
         };
-        let at = if names { at.unwrap_or(now) + after } else { now + after };
+        let from = if names { at.unwrap_or(now) } else { now };
+        let at = from + p.ticks(from, after);
         let own = names && fault != Some(PostFault::WrongId201);
         Posted { at, reply, names: own.then_some(id) }
     }
 
     fn page(&mut self, now: Duration, request: PageRequest) -> (Duration, Result<Page, ReadError>) {
         let trouble = self.list_fault(now);
-        let mut wait = self.profile.ticks(millis(self.rng.u64(1..60)));
+        if request.offset == 0 && request.limit > 1 {
+            self.listings = [self.listings[1], now];
+        }
+        let wait = millis(self.rng.u64(1..60));
+        let mut wait = self.profile.ticks(now, wait);
         let (mut as_of, mut limit) = (now, request.limit as usize);
         let mut offset = usize::try_from(request.offset).unwrap_or(usize::MAX);
         let refused = match trouble {
@@ -143,6 +153,7 @@ impl Inner {
                 limit = 1;
                 None
             }
+            Some(ListTrouble::Cut) => None,
             Some(ListTrouble::Skips) => {
                 offset += if offset > 0 { self.rng.usize(1..3) } else { 0 };
                 None
@@ -177,7 +188,10 @@ impl Inner {
             }
             _ => {}
         }
-        let total = self.rng.bool().then_some(rows.len() as u64);
+        let is_cut = matches!(trouble, Some(ListTrouble::Cut)) && offset > 0;
+        let total = (self.rng.bool() || is_cut).then_some(rows.len() as u64);
+        offset = if is_cut { usize::MAX } else { offset };
+        self.shown_this_life |= !rows.is_empty() && !is_cut;
         let mut rows: Vec<_> = rows.into_iter().skip(offset).take(limit).collect();
         if matches!(trouble, Some(ListTrouble::Of(ListFault::Unsorted))) {
             self.rng.shuffle(&mut rows);
@@ -187,13 +201,15 @@ impl Inner {
 }
 
 async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchange {
-    let (connect, fails, before, between) = world.schedule(|rng, p| {
+    let now = world.clock.elapsed();
+    let (connect, was_slow, fails, before, between) = world.schedule(|rng, p| {
         let stalls = |rng: &mut fastrand::Rng, most: u64| {
             if rng.f64() < p.stall { millis(rng.u64(..most)) } else { Duration::ZERO }
         };
         let slow = rng.f64() < p.slow_connect.unwrap_or(p.stall);
-        let connect = p.ticks(millis(rng.u64(if slow { 0..4000 } else { 0..20 })));
-        (connect, rng.f64() < p.no_connection, stalls(rng, 60_000), stalls(rng, 60_000))
+        let connect = millis(rng.u64(if slow { 0..p.connect_ms } else { 0..20 }));
+        let connect = p.ticks(now, connect);
+        (connect, slow, rng.f64() < p.no_connection, stalls(rng, 60_000), stalls(rng, 60_000))
     });
     let (fails, stalls) = (fails && world.faults(), world.faults());
     tokio::time::sleep(connect).await;
@@ -212,7 +228,7 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
     }
     let Posted { at, reply, names } = {
         let (mut inner, now) = world.now();
-        inner.post(now, &items)
+        inner.post(now, &items, was_slow)
     };
     tokio::time::sleep(at.saturating_sub(world.clock.elapsed())).await;
     if let Some(id) = names {
@@ -235,29 +251,29 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
 
 impl Supplier for SimSupplier {
     fn capabilities(&self) -> Capabilities {
-        let page_limit = self.0.schedule(|_, profile| profile.page_limit);
+        let page_limit = self.world.schedule(|_, profile| profile.page_limit);
         Capabilities { echo: EchoProfile::default(), newest_first: true, page_limit }
     }
 
     fn evidence_policy(&self) -> EvidencePolicy {
-        let rate_limited = self.0.schedule(|_, profile| profile.rate_limited);
-        EvidencePolicy { rate_limited, ..EvidencePolicy::default() }
+        let rate_limited = self.world.schedule(|_, profile| profile.rate_limited);
+        EvidencePolicy { rate_limited, left_out: self.left_out, ..EvidencePolicy::default() }
     }
 
     fn wire_bound(&self) -> Duration {
-        self.0.schedule(|_, profile| profile.bounds.wire)
+        self.world.schedule(|_, profile| profile.bounds.wire)
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(7 + self.0.inner.lock().unwrap().account)
+        Fingerprint(7 + self.world.inner.lock().unwrap().account)
     }
 
     fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
-        place(self.0.clone(), items, gate).boxed()
+        place(self.world.clone(), items, gate).boxed()
     }
 
     fn list(&self, request: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        let world = self.0.clone();
+        let world = self.world.clone();
         async move {
             // The page is as of its request, and takes a while to arrive.
             let (wait, page) = {
@@ -271,14 +287,14 @@ impl Supplier for SimSupplier {
     }
 
     fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
-        let world = self.0.clone();
+        let world = self.world.clone();
         async move {
             tokio::time::sleep(millis(5)).await;
             let (inner, now) = world.now();
-            let mine = |order: &&SoldOrder| order.id == id && order.account == inner.account;
+            let mine = |order: &&SoldOrder| order.id == id && inner.account == 0;
             let order = inner.orders.iter().find(mine);
             let order = order.ok_or(ReadError::NotFound)?;
-            Ok(Fetched { row: inner.row(order, now), raw: Bytes::new() })
+            Ok(Fetched { row: inner.row(order, now, false), raw: Bytes::new() })
         }
         .boxed()
     }

@@ -18,6 +18,8 @@ use crate::profile::{ListTrouble, Odd, Profile};
 use crate::store::{ClaimsAlone, Repeated};
 use crate::supplier::REFUSED_PRODUCT;
 
+/// A POST whose order shows as late as it may lands within this time.
+const LANDS_AT_ONCE: Duration = Duration::from_millis(500);
 /// Within this time an answer that names its order ends it.
 const ANSWER_USED: Duration = Duration::from_secs(5);
 /// And an order that shows is claimed within two request timeouts, a send window, and the time that
@@ -33,8 +35,6 @@ pub struct SoldOrder {
     pub visible_at: Duration,
     pub odd: bool,
     pub ends: &'static str,
-    /// The account that it was bought on.
-    pub account: u64,
 }
 
 /// A POST whose bytes are under way and will land.
@@ -65,6 +65,10 @@ pub struct Inner {
     pub account: u64,
     /// When the spell began in which lists show nothing, where an order began it.
     blind_since: Option<Duration>,
+    /// When the last two listings were requested.
+    pub listings: [Duration; 2],
+    /// A list has shown an order in this life.
+    pub shown_this_life: bool,
     /// Answers that named their order, and when.
     answers: Vec<(Duration, OrderId)>,
 }
@@ -98,6 +102,8 @@ impl World {
             seen: BTreeMap::new(),
             account: 0,
             blind_since: None,
+            listings: [Duration::ZERO; 2],
+            shown_this_life: false,
             answers: Vec::new(),
         };
         Arc::new(Self {
@@ -161,14 +167,16 @@ impl World {
 
     /// A delay as this world has them.
     pub fn ticks(&self, delay: Duration) -> Duration {
-        self.inner.lock().unwrap().profile.ticks(delay)
+        let now = self.clock.elapsed();
+        self.inner.lock().unwrap().profile.ticks(now, delay)
     }
 
     pub fn committed(&self, change: &Change, answer: &Result<Committed, StoreError>) {
         let (mut inner, now) = self.now();
         inner.note(now, &format!("commit {change:?} -> {answer:?}"));
         if let Ok(answer) = answer {
-            inner.oracle.committed(change, answer, now);
+            let requested = inner.listings.into_iter().filter(|at| *at < now).max();
+            inner.oracle.committed(change, answer, requested.unwrap_or_default());
         }
     }
 
@@ -254,16 +262,18 @@ impl Inner {
         lag: Duration,
         answered: bool,
     ) {
-        let odd = self.faults && self.rng.f64() < self.profile.odd_echo;
+        let for_ever = self.profile.odd == Odd::Product;
+        let odd = (self.faults || for_ever) && self.rng.f64() < self.profile.odd_echo;
         let odd = odd && !(answered && self.profile.odd == Odd::Unanswered);
-        if self.profile.blind_after_landing && self.faults && !answered && self.rng.bool() {
+        // What hides the order in doubt alone is a lie that nobody can see through (A2).
+        let seen_through = self.shown_this_life;
+        if self.profile.blind_after_landing && self.faults && !answered && seen_through {
             self.blind_since.get_or_insert(at);
         }
         let ends =
             *self.rng.choice(&["completed", "completed", "failed", "cancelled", "odd"]).unwrap();
         self.oracle.ledger.insert(id.clone(), lane);
-        let account = self.account;
-        self.orders.push(SoldOrder { id, lines, at, visible_at: at + lag, odd, ends, account });
+        self.orders.push(SoldOrder { id, lines, at, visible_at: at + lag, odd, ends });
     }
 
     fn check_in_time(&mut self, since: Duration, now: Duration) {
@@ -280,7 +290,8 @@ impl Inner {
         let bounds = self.profile.bounds;
         let limit = bounds.request_timeout * 2 + CLAIMED_WITHIN;
         let late = self.orders.iter().find(|order| {
-            order.visible_at.max(since) + limit < now && !self.oracle.is_claimed(&order.id)
+            let ours = !self.oracle.foreign.contains(&order.id);
+            ours && order.visible_at.max(since) + limit < now && !self.oracle.is_claimed(&order.id)
         });
         if let Some(id) = late.map(|order| order.id.clone()) {
             self.oracle.violated(format!("{id} has shown for {limit:?} and nobody has claimed it"));
@@ -290,6 +301,7 @@ impl Inner {
     /// A life is over: what was on its way to it is lost.
     pub fn life_over(&mut self) {
         self.answers.clear();
+        self.shown_this_life = false;
     }
 
     pub fn new_id(&mut self) -> OrderId {
@@ -324,10 +336,11 @@ impl Inner {
         }
         let most = self.profile.list_lag_ms;
         let mut lag = Duration::from_millis(if most > 0 { self.rng.u64(..=most) } else { 0 });
-        if self.profile.lag_share < 1.0 && self.rng.f64() >= self.profile.lag_share {
-            lag = Duration::ZERO;
-        }
         let bounds = self.profile.bounds;
+        if let Some(share) = self.profile.lag_at_limit {
+            let lags = !answered && self.faults && self.rng.f64() < share;
+            lag = if lags { bounds.wire + bounds.landing - LANDS_AT_ONCE } else { Duration::ZERO };
+        }
         let margin = Duration::from_millis(if self.profile.at_limit > 1 { 1 } else { 100 });
         let limit = bounds.wire + bounds.landing - bounds.stale - lag - margin;
         let limit = u64::try_from(limit.as_millis()).unwrap();
@@ -341,7 +354,7 @@ impl Inner {
             after = limit + self.rng.u64(1000..90_000);
             self.oracle.broken(lane);
         }
-        let at = now + self.profile.ticks(Duration::from_millis(after));
+        let at = now + self.profile.ticks(now, Duration::from_millis(after));
         self.count += 1;
         let landing = Landing { lines, lane, lag, id: id.clone(), answered };
         if !answered && twice > 0.0 && self.faults && self.rng.f64() < twice {
@@ -360,10 +373,10 @@ impl Inner {
         (Some(at), id)
     }
 
-    pub fn row(&self, order: &SoldOrder, now: Duration) -> Row {
-        let odd = order.odd && self.faults;
-        let extra = u32::from(odd && self.profile.odd != Odd::Product);
-        let other = odd && self.profile.odd == Odd::Product;
+    /// An order as the supplier shows it, in the list or by itself.
+    pub fn row(&self, order: &SoldOrder, now: Duration, listed: bool) -> Row {
+        let other = order.odd && self.profile.odd == Odd::Product && listed;
+        let extra = u32::from(order.odd && self.faults && !other);
         let items = order.lines.iter().map(|(id, quantity)| EchoedItem {
             id: if other { REFUSED_PRODUCT.to_owned() } else { id.clone() },
             quantity: Some(quantity + extra),
@@ -380,10 +393,10 @@ impl Inner {
 
     /// The list as of a moment, newest first.
     pub fn rows(&self, as_of: Duration) -> Vec<Row> {
-        let mine = |o: &&SoldOrder| o.visible_at <= as_of && o.account == self.account;
+        let mine = |o: &&SoldOrder| o.visible_at <= as_of && self.account == 0;
         let mut shown: Vec<_> = self.orders.iter().filter(mine).collect();
         shown.sort_by(|a, b| (b.at, &b.id).cmp(&(a.at, &a.id)));
-        shown.into_iter().map(|order| self.row(order, as_of)).collect()
+        shown.into_iter().map(|order| self.row(order, as_of, true)).collect()
     }
 
     /// Orders of a lane that are ours and that no intent has, oldest first; and whether more may
