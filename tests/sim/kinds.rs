@@ -104,7 +104,7 @@ const LATE: &[PostFault] = &[PostFault::CreatedLate];
 impl Kind {
     /// The kind of a seed's world: of every two seeds one is usual.
     pub fn of(seed: u64) -> Self {
-        let hash = (seed ^ 0x51ab_5eed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        let hash = (seed ^ 0x5eed_0ce4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
         if hash & 1 == 0 {
             return Self::Usual;
         }
@@ -124,7 +124,8 @@ impl Kind {
     pub fn lives(self, rng: &mut Rng) -> u32 {
         match self {
             Self::Usual => rng.u32(1..5),
-            Self::Twice | Self::Crowd | Self::Skips | Self::Ticks => 0,
+            Self::Twice | Self::Crowd | Self::Skips => 0,
+            Self::Ticks => rng.u32(1..3),
             Self::TooLate | Self::Alone | Self::LateAnswers => rng.u32(..2),
             _ => rng.u32(..4),
         }
@@ -196,7 +197,7 @@ impl Kind {
             Self::Ticks => {
                 (p.post_fault, p.post_faults) = (0.5, [LATE, WITHHELD].concat());
                 (p.slow_answer, p.slow_answer_ms) = (0.5, 9000);
-                (p.tick_ms, p.callers, p.call_again_ms) = (100, 2, 1500);
+                (p.tick_ms, p.callers, p.call_again_ms) = (100, 3, 600);
                 p.store_delay_ms = 0;
             }
             Self::SecondWriter => (p.post_fault, p.repeats) = (0.6, 0.4),
