@@ -2,8 +2,11 @@
 //! [`Lane::step`](order_router::protocol::lane::Lane::step).
 
 mod model {
+    mod account;
     mod clauses;
     mod driver;
+    mod edge;
+    mod large;
     mod props;
     mod runs;
     mod setup;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use stateright::{Checker, Expectation, Model};
 
+use super::account::Ledger;
 use super::setup::{Faults, Setup};
 
 /// Goes through every state of a run. Each property holds in each state, each thing that should
@@ -98,6 +99,32 @@ fn two_intents_of_two_kinds() {
 fn two_intents_with_one_attempt_each() {
     let setup = Setup { tries_max: 1, ..Setup::default() };
     check("two intents, one attempt each", setup, 14_427);
+}
+
+/// One intent whose lists are read by the account's book; another lane has bought before.
+fn one_on_an_account() -> Setup {
+    let account = Some(Ledger { trust_echo: true, known: true, ..Ledger::default() });
+    Setup { intents: 1, landing: 1, account, ..Setup::default() }
+}
+
+#[test]
+fn one_intent_on_an_account_with_a_crash() {
+    let setup = Setup { faults: faults(|f| f.crashes = 1), ..one_on_an_account() };
+    check("an account, one intent, a crash", setup, 6_724);
+}
+
+#[test]
+fn one_intent_on_an_account_that_echoes_it_otherwise() {
+    let setup = Setup { faults: faults(|f| f.garbled = 1), ..one_on_an_account() };
+    check("an account that echoes an order with other items", setup, 2_569);
+}
+
+#[test]
+#[ignore = "minutes: run by `just model`"]
+fn two_intents_on_an_account_with_a_crash() {
+    let faults = faults(|f| (f.crashes, f.knowns) = (1, 1));
+    let setup = Setup { intents: 2, tries_max: 1, mute: true, faults, ..one_on_an_account() };
+    check("an account, two intents, one attempt, a crash, another lane buys", setup, 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use order_router::protocol::lane::{Candidate, Event, Lane, ListView, Reach};
 use order_router::protocol::{AttemptSeq, Clause, Fingerprint, IntentId, Outcome, Serial};
 use stateright::{Model, Property};
 
+use super::account::{Desk, LIST_AGE_MAX};
 use super::driver::{good_until, kind};
 use super::setup::{Setup, TICK, base};
 use super::world::{List, Post, Proof, Refusal, Row, Shared, Stage, World, order};
@@ -45,6 +46,16 @@ pub enum Action {
     Tick,
     Crash,
     Rebuild,
+    /// A caller comes with another order under the first one's reference.
+    Conflicts,
+    /// The supplier answers a POST with an error.
+    Errs(AttemptSeq),
+    Undead,
+    Known,
+    Stranger,
+    Look,
+    Fails(AttemptSeq),
+    RollBack,
 }
 
 /// Names an intent by the letter of its reference.
@@ -78,6 +89,7 @@ impl fmt::Display for Action {
                     Proof::Complete => "a complete list",
                     Proof::Partial => "an incomplete list",
                     Proof::OtherKey => "a list of another account",
+                    Proof::Stale => "an old list that looks complete",
                 };
                 let rows: Vec<_> = rows.iter().map(|r| format!("@{}", world::maker(r).0)).collect();
                 write!(f, "{how} is read, with [{}]", rows.join(" "))
@@ -89,6 +101,14 @@ impl fmt::Display for Action {
             Self::Tick => f.write_str("a tick passes"),
             Self::Crash => f.write_str("crash, restart"),
             Self::Rebuild => f.write_str("the lane is lost and rebuilt"),
+            Self::Conflicts => f.write_str("another order comes under A's reference"),
+            Self::Errs(p) => write!(f, "@{} is answered with an error of the server", p.0),
+            Self::Undead => f.write_str("a write of the old process is durable"),
+            Self::Known => f.write_str("another lane buys, and is answered"),
+            Self::Stranger => f.write_str("somebody else buys the same, and a list shows it"),
+            Self::Look => f.write_str("the account is listed again"),
+            Self::Fails(p) => write!(f, "the order of @{} fails", p.0),
+            Self::RollBack => f.write_str("the store is lost, an old one is started with"),
         }
     }
 }
@@ -102,6 +122,9 @@ impl Model for Setup {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.is_stopped() {
+            return;
+        }
         if world.callers.len() < usize::from(self.intents) {
             actions.push(Action::Comes(Serial(world.callers.len() as u64 + 1)));
         } else if world.faults.repeats > 0 {
@@ -116,10 +139,13 @@ impl Model for Setup {
         actions.extend(world.permits.iter().map(|intent| Action::Permit(*intent)));
         world.posts.iter().for_each(|post| self.post_actions(world, post, actions));
         match &world.list {
-            Some(List::Asked) => self.list_actions(world, actions),
+            Some(List::Asked { since }) => match world.sheets(self, *since) {
+                Some(sheets) => actions.extend(sheets),
+                None => self.list_actions(world, actions),
+            },
             Some(List::Read { rows, .. }) => {
                 actions.push(Action::ListArrives { fresh: true });
-                if rows.iter().any(|id| world.holder(id).is_some()) {
+                if world.desk.is_none() && rows.iter().any(|id| world.holder(id).is_some()) {
                     actions.push(Action::ListArrives { fresh: false });
                 }
             }
@@ -133,6 +159,15 @@ impl Model for Setup {
         }
         if world.faults.rebuilds > 0 {
             actions.push(Action::Rebuild);
+        }
+        if world.faults.conflicts > 0 && !world.rows.is_empty() {
+            actions.push(Action::Conflicts);
+        }
+        if world.undead.is_some() {
+            actions.push(Action::Undead);
+        }
+        if let Some(desk) = &world.desk {
+            self.account_actions(world, desk, actions);
         }
     }
 
@@ -159,7 +194,7 @@ impl Setup {
                 }
                 return;
             }
-            Stage::Out if post.may_land() => {
+            Stage::Out if post.may_land() || self.is_late(world, post) => {
                 let lands = |twice, garbled| Action::Lands { seq, twice, garbled };
                 actions.push(lands(false, false));
                 if world.faults.twice > 0 {
@@ -175,7 +210,10 @@ impl Setup {
             }
             Stage::Out | Stage::Landed => {}
         }
-        if post.open && (post.stage == Stage::Landed || post.refused.is_some()) {
+        if post.open && world.faults.errors > 0 {
+            actions.push(Action::Errs(seq));
+        }
+        if post.open && !self.mute && (post.stage == Stage::Landed || post.refused.is_some()) {
             actions.push(Action::Answers(seq));
             self.mixed_up(world, post, actions);
         }
@@ -222,7 +260,33 @@ impl Setup {
         }
     }
 
+    /// It may land although its bound is over.
+    fn is_late(&self, world: &World, post: &Post) -> bool {
+        world.faults.late > 0 && post.stage == Stage::Out && post.refused.is_none()
+    }
+
+    fn account_actions(&self, world: &World, desk: &Desk, actions: &mut Vec<Action>) {
+        let is_still = |post: &Post| post.stage == Stage::Landed && post.until == 0;
+        let (nothing_open, all_landed) =
+            (!world.lane.has_open_attempt(), world.posts.iter().all(is_still));
+        let is_read = matches!(world.list, Some(List::Read { .. }));
+        let landed = world.posts.iter().filter(|p| p.stage == Stage::Landed && !p.failed);
+        let fails = landed
+            .filter(|_| world.faults.fails > 0 && !is_read)
+            .map(|post| Action::Fails(post.seq));
+        actions.extend(fails);
+        let when = |possible: bool, action| possible.then_some(action);
+        actions.extend(when(world.faults.knowns > 0, Action::Known));
+        actions.extend(when(world.faults.strangers > 0 && nothing_open, Action::Stranger));
+        actions.extend(when(desk.look_due, Action::Look));
+        actions.extend(when(world.faults.rollbacks > 0 && all_landed, Action::RollBack));
+    }
+
     fn may_tick(&self, world: &World) -> bool {
+        let is_over = matches!(&world.list, Some(List::Read { age, .. }) if *age >= LIST_AGE_MAX);
+        if world.desk.is_some() && is_over {
+            return false;
+        }
         world.posts.iter().all(|post| match post.stage {
             Stage::Handed { window } => window > 0 || !self.keeps(Clause::GateCloses),
             Stage::Out | Stage::Landed => self.report.is_none() || post.reported || post.due > 0,
@@ -272,6 +336,29 @@ impl Setup {
                 world.faults.rebuilds -= 1;
                 world.rebuild(self);
             }
+            Action::Conflicts => self.conflicts(world),
+            Action::Errs(seq) => {
+                world.faults.errors -= 1;
+                on(world, seq, |post| post.open = false);
+                let outcome = self.judged(500, None, b"");
+                self.report(world, seq, outcome, true);
+            }
+            Action::Undead => world.sync_undead(self),
+            Action::Known => world.known_order(self),
+            Action::Stranger => world.stranger(self),
+            Action::Look => world.look(self),
+            Action::Fails(seq) => {
+                world.faults.fails -= 1;
+                on(world, seq, |post| post.failed = true);
+            }
+            Action::RollBack => {
+                world.faults.rollbacks -= 1;
+                world.rows = Shared::new(Vec::new());
+                if let Some(desk) = &mut world.desk {
+                    desk.rolled_back = true;
+                }
+                world.crash(self);
+            }
         }
     }
 
@@ -290,7 +377,11 @@ impl Setup {
     fn lands(&self, world: &mut World, seq: AttemptSeq, twice: bool, garbled: bool) {
         world.faults.twice -= u8::from(twice);
         world.faults.garbled -= u8::from(garbled);
+        let is_late = world.posts.iter().any(|post| post.seq == seq && post.until == 0);
+        world.faults.late -= u8::from(is_late);
+        let date = world.next_date();
         on(world, seq, |post| {
+            post.date = date;
             post.stage = Stage::Landed;
             (post.twice, post.garbled) = (twice, garbled);
             post.open &= !twice;
@@ -306,11 +397,15 @@ impl Setup {
     fn answers(&self, world: &mut World, seq: AttemptSeq, names: AttemptSeq) {
         let Some(post) = world.posts.iter().find(|post| post.seq == seq) else { return };
         let outcome = match post.refused {
-            None => Outcome::Created { id: order(names, false), created_at: None },
-            Some(Refusal::ForGood) => Outcome::Refused("".into()),
-            Some(Refusal::ForNow) => Outcome::NotSent("".into()),
+            None => {
+                let body = format!(r#"{{"id":"{}"}}"#, order(names, false).as_str());
+                self.judged(201, None, body.as_bytes())
+            }
+            Some(Refusal::ForGood) => self.judged(400, None, br#"{"code":"NO"}"#),
+            Some(Refusal::ForNow) => self.judged(429, Some(TICK), b""),
         };
-        on(world, seq, |post| post.open = false);
+        let is_told = self.fairness && post.refused.is_none();
+        on(world, seq, |post| (post.open, post.told) = (false, is_told));
         self.report(world, seq, outcome, true);
     }
 
@@ -327,11 +422,22 @@ impl Setup {
         world.faults.other_keys -= u8::from(proof == Proof::OtherKey);
         let near = world.orders().find(|(_, post)| post.garbled).map(|(id, _)| id);
         let near = near.filter(|id| proof == Proof::Complete && world.holder(id).is_none());
-        world.list = Some(List::Read { rows, near, proof });
+        let since = match world.list {
+            Some(List::Asked { since }) => since,
+            Some(List::Read { .. }) | None => None,
+        };
+        world.list = Some(List::Read { rows, near, proof, since, age: 0 });
     }
 
     fn list_arrives(&self, world: &mut World, fresh: bool) {
-        let Some(List::Read { rows, near, proof }) = world.list.take() else { return };
+        let list = world.list.take();
+        if world.desk.is_some() {
+            if let Some(view) = list.and_then(|list| world.view(self, list)) {
+                world.feed(self, Event::Listed(view), base());
+            }
+            return;
+        }
+        let Some(List::Read { rows, near, proof, .. }) = list else { return };
         self.show(world, &rows);
         let keeps = self.keeps(Clause::CandidateUnclaimed);
         let is_free = |id: &OrderId| !fresh || !keeps || world.holder(id).is_none();
@@ -341,7 +447,7 @@ impl Setup {
         let reach = |key| Some(Reach { since: None, fingerprint: Fingerprint(key) });
         let proof = match proof {
             Proof::Partial if self.keeps(Clause::ListComplete) => None,
-            Proof::Complete | Proof::Partial => reach(1),
+            Proof::Complete | Proof::Partial | Proof::Stale => reach(1),
             Proof::OtherKey => reach(2),
         };
         let view = ListView { ask: 1, candidates, proof, near_miss: near };
@@ -361,6 +467,10 @@ impl Setup {
     }
 
     fn tick(&self, world: &mut World) {
+        if let (Some(_), Some(List::Read { age, .. })) = (&world.desk, &mut world.list) {
+            *age += 1;
+        }
+        world.account_ages(self);
         for post in &mut world.posts {
             if let Stage::Handed { window } = &mut post.stage {
                 *window = window.saturating_sub(1);
@@ -399,14 +509,15 @@ impl Setup {
                 post.due = 0;
             }
         }
+        let late = world.faults.late > 0;
         world.posts.retain(|post| match post.stage {
             Stage::Handed { .. } | Stage::Landed => true,
-            Stage::Out => post.may_land() || post.open || !post.reported,
+            Stage::Out => post.may_land() || post.open || !post.reported || late,
         });
         let mut posts = std::mem::take(&mut world.posts);
         let is_held = |post: &Post| world.holder(&order(post.seq, false)).is_some();
         for post in &mut posts {
-            if post.reported && !post.open && !post.twice && is_held(post) {
+            if post.reported && !post.open && !post.twice && is_held(post) && world.desk.is_none() {
                 post.until = 0;
             }
         }

@@ -85,6 +85,12 @@ impl Lane {
         self
     }
 
+    /// Whether a list has come that is not used up yet. For model checkers.
+    #[must_use]
+    pub fn keeps_a_list(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// Forgets the names of questions that were answered and of attempts that are gone.
     fn forget(&mut self) {
         let attempts = self.intents.values().filter_map(|i| i.attempt);
