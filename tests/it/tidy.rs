@@ -246,10 +246,11 @@ fn readme_calls_only_what_the_command_has() {
 
 #[test]
 fn test_command_of_the_readme_is_what_ci_runs() {
-    let line = "cargo test --all-features";
+    let line = "tests/run.sh";
     let readme = text("README.md");
     assert!(blocks(&readme, "sh").iter().any(|block| block.lines().any(|l| l == line)));
     assert!(text(".ci/run").lines().any(|l| l == format!("step {line}")));
+    assert!(text(line).lines().any(|l| l.starts_with("cargo test --all-features \"$@\"")));
 }
 
 #[test]
