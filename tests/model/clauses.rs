@@ -143,8 +143,7 @@ const LARGE: &[Line] = &[
 ];
 
 /// Caught in a large world with an account.
-const REACH: &[Line] =
-    &[(Clause::PlacedInReach, props::BUDGET, 0), (Clause::PlacedRemembered, props::BUDGET, 0)];
+const REACH: &[Line] = &[(Clause::PlacedInReach, props::BUDGET, 20)];
 
 /// Nothing is bought twice without it, but something never ends or is held for nothing.
 const PEACE: &[Line] = &[(Clause::CandidateUnclaimed, props::ENDS, 4)];
@@ -167,7 +166,7 @@ const EDGE: &[WholeLine] = &[
 ];
 
 /// The same, within some hundred thousand states.
-const EDGE_LARGE: &[WholeLine] = &[(Clause::FirstListKept, props::WAITS, 0, 0)];
+const EDGE_LARGE: &[WholeLine] = &[(Clause::FirstListKept, props::WAITS, 14, 0)];
 
 /// Caught in a world with an account.
 const ACCOUNT: &[WholeLine] = &[
@@ -229,28 +228,6 @@ fn a_clause_of_the_account_that_is_left_out_is_caught() {
 #[test]
 fn a_clause_at_the_edge_of_the_lane_that_is_left_out_is_caught() {
     check_both(EDGE);
-}
-
-#[test]
-#[ignore]
-fn reach() {
-    check(REACH, false);
-}
-
-#[test]
-#[ignore]
-fn kept() {
-    check_both(EDGE_LARGE);
-}
-
-#[test]
-#[ignore]
-fn older() {
-    for intents in [2, 3] {
-        let setup = Setup { intents, tries_max: 1, landing: 1, ..base(Clause::SettledOlder) };
-        let (found, states) = counterexample(&setup);
-        println!("{intents}: {states} {:?}", found.map(|f| (f.property, f.steps.join("; "))));
-    }
 }
 
 #[test]
