@@ -160,7 +160,7 @@ fn two_intents_with_a_send_window_and_a_rebuild() {
 fn three_intents_with_one_attempt_each_and_a_crash() {
     let faults = faults(|f| f.crashes = 1);
     let setup = Setup { intents: 3, tries_max: 1, landing: 1, faults, ..Setup::default() };
-    check("three intents, one attempt each, window 1, a crash", setup, 943_074);
+    check("three intents, one attempt each, window 1, a crash", setup, 1_229_116);
 }
 
 #[test]
