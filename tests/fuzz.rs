@@ -54,3 +54,5 @@ mod posts;
 mod rows;
 #[path = "fuzz/segments.rs"]
 mod segments;
+#[path = "fuzz/settings.rs"]
+mod settings;

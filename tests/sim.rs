@@ -3,12 +3,22 @@
 //!
 //! `SIM_SEED=n cargo test --test sim one_seed` replays a seed and prints what happened.
 
+#[path = "sim/callers.rs"]
+mod callers;
 #[path = "sim/clock.rs"]
 mod clock;
+#[path = "sim/kinds.rs"]
+mod kinds;
 #[path = "sim/naive.rs"]
 mod naive;
 #[path = "sim/oracle.rs"]
 mod oracle;
+#[path = "sim/person.rs"]
+mod person;
+#[path = "sim/profile.rs"]
+mod profile;
+#[path = "sim/rollback.rs"]
+mod rollback;
 #[path = "sim/run.rs"]
 mod run;
 #[path = "sim/store.rs"]
@@ -21,27 +31,39 @@ mod world;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use kinds::Kind;
 use order_router::protocol::Clause;
-use run::run;
+use run::{Plan, Ran, run};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
+/// The run of a seed. `SIM_KIND` puts it in a world of that kind, and `SIM_CLAUSE` leaves out that
+/// clause.
+fn plan(seed: u64) -> Plan {
+    let kind = std::env::var("SIM_KIND").ok();
+    let kind = kind.map(|name| Kind::named(&name).expect("a kind of world"));
+    let clause = std::env::var("SIM_CLAUSE").ok();
+    let named = |name: String| *ALL.iter().find(|c| format!("{c:?}") == name).expect("a clause");
+    let plan = Plan::of(seed);
+    Plan { kind: kind.unwrap_or(plan.kind), clause: clause.map(named), ..plan }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run_and_another_is_another() {
     for seed in 0..20 {
-        let (first, second) = (run(seed, None, true), run(seed, None, true));
+        let (first, second) = (run(Plan { logs: true, ..Plan::of(seed) }), run(Plan { logs: true, ..Plan::of(seed) }));
         let differs = first.log.iter().zip(&second.log).find(|(a, b)| a != b);
         assert_eq!(first.hash, second.hash, "seed {seed}: {differs:?}");
     }
-    assert_ne!(run(1, None, false).hash, run(2, None, false).hash);
+    assert_ne!(run(Plan::of(1)).hash, run(Plan::of(2)).hash);
 }
 
 #[test]
 fn one_seed() {
     let Ok(seed) = std::env::var("SIM_SEED") else { return };
-    let ran = run(seed.parse().expect("a number"), None, true);
+    let ran = run(Plan { logs: true, ..plan(seed.parse().expect("a number")) });
     for line in &ran.log {
         println!("{line}");
     }
@@ -60,7 +82,7 @@ fn many_seeds() {
                 let (mut lives, mut events) = (0, 0);
                 let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
                 for seed in (from + thread..from + count).step_by(usize::try_from(threads).unwrap()) {
-                    let ran = run(seed, None, false);
+                    let ran = run(plan(seed));
                     lives += u64::from(ran.lives);
                     events += ran.events;
                     for (fault, times) in ran.seen {
@@ -112,22 +134,14 @@ fn the_usual_ways_to_buy_are_seen_to_fail() {
     }
 }
 
-/// How many seeds until a run without this clause is seen to break a promise, and how.
-fn seeds_until_caught(clause: Clause, most: u64) -> Option<(u64, String)> {
-    (0..most).find_map(|seed| {
-        let ran = catch_unwind(AssertUnwindSafe(|| run(seed, Some(clause), false)));
-        match ran {
-            Ok(ran) => ran.violation.map(|what| (seed + 1, what)),
-            Err(_) => Some((seed + 1, "the router panicked".to_owned())),
-        }
-    })
-}
-
-#[test]
-fn clauses_left_out_are_caught() {
-    for clause in QUICK {
-        let caught = seeds_until_caught(clause, 80);
-        assert!(caught.is_some(), "{clause:?} was left out and nothing was seen");
+/// What a run shows without this clause, if anything.
+fn caught(clause: Clause, seed: u64) -> Option<String> {
+    let ran: Result<Ran, _> = catch_unwind(AssertUnwindSafe(|| {
+        run(Plan { clause: Some(clause), ..plan(seed) })
+    }));
+    match ran {
+        Ok(ran) => ran.violation,
+        Err(_) => Some("the router panicked".to_owned()),
     }
 }
 
@@ -136,26 +150,18 @@ fn clauses_left_out_are_caught() {
 #[ignore = "minutes: every clause, up to SIM_SEEDS seeds each"]
 fn table_of_clauses() {
     let most = number("SIM_SEEDS", 300);
-    println!("| clause left out | seeds until caught | what was seen |\n|---|---|---|");
+    println!("| clause left out | seeds until caught | world | what was seen |\n|---|---|---|---|");
     let only = std::env::var("SIM_CLAUSE").ok();
     let asked = |clause: &&Clause| only.as_ref().is_none_or(|name| *name == format!("{clause:?}"));
     for clause in ALL.iter().filter(asked) {
-        match seeds_until_caught(*clause, most) {
-            Some((seeds, what)) => println!("| {clause:?} | {seeds} | {what} |"),
-            None => println!("| {clause:?} | not in {most} | |"),
+        match (0..most).find_map(|seed| Some((seed, caught(*clause, seed)?))) {
+            Some((seed, what)) => {
+                println!("| {clause:?} | {} | {:?} | {what} |", seed + 1, plan(seed).kind);
+            }
+            None => println!("| {clause:?} | not in {most} | | |"),
         }
     }
 }
-
-/// Caught within a few seeds: what CI asks for.
-const QUICK: [Clause; 6] = [
-    Clause::ReferenceUnique,
-    Clause::ConflictRefused,
-    Clause::RecordBeforeSend,
-    Clause::ToldAfterDurable,
-    Clause::AcceptBeforeTold,
-    Clause::AnswerAfterSync,
-];
 
 const ALL: &[Clause] = &[
     Clause::AcceptBeforeTold,

@@ -233,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn this_machine_is_told_from_the_url_as_those_read_it_who_connect_to_it() {
+        for url in [r"https:\\shop.example/x://localhost/", "https:shop.example/://127.0.0.1"] {
+            let loaded = parse(&format!("--supplier {url}")).unwrap();
+            assert!(!loaded.is_loopback(), "{url}");
+            let asks = Config::default();
+            assert_eq!(loaded.config(64), asks, "{url} is taken for a new account");
+        }
+        for url in ["http://127.1", "http:/LOCALHOST:80", r"http:\\127.0.0.1\x"] {
+            assert!(parse(&format!("--supplier {url}")).unwrap().is_loopback(), "{url}");
+        }
+    }
+
+    #[test]
     fn without_flags_the_router_is_the_librarys() {
         let loaded = parse("--supplier https://example.org").unwrap();
         assert_eq!(loaded.config(64), Config::default());

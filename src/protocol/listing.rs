@@ -120,6 +120,8 @@ pub struct Listing {
     unsorted: bool,
     misses: u32,
     rows_per_page_seen: usize,
+    /// The page behind the last row was empty, and whether the row is still there is asked.
+    empty_behind: bool,
     /// Where the reading began, if not at the first row.
     checkpoint: Option<Checkpoint>,
     date: Option<Timestamp>,
@@ -171,6 +173,7 @@ impl Listing {
             unsorted: false,
             misses: 0,
             rows_per_page_seen: 0,
+            empty_behind: false,
             checkpoint,
             date: None,
             end: None,
@@ -264,6 +267,11 @@ impl Listing {
         match self.last {
             None if self.checkpoint.is_some() => self.restart(),
             None => self.ended(),
+            // Pages of one row do not overlap: the row may be gone since it was shown.
+            Some((_, position)) if self.asked > position && self.rows_per_page_seen == 1 => {
+                self.empty_behind = true;
+                self.more(position)
+            }
             Some((_, position)) if self.asked > position => self.ended(),
             // The row that was there is gone.
             Some((_, position)) => self.missed(Vec::new(), position),
@@ -287,6 +295,7 @@ impl Listing {
         self.last = None;
         (self.oldest, self.newest) = (None, None);
         self.unsorted = false;
+        self.empty_behind = false;
         self.rows.iter_mut().for_each(|read| read.place = None);
         self.more(0)
     }
@@ -299,7 +308,9 @@ impl Listing {
         }
         // Asked for what comes after the last row, a page that is not full shows the rows that
         // others have pushed there, down to the last one: there is no other after it.
-        let is_end = nothing_new && self.asked > position && rows.len() < self.rows_per_page_seen;
+        let is_short = self.asked > position && rows.len() < self.rows_per_page_seen;
+        let is_still_there = std::mem::take(&mut self.empty_behind) && rows.len() == 1;
+        let is_end = nothing_new && (is_short || is_still_there);
         let next = self.in_sequence_from(rows, at + 1);
         if is_end { self.ended() } else { next }
     }
@@ -320,14 +331,18 @@ impl Listing {
         if self.has_enough() {
             return self.finished(Ok(self.since));
         }
-        // The next page must show the last row again; at the end there is nothing after it.
-        self.more(if from < count { position } else { position + 1 })
+        // The next page must show the last row again. Only once it has shown that row and nothing
+        // else is there none after it to be asked for: rows may be taken away meanwhile, and what
+        // is asked for without an overlap may have gone by.
+        let is_alone = from == count && count == 1;
+        self.more(if is_alone { position + 1 } else { position })
     }
 
     /// The page does not hold the last row in sequence: rows were pushed before it, or were taken
     /// away.
     fn missed(&mut self, rows: Vec<Row>, position: u64) -> Next {
         self.misses += 1;
+        self.empty_behind = false;
         if self.misses > MISSES_MAX {
             return self.finished(Err(NoEvidence::Gap));
         }

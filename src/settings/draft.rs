@@ -111,14 +111,6 @@ impl Draft {
 
     /// Whether the supplier is on this machine: a simulated one.
     pub(super) fn is_loopback(&self) -> bool {
-        let url = self.base_url.as_deref().unwrap_or_default();
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        let host = match authority.strip_prefix('[') {
-            Some(v6) => v6.split(']').next().unwrap_or(v6),
-            None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-        };
-        host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        self.base_url.as_deref().is_some_and(foxreload::is_loopback)
     }
 }

@@ -277,20 +277,29 @@ impl FoxReload {
 
 pub(crate) fn base(base_url: &str, allow_http: bool) -> Result<String, InvalidSetting> {
     let url = Url::parse(base_url).map_err(|_| InvalidSetting::BaseUrl)?;
-    let host = url.host_str().ok_or(InvalidSetting::BaseUrl)?;
+    url.host_str().ok_or(InvalidSetting::BaseUrl)?;
     let has_user = !url.username().is_empty() || url.password().is_some();
     if has_user || url.query().is_some() || url.fragment().is_some() {
         return Err(InvalidSetting::BaseUrl);
     }
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    let is_this_machine = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
     match url.scheme() {
         "https" => {}
-        "http" if allow_http || is_this_machine => {}
+        "http" if allow_http || is_on_this_machine(&url) => {}
         "http" => return Err(InvalidSetting::HttpsRequired),
         _ => return Err(InvalidSetting::BaseUrl),
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Whether a base URL names this machine, as those read it who connect to it.
+pub(crate) fn is_loopback(base_url: &str) -> bool {
+    Url::parse(base_url).is_ok_and(|url| is_on_this_machine(&url))
+}
+
+fn is_on_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn join(base: &str, path: &str) -> Result<Url, InvalidSetting> {

@@ -98,11 +98,12 @@ impl<R: BufRead> Records<R> {
             return Ok(None);
         }
         self.line += 1;
+        let is_whole = bytes.len() <= RECORD_BYTES_MAX || bytes.ends_with(b"\n");
         if self.line == 1 && bytes.starts_with(BYTE_ORDER_MARK) {
             bytes.drain(..BYTE_ORDER_MARK.len());
         }
         let number = self.line;
-        if bytes.len() <= RECORD_BYTES_MAX || bytes.ends_with(b"\n") {
+        if is_whole {
             return Ok(Some(Physical { number, bytes: Ok(bytes) }));
         }
         self.skip_line()?;

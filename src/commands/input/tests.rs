@@ -199,3 +199,16 @@ fn a_file_that_is_no_list_of_orders_is_refused_before_anything_starts() {
     refused(Some(Format::Csv), "", "empty");
     refused(Some(Format::Json), "[{}]", "one JSON array");
 }
+
+#[test]
+fn a_first_line_that_is_too_long_is_one_line_behind_a_byte_order_mark_too() {
+    // The rest of it looks like an order of its own.
+    let order = r#"{"client_ref":"b","items":[{"itemId":"x","quantity":1}]}"#;
+    for mark in ["", "\u{feff}"] {
+        let cut = records::RECORD_BYTES_MAX + 1 - mark.len();
+        let text = format!("{mark}{}{order}\n{order}\n", "x".repeat(cut));
+        let lines = read(Some(Format::Json), text.as_bytes());
+        let told: Vec<_> = lines.iter().map(|(number, order)| (*number, order.is_ok())).collect();
+        assert_eq!(told, [(1, false), (2, true)], "{mark:?}");
+    }
+}

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::order::{EchoProfile, EchoedItem};
 
+mod edges;
+
 const MARGIN: Duration = Duration::from_secs(10);
 
 fn at(second: i64) -> Timestamp {

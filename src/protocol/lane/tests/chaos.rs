@@ -5,7 +5,7 @@
 
 use super::*;
 
-/// A small generator (SplitMix64), so that a seed replays a run exactly.
+/// SplitMix64: a seed replays a run exactly.
 struct Dice(u64);
 
 impl Dice {
@@ -37,7 +37,6 @@ struct Flying {
     answers: bool,
     /// The supplier says that it creates nothing, and does not.
     refusal: Option<Outcome>,
-    /// Orders that lists had shown when it was sent.
     shown: BTreeSet<OrderId>,
 }
 
@@ -183,9 +182,7 @@ impl World {
         let lands = (refusal.is_none() && (self.dice.roll(3) > 0 || self.calm))
             .then(|| left.plus(UNIT * self.dice.roll(if self.calm { 1 } else { 12 }) as u32));
         let answers = self.calm || self.dice.roll(2) == 0;
-        let landed = None;
-        let told_unknown = false;
-        let shown = self.shown.clone();
+        let (landed, told_unknown, shown) = (None, false, self.shown.clone());
         let flying =
             Flying { intent, seq, left, lands, landed, told_unknown, answers, refusal, shown };
         self.flying.push(flying);
@@ -304,7 +301,6 @@ impl World {
         let (intent, seq, left) = (flying.intent, flying.seq, Some(self.now));
         // An order that a list had shown before the attempt is not taken for its own.
         let other = other.filter(|id| flying.refusal.is_none() && !flying.shown.contains(id));
-        let other = other.filter(|id| flying.landed.as_ref() != Some(id));
         self.mixed_up |= other.is_some() && flying.answers;
         let outcome = match other.or(flying.landed.clone()).filter(|_| flying.answers) {
             Some(id) => Outcome::Created { id, created_at: None },

@@ -38,6 +38,32 @@ fn rule_9_a_list_reaches_back_to_the_posts_of_intents_placed_from_a_list() {
 }
 
 #[test]
+fn rule_9_lists_reach_back_while_what_an_older_post_bought_is_passed_on_from_row_to_row() {
+    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
+    let mut bench = Bench::new();
+    bench.floor = at(100);
+    let a = bench.submit("x");
+    bench.floor = at(200);
+    let b = bench.submit("x");
+    bench.answer(a, lost());
+    bench.answer(b, lost());
+    // A's own order landed early and does not show yet. A has B's row, and B has C's.
+    bench.list(&[1]);
+    bench.floor = at(300);
+    let c = bench.submit("x");
+    bench.answer(c, lost());
+    bench.list(&[2]);
+    assert_eq!(bench.placed_with(a), Some(order(1)));
+    assert_eq!(bench.placed_with(b), Some(order(2)));
+    bench.wait(BOUND);
+    let since = bench.seen.iter().rev().find_map(|effect| match effect {
+        Effect::List { since, .. } => Some(*since),
+        _ => None,
+    });
+    assert_eq!(since, Some(at(100)), "A's own order is C's, and older than C's attempt");
+}
+
+#[test]
 fn rule_10_whoever_comes_in_doubt_while_the_lane_is_held_waits_for_a_person_too() {
     let mut bench = Bench::new();
     let (a, b) = (bench.submit("x"), bench.submit("x"));
