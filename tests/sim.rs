@@ -53,7 +53,10 @@ fn plan(seed: u64) -> Plan {
 #[test]
 fn the_same_seed_is_the_same_run_and_another_is_another() {
     for seed in 0..20 {
-        let (first, second) = (run(Plan { logs: true, ..Plan::of(seed) }), run(Plan { logs: true, ..Plan::of(seed) }));
+        let (first, second) = (
+            run(Plan { logs: true, ..Plan::of(seed) }),
+            run(Plan { logs: true, ..Plan::of(seed) }),
+        );
         let differs = first.log.iter().zip(&second.log).find(|(a, b)| a != b);
         assert_eq!(first.hash, second.hash, "seed {seed}: {differs:?}");
     }
@@ -136,9 +139,8 @@ fn the_usual_ways_to_buy_are_seen_to_fail() {
 
 /// What a run shows without this clause, if anything.
 fn caught(clause: Clause, seed: u64) -> Option<String> {
-    let ran: Result<Ran, _> = catch_unwind(AssertUnwindSafe(|| {
-        run(Plan { clause: Some(clause), ..plan(seed) })
-    }));
+    let ran: Result<Ran, _> =
+        catch_unwind(AssertUnwindSafe(|| run(Plan { clause: Some(clause), ..plan(seed) })));
     match ran {
         Ok(ran) => ran.violation,
         Err(_) => Some("the router panicked".to_owned()),

@@ -148,7 +148,8 @@ impl Kind {
             }
             Self::LateAnswers => {
                 p.post_fault = 0.4;
-                p.post_faults = [LATE, &[PostFault::RateLimited429, PostFault::CreatedLate]].concat();
+                p.post_faults =
+                    [LATE, &[PostFault::RateLimited429, PostFault::CreatedLate]].concat();
                 (p.slow_answer, p.slow_answer_ms, p.refuses) = (0.7, 18_000, 0.4);
                 (p.stall, p.late) = (0.35, 0.3);
             }
@@ -258,7 +259,9 @@ impl Kind {
             .trust_echo(self.trusts_echo())
             .start(StartAnswer::NewAccount);
         match self {
-            Self::Crowd => config.posts_max(6).lane_posts_max(3).look_again(millis(300), millis(500)),
+            Self::Crowd => {
+                config.posts_max(6).lane_posts_max(3).look_again(millis(300), millis(500))
+            }
             Self::Blind => config.look_again(millis(4000), millis(30_000)),
             _ => config,
         }

@@ -113,8 +113,7 @@ impl Core {
 
     /// Where that clause is left out: the claim is written now, and the end a moment later.
     fn claims_alone(&self, change: &Change) -> bool {
-        let Change::Decide { intent, verdict: Verdict::Placed { id, learnt, .. }, .. } =
-            change
+        let Change::Decide { intent, verdict: Verdict::Placed { id, learnt, .. }, .. } = change
         else {
             return false;
         };
@@ -191,9 +190,8 @@ impl IntentStore for SlowStore {
         let alone = self.core.world.claims_alone.lock().unwrap().clone();
         let asked = ids.clone();
         let claims = self.core.inner.claims(ids).map(move |claims| {
-            let either = |(id, claim): (&OrderId, Option<Claim>)| {
-                claim.or_else(|| alone.get(id).cloned())
-            };
+            let either =
+                |(id, claim): (&OrderId, Option<Claim>)| claim.or_else(|| alone.get(id).cloned());
             claims.map(|claims| asked.iter().zip(claims).map(either).collect())
         });
         self.later(claims.boxed())
