@@ -6,6 +6,8 @@ mod model {
     mod clauses;
     mod driver;
     mod edge;
+    mod happen;
+    mod hunt;
     mod large;
     mod props;
     mod runs;

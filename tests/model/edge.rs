@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use order_router::protocol::evidence::{Evidence, EvidencePolicy, GateState, Seen, judge};
-use order_router::protocol::{Change, Clause, IntentId, LeftOut, NewIntent, Outcome, Serial};
+use order_router::protocol::{Change, IntentId, LeftOut, NewIntent, Outcome, Serial};
 use order_router::store::{Committed, IntentStore, MemoryStore};
 use order_router::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash};
 
@@ -24,13 +24,12 @@ impl Setup {
             echo: EchoProfile::default(),
         };
         // What a list had shown before is left out by the run itself.
-        match judge(&evidence, &EvidencePolicy::default(), |_| false).outcome {
+        let left_out = self.without.map(LeftOut::only).unwrap_or_default();
+        let policy = EvidencePolicy { left_out, ..EvidencePolicy::default() };
+        match judge(&evidence, &policy, |_| false).outcome {
             Outcome::Created { id, .. } => Outcome::Created { id, created_at: None },
             Outcome::Refused(_) => Outcome::Refused("".into()),
             Outcome::NotSent(_) => Outcome::NotSent("".into()),
-            Outcome::Unknown(_) if !self.keeps(Clause::RefusedByEvidence) => {
-                Outcome::Refused("".into())
-            }
             Outcome::Unknown(_) => Outcome::Unknown("".into()),
         }
     }

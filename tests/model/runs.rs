@@ -131,7 +131,11 @@ fn two_intents_on_an_account_with_a_crash() {
 #[ignore = "minutes: run by `just model`"]
 fn two_intents_with_two_crashes() {
     let setup = Setup { faults: faults(|f| f.crashes = 2), ..Setup::default() };
-    check("A: two intents, two attempts, window 2, two crashes, a list that lags", setup, 836_440);
+    check(
+        "A: two intents, two attempts, window 2, two crashes, a list that lags",
+        setup,
+        1_253_876,
+    );
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn two_intents_with_incomplete_lists_and_split_writes() {
     let faults = faults(|f| f.crashes = 1);
     let landing = 1;
     let setup = Setup { landing, partial: true, split_writes: true, faults, ..Setup::default() };
-    check("two intents, a crash, incomplete lists, writes heard of later", setup, 544_337);
+    check("two intents, a crash, incomplete lists, writes heard of later", setup, 791_499);
 }
 
 #[test]
@@ -148,7 +152,7 @@ fn two_intents_with_incomplete_lists_and_split_writes() {
 fn two_intents_with_a_send_window_and_a_rebuild() {
     let faults = faults(|f| f.rebuilds = 1);
     let setup = Setup { window: Some(1), report: Some(1), faults, ..Setup::default() };
-    check("two intents, a send window, a lane that is rebuilt", setup, 692_118);
+    check("two intents, a send window, a lane that is rebuilt", setup, 990_479);
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn two_intents_with_a_send_window_and_a_rebuild() {
 fn three_intents_with_one_attempt_each_and_a_crash() {
     let faults = faults(|f| f.crashes = 1);
     let setup = Setup { intents: 3, tries_max: 1, landing: 1, faults, ..Setup::default() };
-    check("three intents, one attempt each, window 1, a crash", setup, 943_074);
+    check("three intents, one attempt each, window 1, a crash", setup, 1_229_116);
 }
 
 #[test]
