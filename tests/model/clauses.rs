@@ -163,7 +163,7 @@ const EDGE: &[WholeLine] = &[
 ];
 
 /// The same, within some hundred thousand states.
-const EDGE_LARGE: &[WholeLine] = &[(Clause::FirstListKept, props::WAITS, 14, 0)];
+const EDGE_LARGE: &[WholeLine] = &[(Clause::FirstListKept, props::WAITS, 14, 51_348)];
 
 /// Caught in a world with an account.
 const ACCOUNT: &[WholeLine] = &[
