@@ -401,7 +401,7 @@ impl Account {
         let entry = self.enter(id, not_before, created_at.is_some(), false);
         entry.claim = Some(match entry.claim {
             Some(old) if old.shape.is_some() => old,
-            Some(old) => Holder { since: old.since, compared: false, ..holder },
+            Some(old) => Holder { since: old.since, ..holder },
             None => holder,
         });
     }

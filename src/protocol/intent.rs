@@ -278,3 +278,41 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::Note;
+
+    #[test]
+    fn a_shape_is_told_by_the_lines_and_their_notes() {
+        let plain = Item::new("p", 1).expect("an item");
+        let noted = plain.clone().note(Note::new(&serde_json::json!({})).expect("a note"));
+        let shape = |several_lines, with_note| Shape { several_lines, with_note };
+        assert_eq!(Shape::of(std::slice::from_ref(&plain)), shape(false, false));
+        assert_eq!(Shape::of(&[plain.clone(), plain.clone()]), shape(true, false));
+        assert_eq!(Shape::of(std::slice::from_ref(&noted)), shape(false, true));
+        assert_eq!(Shape::of(&[plain, noted]), shape(true, true));
+    }
+
+    #[test]
+    fn a_state_says_whether_it_is_an_end_what_is_open_and_its_name() {
+        let why: Why = "why".into();
+        let attempt = Attempt { seq: Serial(1), fingerprint: Fingerprint(2), floor: None };
+        let id = OrderId::new("7").expect("an id");
+        let placed = State::Placed { id, learnt: Learnt::List, created_at: None };
+        let states = [
+            (State::Queued, false, false, "queued"),
+            (State::Sending(attempt), false, true, "sending"),
+            (State::InDoubt(attempt, why.clone()), false, true, "in_doubt"),
+            (State::Held(attempt, why.clone()), false, true, "held"),
+            (placed, true, false, "placed"),
+            (State::Refused(why.clone()), true, false, "refused"),
+            (State::NotPlaced(why), true, false, "not_placed"),
+        ];
+        for (state, is_end, is_open, name) in states {
+            assert_eq!((state.is_end(), state.name()), (is_end, name));
+            assert_eq!(state.attempt(), is_open.then_some(&attempt));
+        }
+    }
+}

@@ -43,3 +43,23 @@ impl fmt::Debug for Moment {
         write!(f, "{:?}", self.since_origin())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_counted_from_the_origin_and_saturate() {
+        let second = Duration::from_secs(1);
+        let moment = Moment::after_origin(second);
+        assert_eq!(moment.since_origin(), second);
+        assert_eq!(moment.plus(second).since(moment), second);
+        assert_eq!(moment.since(moment.plus(second)), Duration::ZERO);
+        assert_eq!(Moment::after_origin(Duration::MAX), moment.plus(Duration::MAX));
+        assert_eq!(
+            Moment::after_origin(Duration::MAX).since_origin(),
+            Duration::from_nanos(u64::MAX)
+        );
+        assert_eq!(format!("{moment:?}"), "1s");
+    }
+}

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use order_router::{Item, Order, OrderRouter, Progress, SubmitError};
+use order_router::{ClientRef, Item, Order, OrderRouter, Progress, SubmitError};
 
+use crate::kinds::IN_CHAIN;
 use crate::world::World;
 
 fn millis(n: u64) -> Duration {
@@ -23,12 +24,16 @@ pub async fn caller(
     let name = order.client_ref().clone();
     let number: u64 = name.as_str().trim_start_matches("ref-").parse().unwrap_or(0);
     let first = if rng.bool() { 50 } else { 20_000 };
-    let (bugs, bursts, again) = {
-        let inner = world.inner.lock().unwrap();
-        (inner.profile.panics > 0.0, inner.profile.bursts, inner.profile.call_again_ms)
+    let (bugs, bursts, again, chained) = {
+        let p = &world.inner.lock().unwrap().profile;
+        (p.panics > 0.0, p.bursts, p.call_again_ms, p.chained)
     };
     let burst = number.checked_div(bursts).map(|n| millis(n * 30_000 + rng.u64(..50)));
     let first = burst.unwrap_or_else(|| millis(rng.u64(..first)));
+    if chained {
+        await_the_one_before(&world, number).await;
+    }
+    let first = if chained { millis(rng.u64(..250)) } else { first };
     tokio::time::sleep(world.ticks(first)).await;
     loop {
         match if last { 9 } else { rng.u8(..10) } {
@@ -81,6 +86,14 @@ pub async fn caller(
             },
         }
         tokio::time::sleep(world.ticks(millis(rng.u64(200..again)))).await;
+    }
+}
+
+async fn await_the_one_before(world: &World, number: u64) {
+    let Some(before) = number.checked_sub(IN_CHAIN.into()) else { return };
+    let before = ClientRef::new(format!("ref-{before}")).unwrap();
+    while !world.inner.lock().unwrap().oracle.was_told(&before) {
+        tokio::time::sleep(world.ticks(millis(1))).await;
     }
 }
 

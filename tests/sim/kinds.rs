@@ -11,6 +11,9 @@ use order_router::{ClientRef, Config, Item, Note, Order, StartAnswer};
 use crate::profile::{Bounds, ListTrouble, Odd, Profile};
 use crate::supplier::REFUSED_PRODUCT;
 
+/// Where orders come one after the other: how many such chains there are.
+pub const IN_CHAIN: u32 = 2;
+
 /// What a world is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -115,11 +118,6 @@ impl Kind {
         ALL.into_iter().find(|kind| format!("{kind:?}") == name)
     }
 
-    /// Each order has items of its own.
-    fn alone(self) -> bool {
-        matches!(self, Self::Alone | Self::Twice | Self::Ticks)
-    }
-
     /// How many lives before the last: 0 where the faults end while the router lives.
     pub fn lives(self, rng: &mut Rng) -> u32 {
         match self {
@@ -197,9 +195,10 @@ impl Kind {
             Self::Rollback => (p.post_fault, p.rollback) = (0.3, 0.8),
             Self::Ticks => {
                 (p.post_fault, p.post_faults) = (0.5, [LATE, WITHHELD].concat());
-                (p.slow_answer, p.slow_answer_ms) = (0.5, 9000);
-                (p.tick_ms, p.callers, p.call_again_ms) = (100, 3, 600);
-                p.store_delay_ms = 0;
+                (p.slow_answer, p.slow_answer_ms) = (0.8, 7000);
+                p.bounds.request_timeout = Duration::from_secs(1);
+                (p.tick_ms, p.chained, p.call_again_ms) = (100, true, 400);
+                (p.store_delay_ms, p.list_lag_ms, p.page_limit) = (0, 12_000, 2);
             }
             Self::SecondWriter => (p.post_fault, p.repeats) = (0.6, 0.4),
             Self::Crowd => {
@@ -214,7 +213,7 @@ impl Kind {
     pub fn orders(self, rng: &mut Rng) -> Vec<Order> {
         let count = match self {
             Self::Crowd => rng.u32(30..50),
-            Self::Ticks => rng.u32(3..8),
+            Self::Ticks => rng.u32(8..20),
             Self::Lag => rng.u32(6..14),
             Self::OtherKey => rng.u32(1..4),
             _ => rng.u32(2..7),
@@ -222,7 +221,11 @@ impl Kind {
         let one = matches!(self, Self::Lag | Self::Edge | Self::Skips) || rng.bool();
         let products = if one { 1 } else { 2 };
         let order = |rng: &mut Rng, n: u32| {
-            let product = if self.alone() { n } else { rng.u32(..products) };
+            let product = match self {
+                Self::Alone | Self::Twice => n,
+                Self::Ticks => n % IN_CHAIN,
+                _ => rng.u32(..products),
+            };
             let name = match self {
                 // Named, and never bought.
                 Self::OddAll if n == 0 => REFUSED_PRODUCT.to_owned(),
@@ -261,6 +264,9 @@ impl Kind {
         match self {
             Self::Crowd => {
                 config.posts_max(6).lane_posts_max(3).look_again(millis(300), millis(500))
+            }
+            Self::Ticks => {
+                config.look_again(millis(100), millis(200)).posts_max(40).doubts_max(100)
             }
             Self::Blind => config.look_again(millis(4000), millis(30_000)),
             _ => config,

@@ -271,6 +271,13 @@ impl Oracle {
                 let what = format!("{name} has {id}, by which {ordered} is delivered");
                 self.violated(what);
             }
+            let ordered = self.ledger.get(&id).copied().filter(|ordered| *ordered != lane);
+            if !self.claims.contains_key(&id)
+                && let Some(ordered) = ordered
+            {
+                // Given to another lane's intent, as which it is shown (A4).
+                self.broken(ordered);
+            }
             match self.claims.insert(id.clone(), name.clone()) {
                 Some(other) if other != *name => {
                     self.violated(format!("{id} is claimed by {other} and by {name}"));

@@ -70,8 +70,8 @@ pub struct Profile {
     pub refuses: f64,
     /// So many callers come at once, and the next so many half a minute later; 0: any time.
     pub bursts: u64,
-    /// Callers of one order.
-    pub callers: u64,
+    /// The next order of the same items is handed over as soon as the one before has ended.
+    pub chained: bool,
     /// The longest pause of a caller.
     pub call_again_ms: u64,
     /// How long nobody lives between two lives, at most.
@@ -140,7 +140,7 @@ impl Profile {
             connect_ms: 4000,
             slow_is_silent: false,
             bursts: 0,
-            callers: 1,
+            chained: false,
             call_again_ms: 20_000,
             slow_answer_ms: 12_000,
             refuses: 0.0,

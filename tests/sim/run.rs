@@ -412,8 +412,7 @@ impl Run {
     }
 
     fn callers(&mut self, router: &OrderRouter, last: bool) {
-        let callers = self.world.inner.lock().unwrap().profile.callers;
-        for order in self.orders.iter().flat_map(|order| (0..callers).map(move |_| order)) {
+        for order in &self.orders {
             let rng = Rng::with_seed(self.rng.u64(..));
             let told = self.world.inner.lock().unwrap().oracle.was_told(order.client_ref());
             if last || !told || self.rng.u8(..3) == 0 {

@@ -171,8 +171,7 @@ impl Account {
         let unseen = self.in_span(since).filter_map(|(_, id)| {
             let entry = self.book.get(id)?;
             let holder = entry.claim.filter(|holder| holder.learnt == Learnt::Answer)?;
-            let is_missed = entry.seen.is_none() && entry.sheet != self.sheets;
-            is_missed.then(|| requested.since(holder.since))
+            entry.seen.is_none().then(|| requested.since(holder.since))
         });
         let lag = unseen.max().unwrap_or_default().max(self.lag_seen);
         self.lag_seen = lag;

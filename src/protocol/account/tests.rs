@@ -5,6 +5,7 @@ use crate::order::{EchoedItem, Item};
 use crate::protocol::Serial;
 
 mod attribution;
+mod edges;
 mod proof;
 
 fn at(second: i64) -> Timestamp {

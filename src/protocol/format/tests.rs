@@ -1,5 +1,7 @@
 use super::*;
 
+mod orders;
+
 fn raw(text: &str) -> &RawValue {
     serde_json::from_str(text).expect("JSON")
 }

@@ -117,7 +117,8 @@ fn read_on(
 /// pages count as clean: so it is written again, not only synced.
 fn settle(disk: &Arc<dyn Disk>, dir: &Path, resume: &Resume) -> Result<(), OpenError> {
     let io = |e| OpenError::io(dir, e);
-    let same = resume.last.seq > 0 && resume.last.segment == resume.next.segment;
+    // Where no frame was read, the last one is in no segment.
+    let same = resume.last.segment == resume.next.segment;
     let start = if same { resume.last.offset } else { 0 };
     let mut kept = vec![0; usize::try_from(resume.next.offset - start).unwrap_or(0)];
     let read = resume.file.read_at(&mut kept, start).map_err(io)?;
