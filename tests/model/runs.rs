@@ -123,8 +123,10 @@ fn one_intent_on_an_account_that_echoes_it_otherwise() {
 #[ignore = "minutes: run by `just model`"]
 fn two_intents_on_an_account_with_a_crash() {
     let faults = faults(|f| (f.crashes, f.knowns) = (1, 1));
-    let setup = Setup { intents: 2, tries_max: 1, mute: true, faults, ..one_on_an_account() };
-    check("an account, two intents, one attempt, a crash, another lane buys", setup, 0);
+    // One list may show what the next one does not: the account rings for that (`WitnessMissing`).
+    let setup = Setup { intents: 2, tries_max: 1, mute: true, peace: false, ..one_on_an_account() };
+    let setup = Setup { faults, ..setup };
+    check("an account, two intents, one attempt, a crash, another lane buys", setup, 1_718_364);
 }
 
 #[test]
