@@ -1,5 +1,5 @@
-//! Kinds of worlds. Half of all seeds are the usual one, in which everything happens a little; the
-//! other half are small worlds in which one thing happens often, each so that some clauses of the
+//! Kinds of worlds. A quarter of all seeds is the usual one, in which everything happens a little;
+//! the others are small worlds in which one thing happens often, each so that some clauses of the
 //! rules are all that stands between it and a double purchase.
 
 use std::time::Duration;
@@ -105,13 +105,16 @@ const WITHHELD: &[PostFault] = &[PostFault::WithheldAfterCreation];
 const LATE: &[PostFault] = &[PostFault::CreatedLate];
 
 impl Kind {
-    /// The kind of a seed's world: of every two seeds one is usual.
+    /// The kind of a seed's world: of every four seeds one is usual. What takes many conditions at
+    /// once has more of the others.
     pub fn of(seed: u64) -> Self {
-        let hash = (seed ^ 0x5eed_0ce4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        if hash & 1 == 0 {
+        let hash = (seed ^ 0x5eed_141e).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        if hash & 3 == 0 {
             return Self::Usual;
         }
-        ALL[1 + usize::try_from(hash >> 1).unwrap_or(0) % (ALL.len() - 1)]
+        let often = [Self::Edge, Self::Edge, Self::Edge, Self::Edge, Self::Panics, Self::LateAnswers];
+        let place = usize::try_from(hash >> 2).unwrap_or(0) % (ALL.len() - 1 + often.len());
+        often.get(place).copied().unwrap_or_else(|| ALL[1 + place - often.len()])
     }
 
     pub fn named(name: &str) -> Option<Self> {
@@ -123,7 +126,8 @@ impl Kind {
         match self {
             Self::Usual => rng.u32(1..5),
             Self::Twice | Self::Crowd | Self::Skips => 0,
-            Self::Ticks => rng.u32(1..3),
+            Self::Ticks | Self::OtherKey => rng.u32(1..3),
+            Self::Rollback | Self::Foreign => rng.u32(2..5),
             Self::TooLate | Self::Alone | Self::LateAnswers => rng.u32(..2),
             _ => rng.u32(..4),
         }
@@ -141,14 +145,14 @@ impl Kind {
             Self::Lag => lag(&mut p),
             Self::Panics => {
                 p.post_fault = 0.5;
-                (p.panics, p.stall, p.late) = (0.15, 0.3, 0.8);
+                (p.panics, p.stall, p.late) = (0.25, 0.5, 0.9);
                 p.slow_connect = Some(0.7);
             }
             Self::LateAnswers => {
                 p.post_fault = 0.4;
                 p.post_faults = [LATE, &[PostFault::RateLimited429, PostFault::CreatedLate]].concat();
-                (p.slow_answer, p.slow_answer_ms, p.refuses) = (0.7, 18_000, 0.4);
-                (p.stall, p.late) = (0.35, 0.3);
+                (p.slow_answer, p.slow_answer_ms, p.refuses) = (0.7, 19_000, 0.5);
+                (p.stall, p.late) = (0.5, 0.3);
             }
             Self::Alone => {
                 (p.post_fault, p.post_faults) = (0.3, LATE.to_vec());
@@ -180,18 +184,18 @@ impl Kind {
             }
             Self::OtherKey => {
                 (p.post_fault, p.post_faults) = (0.9, DOUBTS.to_vec());
-                (p.other_key, p.restart_ms, p.late) = (0.6, 3000, 0.5);
+                (p.other_key, p.restart_ms, p.first_life_ms) = (0.8, 3000, 4000);
             }
             Self::Foreign => {
-                p.post_fault = 0.6;
-                (p.foreign_between, p.restart_ms) = (0.6, 5000);
+                (p.post_fault, p.post_faults) = (0.8, DOUBTS.to_vec());
+                (p.foreign_between, p.restart_ms) = (0.7, 5000);
             }
             Self::TooLate => {
                 (p.post_fault, p.post_faults) = (0.5, DOUBTS.to_vec());
                 p.too_late = 0.5;
             }
             Self::Notes => (p.post_fault, p.late) = (0.7, 0.3),
-            Self::Rollback => (p.post_fault, p.rollback) = (0.3, 0.8),
+            Self::Rollback => (p.post_fault, p.rollback) = (0.2, 1.0),
             Self::Ticks => {
                 (p.post_fault, p.post_faults) = (0.5, [LATE, WITHHELD].concat());
                 (p.slow_answer, p.slow_answer_ms) = (0.8, 7000);
@@ -217,7 +221,8 @@ impl Kind {
             Self::OtherKey => rng.u32(1..4),
             _ => rng.u32(2..7),
         };
-        let one = matches!(self, Self::Lag | Self::Edge | Self::Skips) || rng.bool();
+        let one = matches!(self, Self::Lag | Self::Edge | Self::Skips | Self::LateAnswers)
+            || rng.bool();
         let products = if one { 1 } else { 2 };
         let order = |rng: &mut Rng, n: u32| {
             let product = match self {
@@ -265,6 +270,7 @@ impl Kind {
             Self::Ticks => {
                 config.look_again(millis(100), millis(200)).posts_max(40).doubts_max(100)
             }
+            Self::LateAnswers => config.look_again(millis(500), millis(2000)).tries_max(3),
             Self::Blind => config.look_again(millis(4000), millis(30_000)),
             _ => config,
         }
