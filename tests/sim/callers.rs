@@ -14,7 +14,13 @@ fn millis(n: u64) -> Duration {
 }
 
 /// Hands one order over, again and again, until it is told an end.
-pub async fn caller(world: Arc<World>, router: OrderRouter, order: Order, mut rng: Rng, last: bool) {
+pub async fn caller(
+    world: Arc<World>,
+    router: OrderRouter,
+    order: Order,
+    mut rng: Rng,
+    last: bool,
+) {
     let name = order.client_ref().clone();
     let number: u64 = name.as_str().trim_start_matches("ref-").parse().unwrap_or(0);
     let first = if rng.bool() { 50 } else { 20_000 };
@@ -105,4 +111,3 @@ async fn follow(world: &World, router: &OrderRouter, order: &Order) {
         }
     }
 }
-

@@ -9,9 +9,9 @@ use order_router::runtime::Clock;
 use order_router::supplier::{Exchange, Gate, PageRequest, Supplier};
 use order_router::{Item, OrderId};
 
-use crate::supplier::SimSupplier;
 use crate::kinds::Kind;
 use crate::profile::Bounds;
+use crate::supplier::SimSupplier;
 use crate::world::World;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,8 @@ async fn buy(world: &Arc<World>, pattern: Pattern, item: &str) -> Option<OrderId
         let items: Arc<[Item]> = vec![Item::new(item, 1).unwrap()].into();
         let closes = Moment::after_origin(Duration::MAX);
         let post = supplier.place(items, Arc::new(Gate::new(closes)));
-        if let Ok(Exchange::Answer(answer)) = tokio::time::timeout(Bounds::USUAL.request_timeout, post).await
+        if let Ok(Exchange::Answer(answer)) =
+            tokio::time::timeout(Bounds::USUAL.request_timeout, post).await
             && answer.status == 201
             && let Some(body) = answer.body
             && let Ok(body) = serde_json::from_slice::<serde_json::Value>(&body)

@@ -70,9 +70,10 @@ impl Run {
     fn unknown_to(&self, store: &EmbeddedStore) -> usize {
         let (inner, now) = self.world.now();
         let as_of = now.saturating_sub(inner.profile.bounds.stale);
-        let shown = inner.orders.iter().filter(|order| {
-            order.visible_at <= as_of && !inner.oracle.foreign.contains(&order.id)
-        });
+        let shown = inner
+            .orders
+            .iter()
+            .filter(|order| order.visible_at <= as_of && !inner.oracle.foreign.contains(&order.id));
         let ids: Vec<_> = shown.map(|order| order.id.clone()).collect();
         let claims = store.claims(ids.clone()).now_or_never().expect("inline").unwrap_or_default();
         let found = store.rehydrate().now_or_never().expect("inline");

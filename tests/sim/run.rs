@@ -347,7 +347,8 @@ impl Run {
             }
         };
         let first = self.former.is_empty();
-        let longest = if first { world.inner.lock().unwrap().profile.first_life_ms } else { 90_000 };
+        let longest =
+            if first { world.inner.lock().unwrap().profile.first_life_ms } else { 90_000 };
         let span = if last { PATIENCE } else { millis(self.rng.u64(100..longest)) };
         self.callers(&router, last);
         self.overhear(&router);

@@ -18,6 +18,8 @@ use crate::world::World;
 
 /// How long a write takes that was answered before it was made.
 const LATE_WRITE: Duration = Duration::from_millis(50);
+/// How long answers take once the run is over: so long that it ends.
+const OVER: Duration = Duration::from_secs(10);
 /// What a panic on purpose says.
 pub const PANIC: &str = "a bug of the simulation's";
 
@@ -51,7 +53,9 @@ impl SlowStore {
     /// The store works at once; its answer takes as long as the schedule says.
     fn later<T: Send + 'static>(&self, answer: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
         let world = &self.core.world;
-        let delay = world.ticks(world.store_delay());
+        // Once something is broken the run is over, also if the router goes round in circles.
+        let is_over = world.violation().is_some();
+        let delay = if is_over { OVER } else { world.ticks(world.store_delay()) };
         async move {
             let answer = answer.await;
             if !delay.is_zero() {
@@ -113,8 +117,7 @@ impl Core {
 
     /// Where that clause is left out: the claim is written now, and the end a moment later.
     fn claims_alone(&self, change: &Change) -> bool {
-        let Change::Decide { intent, verdict: Verdict::Placed { id, learnt, .. }, .. } =
-            change
+        let Change::Decide { intent, verdict: Verdict::Placed { id, learnt, .. }, .. } = change
         else {
             return false;
         };
@@ -191,9 +194,8 @@ impl IntentStore for SlowStore {
         let alone = self.core.world.claims_alone.lock().unwrap().clone();
         let asked = ids.clone();
         let claims = self.core.inner.claims(ids).map(move |claims| {
-            let either = |(id, claim): (&OrderId, Option<Claim>)| {
-                claim.or_else(|| alone.get(id).cloned())
-            };
+            let either =
+                |(id, claim): (&OrderId, Option<Claim>)| claim.or_else(|| alone.get(id).cloned());
             claims.map(|claims| asked.iter().zip(claims).map(either).collect())
         });
         self.later(claims.boxed())

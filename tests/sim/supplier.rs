@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use order_router::protocol::{Fingerprint, LeftOut};
 use order_router::protocol::evidence::EvidencePolicy;
+use order_router::protocol::{Fingerprint, LeftOut};
 use order_router::runtime::Clock;
 use order_router::simulator::{ListFault, PostFault};
 use order_router::supplier::{
@@ -85,7 +85,8 @@ impl Inner {
             .then(|| *self.rng.choice(&p.post_faults).unwrap());
         let is_silent = faults && p.slow_is_silent && was_slow;
         let fault = if is_silent { Some(PostFault::WithheldAfterCreation) } else { fault };
-        let late = is_silent || faults && (fault == Some(PostFault::CreatedLate) || self.rng.f64() < p.late);
+        let late = is_silent
+            || faults && (fault == Some(PostFault::CreatedLate) || self.rng.f64() < p.late);
         let creates = fault.is_none_or(PostFault::creates);
         let lines: Vec<_> = items.iter().map(|i| (i.id().to_owned(), i.quantity())).collect();
         if faults && self.rng.f64() < p.foreign_identical {

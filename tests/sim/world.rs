@@ -277,9 +277,8 @@ impl Inner {
     }
 
     fn check_in_time(&mut self, since: Duration, now: Duration) {
-        let used = |(at, id): &(Duration, OrderId)| {
-            *at + ANSWER_USED > now || self.oracle.is_claimed(id)
-        };
+        let used =
+            |(at, id): &(Duration, OrderId)| *at + ANSWER_USED > now || self.oracle.is_claimed(id);
         let unused = self.answers.iter().find(|answer| !used(answer)).map(|(_, id)| id.clone());
         if let Some(id) = unused {
             self.oracle.violated(format!("an answer named {id}, and its intent goes on waiting"));
