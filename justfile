@@ -37,7 +37,7 @@ sim-mutations N="300":
 bench NAME="":
     cargo bench --all-features {{ if NAME == "" { "" } else { "--bench " + NAME } }}
 
-# The model of the rules in full, and each clause left out; minutes
+# The model of the rules in full, and each clause left out; half an hour
 model:
     cargo test --release --all-features --test model -- --include-ignored --nocapture --test-threads 1
 

@@ -8,6 +8,8 @@
 
 mod check;
 mod config;
+#[cfg(feature = "postgres")]
+mod database;
 mod demo;
 mod failure;
 mod input;

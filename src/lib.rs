@@ -93,6 +93,7 @@
 //! |---|---|
 //! | `cli` (default) | the command `order-router`, its `settings`, and `simulator` |
 //! | `simulator` | the simulated supplier, in process: `simulator` |
+//! | `postgres` | the store in a Postgres database: `store::postgres` |
 //! | `testing` | the conformance suite for stores and the disk that forgets: `testing` |
 //!
 //! A host that embeds the router takes none of them: `default-features = false`.

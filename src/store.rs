@@ -15,6 +15,8 @@ mod index;
 mod journal;
 mod memory;
 mod open_error;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "testing")]
 pub(crate) mod readers;
 mod record;
@@ -132,6 +134,8 @@ pub struct HistoryLine {
 pub enum Durability {
     /// Nothing: the process's memory. For tests.
     Memory,
+    /// A kill of the router or of the store's server, no power cut: the server does not sync.
+    Unsynced,
     /// A power cut, once a change has been answered.
     Synced,
 }

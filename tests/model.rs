@@ -2,8 +2,13 @@
 //! [`Lane::step`](order_router::protocol::lane::Lane::step).
 
 mod model {
+    mod account;
     mod clauses;
     mod driver;
+    mod edge;
+    mod happen;
+    mod hunt;
+    mod large;
     mod props;
     mod runs;
     mod setup;

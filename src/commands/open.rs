@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use order_router::runtime::Runtime;
 use order_router::settings::Loaded;
-use order_router::store::{EmbeddedConfig, EmbeddedStore, OnProgress, OpenError, StoreError};
+use order_router::store::{
+    EmbeddedConfig, EmbeddedStore, IntentStore, OnProgress, OpenError, StoreError,
+};
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
 use order_router::{OrderRouter, StartError};
@@ -36,21 +38,30 @@ pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
         };
         Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
     })?;
-    let dir = args.data().to_owned();
-    let for_store = runtime.clone();
-    let store = tokio::task::spawn_blocking(move || {
-        let mut config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
-        config.segment_bytes = small_segments().unwrap_or(config.segment_bytes);
-        EmbeddedStore::open(&dir, config, &for_store)
-    });
-    let store = store.await.expect("opening a store does not panic");
-    let store = store.map_err(|error| not_opened(args.data(), &error))?;
-    let router = OrderRouter::builder(Arc::new(supplier), Arc::new(store))
+    let store = remembered(args, &runtime).await?;
+    let router = OrderRouter::builder(Arc::new(supplier), store)
         .config(config)
         .runtime(runtime)
         .start()
         .await;
     router.map_err(|error| not_started(args, &error))
+}
+
+/// Opens the store that the settings name.
+async fn remembered(args: &Loaded, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
+    #[cfg(feature = "postgres")]
+    if let Some(url) = args.database() {
+        return super::database::open(url).await;
+    }
+    let dir = args.data().unwrap_or(Path::new("")).to_owned();
+    let (place, runtime) = (dir.clone(), runtime.clone());
+    let store = tokio::task::spawn_blocking(move || {
+        let mut config = EmbeddedConfig { on_progress: Some(told()), ..EmbeddedConfig::default() };
+        config.segment_bytes = small_segments().unwrap_or(config.segment_bytes);
+        EmbeddedStore::open(&place, config, &runtime)
+    });
+    let store = store.await.expect("opening a store does not panic");
+    Ok(Arc::new(store.map_err(|error| not_opened(&dir, &error))?))
 }
 
 /// A test build takes the size of a journal segment from a variable, so that a short run crosses
@@ -74,7 +85,7 @@ pub async fn stop(router: &OrderRouter, limit: Duration) {
     match router.shutdown(limit).await {
         // A router that is stopped twice.
         Ok(_) | Err(StoreError::Closed) => {}
-        Err(error) => errln!("the data directory was not closed properly: {}", chain(&error)),
+        Err(error) => errln!("the store was not closed properly: {}", chain(&error)),
     }
 }
 
@@ -134,7 +145,7 @@ fn not_started(args: &Loaded, error: &StartError) -> Failure {
             "if {} was never used with this account, run again with --accept-new-account; if it \
              was, its contents are lost: put them back, for without them the same orders would be \
              bought again",
-            args.data().display()
+            args.data().map_or("the store".into(), |dir| dir.display().to_string())
         ),
         StartError::UnknownOrders { .. } => {
             "look at these orders: if somebody else bought them, run again with \

@@ -19,9 +19,13 @@ use crate::store::{Claim, HistoryLine, Known};
 use crate::supplier::Row;
 
 mod assessment;
+#[cfg(any(test, feature = "testing"))]
+mod canonical;
 mod evidence;
 
 pub use assessment::Assessment;
+#[cfg(any(test, feature = "testing"))]
+pub use canonical::Contents;
 
 /// How long an order must be known before a list has to show it, where no landing bound is set.
 pub(crate) const LANDING_BOUND: Duration = Duration::from_secs(15 * 60);
@@ -101,7 +105,7 @@ pub enum AccountAlarm {
 }
 
 /// What is known of one order of the account.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Entry {
     /// When it was created, where that is known; else not before this moment.
     created_at: Timestamp,
@@ -115,7 +119,7 @@ struct Entry {
 }
 
 /// Who has an order.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Holder {
     lane: ItemsHash,
     learnt: Learnt,
@@ -128,7 +132,7 @@ struct Holder {
 }
 
 /// A listing that showed nothing in the span that it read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Silence {
     since: Option<Timestamp>,
     arrived: Moment,

@@ -61,7 +61,11 @@ pub enum Clause {
     SettledPlaced,
     /// Rule 9: so was the POST of every intent placed with a row of this very list.
     SettledPlacedNow,
-    /// Rule 9: the list reaches back before the POST of every intent that was placed from a list.
+    /// Rule 9: and those that an intent was placed with by an answer, up to the first complete list
+    /// that was requested after the attempt was settled.
+    SettledAnswered,
+    /// Rule 9: the list reaches back before the POST of every intent that the attempt can have
+    /// exchanged orders with.
     PlacedInReach,
     /// Rule 9: what is settled is noted when the list is requested, and never judged later.
     JudgedAtRequest,

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::clause::{Clause, LeftOut};
 use super::format::{Lines, Object, OrderFormat, string};
 use super::{Moment, Outcome, Why};
 use crate::order::{EchoProfile, Item, ItemsHash, OrderId};
@@ -96,6 +97,8 @@ pub struct EvidencePolicy {
     pub balance: Means,
     /// How an order is written.
     pub format: OrderFormat,
+    /// The clause that a test leaves out. Default: none.
+    pub left_out: LeftOut,
 }
 
 impl Default for EvidencePolicy {
@@ -105,6 +108,7 @@ impl Default for EvidencePolicy {
             rate_limited: Means::NotSent,
             balance: Means::Unknown,
             format: OrderFormat::default(),
+            left_out: LeftOut::default(),
         }
     }
 }
@@ -184,7 +188,7 @@ pub fn judge(
             ),
             200..=299 => success(evidence, policy, status, body, seen_before),
             400..=499 => client_error(policy, status, retry_after, body),
-            500..=599 => unknown(format!("status {status}").into(), AccountEffect::None),
+            500..=599 => server_error(policy, status),
             _ => not_the_supplier(status),
         },
     }
@@ -283,6 +287,15 @@ fn whose(lines: Lines, evidence: &Evidence<'_>) -> Whose {
         Some(_) => Whose::NotOurs,
         None => Whose::Unclear,
     }
+}
+
+/// What went wrong at the supplier's may have gone wrong after the order was created.
+fn server_error(policy: &EvidencePolicy, status: u16) -> Judgement {
+    let why: Why = format!("status {status}").into();
+    if policy.left_out.keeps(Clause::RefusedByEvidence) {
+        return unknown(why, AccountEffect::None);
+    }
+    judged(Outcome::Refused(why), AccountEffect::None)
 }
 
 fn client_error(

@@ -31,6 +31,7 @@ use crate::order::{ItemsDigest, OrderId};
 mod attribution;
 #[cfg(any(test, feature = "testing"))]
 mod canonical;
+mod eras;
 mod events;
 mod index;
 mod rehydrate;
@@ -93,6 +94,8 @@ pub struct Lane {
     index: index::Index,
     /// POSTs of intents that were placed from a list, by attempt: they may still land (rule 9).
     posts: BTreeMap<AttemptSeq, Post>,
+    /// Which attempts were open together; `None`: none were.
+    eras: Option<Box<eras::Eras>>,
     /// Orders claimed here while a list is under way: that list may not know it.
     taken: BTreeSet<OrderId>,
     /// The list that was asked for and has not come.
@@ -127,12 +130,9 @@ struct Intent {
 struct Sent {
     attempt: Attempt,
     left: Left,
-}
-
-impl Sent {
-    fn recorded(rules: &Rules, attempt: Attempt, now: Moment) -> Self {
-        Self { attempt, left: Left::recorded(rules, now) }
-    }
+    /// The last answer that may have named its order, once a list has shown every order that it can
+    /// have made: what comes later cannot (rule 9).
+    answered: Option<Moment>,
 }
 
 /// When the last byte of an attempt could have left (rule 7).
@@ -168,11 +168,6 @@ impl Left {
 struct Post {
     intent: IntentId,
     left: Left,
-    /// What it bought cannot be older; `None`: not known.
-    floor: Option<jiff::Timestamp>,
-    /// The newest attempt that was open when its intent was placed: until all of these have ended,
-    /// what it bought itself may be a row that nobody has.
-    before: AttemptSeq,
 }
 
 /// A list that was asked for, with what was settled at that moment. It is requested later, so what
@@ -180,6 +175,7 @@ struct Post {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Asked {
     ask: u64,
+    at: Moment,
     settled: BTreeSet<AttemptSeq>,
 }
 
@@ -208,13 +204,6 @@ enum From {
     Sending,
     InDoubt { held: bool },
     Queued,
-}
-
-impl Post {
-    /// Whether no attempt is open any more that was open when its intent was placed.
-    fn is_over(&self, oldest_open: Option<AttemptSeq>) -> bool {
-        oldest_open.is_none_or(|oldest| oldest > self.before)
-    }
 }
 
 impl Intent {
@@ -247,8 +236,8 @@ impl Lane {
             Event::Submitted { intent, delivered, good_until, permit } => {
                 let in_time = permit.filter(|_| now < good_until);
                 effects.extend((permit != in_time).then_some(Effect::ReturnPermit { intent }));
-                let attempt = in_time.map(|attempt| Sent::recorded(rules, attempt, now));
-                self.submitted(rules, intent, delivered, good_until, attempt, &mut effects);
+                let new = (intent, delivered, good_until);
+                self.submitted(rules, new, in_time, now, &mut effects);
             }
             Event::Permitted { intent, attempt } => {
                 self.permitted(rules, intent, attempt, now, &mut effects);
@@ -281,12 +270,8 @@ impl Lane {
     pub fn wakes_at(&self, rules: &Rules) -> Option<Moment> {
         let unsent = self.index.first_expiry().map(|(at, _)| at);
         let idle = self.asked.is_none() && self.kept.is_none();
-        let posts = (idle && !self.posts.is_empty()).then(|| {
-            let oldest = self.oldest_open();
-            let over = self.posts.values().filter(move |post| post.is_over(oldest));
-            over.filter_map(|post| settles_at(rules, post.left))
-        });
-        let posts = posts.into_iter().flatten();
+        let posts = self.posts.values().filter(|_| idle);
+        let posts = posts.filter_map(|post| settles_at(rules, post.left));
         let looks = (idle && self.hold.is_none() && !self.index.doubts.is_empty())
             .then(|| self.look_at.into_iter().chain(self.releasable_at(rules)))
             .into_iter()
@@ -331,23 +316,15 @@ impl Lane {
         self.intents.values().filter(|i| unsent(i)).count()
     }
 
-    /// How far back a list must reach: to the oldest floor of an open attempt, and of the POST of an
-    /// intent that was placed from a list, whose own order may be the row that tells of it.
-    /// `None`: to the end.
+    /// How far back a list must reach: to the oldest floor of an open attempt. `None`: to the end.
     #[must_use]
     pub fn oldest_floor(&self) -> Option<jiff::Timestamp> {
-        let posts = self.posts.values().map(|post| post.floor);
-        self.open().map(|sent| sent.attempt.floor).chain(posts).min().flatten()
+        self.open().map(|sent| sent.attempt.floor).min().flatten()
     }
 
     /// The open attempts.
     fn open(&self) -> impl Iterator<Item = Sent> + '_ {
         self.index.open_ids().filter_map(|id| self.intents.get(&id)?.open())
-    }
-
-    /// The oldest open attempt.
-    fn oldest_open(&self) -> Option<AttemptSeq> {
-        self.open().map(|sent| sent.attempt.seq).min()
     }
 
     /// How an intent of this lane stands, as those who wait for it are told.
@@ -381,10 +358,9 @@ impl Lane {
     fn submitted(
         &mut self,
         rules: &Rules,
-        id: IntentId,
-        delivered: ItemsDigest,
-        good_until: Moment,
-        permit: Option<Sent>,
+        (id, delivered, good_until): (IntentId, ItemsDigest, Moment),
+        permit: Option<Attempt>,
+        now: Moment,
         effects: &mut Vec<Effect>,
     ) {
         if let Some(why) = &self.hold {
@@ -398,6 +374,7 @@ impl Lane {
         if permit.is_some() && attempt.is_none() {
             effects.push(Effect::ReturnPermit { intent: id });
         }
+        let attempt = attempt.map(|attempt| self.recorded(rules, attempt, now));
         let intent = Intent {
             delivered,
             good_until,
@@ -440,7 +417,8 @@ impl Lane {
             (queued && now < i.good_until).then_some(i.delivered)
         });
         let goes = wants.is_some_and(|delivered| self.may_send(rules, delivered));
-        let Some(intent) = self.intents.get_mut(&id).filter(|_| goes) else {
+        let sent = goes.then(|| self.recorded(rules, attempt, now));
+        let Some((intent, sent)) = self.intents.get_mut(&id).zip(sent) else {
             effects.push(Effect::ReturnPermit { intent: id });
             if let Some(Phase::Queued { permit_asked }) =
                 self.intents.get_mut(&id).map(|intent| &mut intent.phase)
@@ -450,8 +428,8 @@ impl Lane {
             return;
         };
         intent.phase = Phase::Recording;
-        intent.attempt = Some(Sent::recorded(rules, attempt, now));
-        effects.push(Effect::Write(Write::Record { intent: id, attempt }));
+        intent.attempt = Some(sent);
+        effects.push(Effect::Write(Write::Record { intent: id, attempt: sent.attempt }));
     }
 
     fn answered(
@@ -561,6 +539,7 @@ impl Lane {
     fn go_on(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         self.use_kept(rules, now, effects);
         self.hold_doubts(effects);
+        self.turn_eras();
         self.prune_posts(rules, now, effects);
         if self.asked.is_none() && self.kept.is_none() {
             self.taken.clear();

@@ -1,16 +1,27 @@
 //! What settings add up to.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use secrecy::SecretString;
 
 use crate::supplier::foxreload::{self, InvalidSetting, Paging, Settings};
 use crate::{Config, ConfigError, StartAnswer};
+
+/// Where orders are remembered.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Directory(PathBuf),
+    /// Its URL, which can have a password in it.
+    Database(SecretString),
+}
 
 /// The values of all settings, before what depends on others is worked out.
 #[derive(Debug)]
 pub struct Draft {
     pub(super) data: PathBuf,
+    pub(super) store: Option<Place>,
     pub(super) base_url: Option<String>,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) root_certificates: Option<PathBuf>,
@@ -34,6 +45,7 @@ impl Default for Draft {
     fn default() -> Self {
         Self {
             data: PathBuf::from("./order-router-data"),
+            store: None,
             base_url: None,
             api_key_file: None,
             root_certificates: None,
@@ -56,6 +68,15 @@ impl Default for Draft {
 }
 
 impl Draft {
+    /// The directory of the journal, if there is one.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        match &self.store {
+            None => Some(&self.data),
+            Some(Place::Directory(dir)) => Some(dir),
+            Some(Place::Database(_)) => None,
+        }
+    }
+
     /// The router's configuration; `posts` can be under way at once at least.
     pub(super) fn config(&self, posts: usize) -> Config {
         let mut config = self.config.clone();

@@ -5,6 +5,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
+
+use super::draft::Place;
 use super::file::{self, Entry};
 use super::{Draft, Kind, Places, Problem, Setting, TABLE, Unset};
 use crate::simulator::parse_duration;
@@ -98,11 +101,19 @@ pub fn load_data(
     file: Option<&Path>,
 ) -> Result<PathBuf, Vec<Problem>> {
     let mut problems = Vec::new();
-    let data = &TABLE[..1];
+    let data = &TABLE[..2];
     let flags = flag.map(|text| (&data[0], vec![text])).into_iter().collect();
     let given = gather(data, flags, environment, file, &mut problems);
     let draft = add_up(&given, &mut problems);
-    if problems.is_empty() { Ok(draft.data) } else { Err(problems) }
+    match draft.directory() {
+        Some(dir) if problems.is_empty() => Ok(dir.to_owned()),
+        None if problems.is_empty() => Err(given.get("store").map_or_else(Vec::new, |given| {
+            let text = "orders are remembered in a database, and this command reads directories \
+                alone; look into the table `order_intents` with SQL";
+            vec![given.problem(text)]
+        })),
+        _ => Err(problems),
+    }
 }
 
 /// What is set, each by the layer that goes before the others.
@@ -176,10 +187,21 @@ fn add_up(given: &HashMap<&'static str, Given>, problems: &mut Vec<Problem>) -> 
 }
 
 impl Loaded {
-    /// The directory of the journal.
+    /// The directory of the journal; `None`: orders are remembered in a
+    /// [`database`](Self::database).
     #[must_use]
-    pub fn data(&self) -> &Path {
-        &self.draft.data
+    pub fn data(&self) -> Option<&Path> {
+        self.draft.directory()
+    }
+
+    /// The URL of the database in which orders are remembered, if it is one. A password can be in
+    /// it.
+    #[must_use]
+    pub fn database(&self) -> Option<&SecretString> {
+        match &self.draft.store {
+            Some(Place::Database(url)) => Some(url),
+            Some(Place::Directory(_)) | None => None,
+        }
     }
 
     /// The supplier's base URL.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::Unset::{Is, Says};
+use super::draft::Place;
 use super::values::{bound, bytes, count, duration, pair, rate, switch, word};
 use super::{Draft, Kind, Places, Setting, Unset};
 use crate::protocol::evidence::Means;
@@ -66,6 +67,17 @@ pub static TABLE: &[Setting] = &[
             container, on a disk that honours fdatasync",
         |d, t| put(&mut d.data, path(t)),
     ),
+    row(
+        GENERAL,
+        "store",
+        Kind::Url,
+        Says("embedded:DIR, with the directory of data"),
+        "Where orders are remembered, instead of data: `embedded:DIR`, or \
+            `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=NAME`, one schema for one account. \
+            With a password in it, in the environment alone",
+        |d, t| put(&mut d.store, place(t).map(Some)),
+    )
+    .secret(),
     row(
         SUPPLIER,
         "supplier",
@@ -646,6 +658,23 @@ fn text(value: &str) -> Result<Cow<'static, str>, String> {
 
 fn path(value: &str) -> Result<PathBuf, String> {
     text(value).map(|text| PathBuf::from(text.into_owned()))
+}
+
+/// It may have a password in it: no error shows it.
+fn place(value: &str) -> Result<Place, String> {
+    let Some((scheme, rest)) = value.split_once(':') else {
+        return Err("is not a store: embedded:DIR or postgres://...".to_owned());
+    };
+    match scheme {
+        "embedded" => path(rest).map(Place::Directory),
+        "postgres" | "postgresql" if cfg!(feature = "postgres") => {
+            Ok(Place::Database(SecretString::from(value)))
+        }
+        "postgres" | "postgresql" => Err("this build has no Postgres in it: build it with the \
+            feature `postgres`"
+            .to_owned()),
+        _ => Err("is not a store that there is: embedded:DIR or postgres://...".to_owned()),
+    }
 }
 
 /// It may have a password in it: no error shows it.

@@ -132,7 +132,7 @@ fn supplier(loaded: &Loaded, found: &mut Vec<Problem>) {
 }
 
 fn data(loaded: &Loaded, found: &mut Vec<Problem>) {
-    let dir = loaded.data();
+    let Some(dir) = loaded.data() else { return };
     let host = std::env::var("HOSTNAME").unwrap_or_default();
     let has_host = |part: Component<'_>| part.as_os_str().to_string_lossy().contains(&host);
     if host.len() > 3 && dir.components().any(has_host) {

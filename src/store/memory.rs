@@ -46,6 +46,13 @@ impl MemoryStore {
         }
     }
 
+    /// Leaves out a clause of the rules.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn leaving_out(left_out: crate::protocol::LeftOut) -> Self {
+        Self { book: Mutex::new(Book::new(false).leaving_out(left_out)), ..Self::new() }
+    }
+
     fn open(&self) -> Result<MutexGuard<'_, Book>, StoreError> {
         if self.closed.load(Ordering::Acquire) {
             return Err(StoreError::Closed);

@@ -53,6 +53,7 @@ impl Case {
                 envelope: dice.one_in(3).then(|| "order".into()),
                 ..OrderFormat::default()
             },
+            ..EvidencePolicy::default()
         };
         let yielded = GateState::Yielded(Moment::default());
         let gates = [yielded, yielded, yielded, yielded, GateState::Unasked, GateState::Closed];

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod checks;
+mod database;
 mod ends;
 mod kills;
 mod pauses;

@@ -5,6 +5,8 @@
 mod client;
 mod command;
 mod examples;
+mod postgres;
 mod router;
+mod servers;
 mod stores;
 mod tidy;

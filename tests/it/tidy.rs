@@ -63,6 +63,7 @@ const NOT_EMBEDDED: &[&str] = &[
     "rand",
     "rcgen",
     "tempfile",
+    "tokio-postgres",
     "toml",
     "tracing-subscriber",
 ];
@@ -175,6 +176,9 @@ fn embedded_set_has_no_command_line_no_server_and_no_test_helper() {
         assert!(embedded.contains(expected), "{expected} is not even in the list: {embedded:?}");
     }
     let command = crates(&[], "99");
+    assert!(!command.contains("tokio-postgres"), "a backend is built only where it is asked for");
+    let postgres = crates(&["--no-default-features", "--features", "postgres"], "99");
+    assert!(postgres.contains("tokio-postgres"), "tokio-postgres is not found where it is");
     for expected in ["clap", "csv", "indicatif", "comfy-table", "toml"] {
         assert!(command.contains(expected), "{expected} is not found where it is");
     }
@@ -242,10 +246,11 @@ fn readme_calls_only_what_the_command_has() {
 
 #[test]
 fn test_command_of_the_readme_is_what_ci_runs() {
-    let line = "cargo test --all-features";
+    let line = "tests/run.sh";
     let readme = text("README.md");
     assert!(blocks(&readme, "sh").iter().any(|block| block.lines().any(|l| l == line)));
     assert!(text(".ci/run").lines().any(|l| l == format!("step {line}")));
+    assert!(text(line).lines().any(|l| l.starts_with("cargo test --all-features \"$@\"")));
 }
 
 #[test]

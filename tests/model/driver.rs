@@ -38,7 +38,13 @@ impl World {
             list: None,
             callers: Vec::new(),
             faults: setup.faults,
+            desk: setup.account.map(|_| Box::new(setup.desk())),
+            shown: Vec::new(),
             serial: 1,
+            undead: None,
+            misled: false,
+            passed_over: false,
+            kept_before: None,
             changed: false,
             unrest: None,
         }
@@ -47,7 +53,7 @@ impl World {
     pub fn attempt(&mut self) -> Attempt {
         let seq = Serial(self.serial);
         self.serial += 1;
-        Attempt { seq, fingerprint: Fingerprint(1), floor: None }
+        Attempt { seq, fingerprint: Fingerprint(1), floor: self.floor() }
     }
 
     /// The lane takes an event at `now`, and its effects are carried out.
@@ -58,7 +64,10 @@ impl World {
     }
 
     fn take(&mut self, setup: &Setup, lane: Lane, effects: Vec<Effect>, now: Moment) {
+        self.look_for_the_passed_over(&effects);
         self.lane = Shared::new(lane.rebased(&setup.rules(), now, base()));
+        let follows = setup.fairness && self.lane.keeps_a_list();
+        self.kept_before = follows.then(|| self.kept_before.unwrap_or(self.serial));
         effects.into_iter().for_each(|effect| self.carry_out(setup, effect));
     }
 
@@ -67,13 +76,18 @@ impl World {
             Effect::Write(write) => self.submit(setup, write),
             Effect::AskPermit { intent } => self.permits.push(intent),
             Effect::Send { intent, seq } => self.hand_out(setup, intent, seq),
-            Effect::List { .. } => self.list = Some(List::Asked),
-            Effect::Tell { intent, told } => self.tell(intent, told),
+            Effect::List { since, .. } => self.list = Some(List::Asked { since }),
+            Effect::Tell { intent, told } => self.tell(setup, intent, told),
             Effect::Orphans { .. } => self.unrest = Some(Unrest::Orphan),
             Effect::Alarm(_) => self.unrest = Some(Unrest::Alarm),
             // The exchange of identical orders: the books are compared at the end.
             Effect::Stray { .. } => {}
-            Effect::ReturnPermit { .. } | Effect::Released { .. } => {}
+            Effect::Released { .. } => {
+                if let Some(desk) = &mut self.desk {
+                    desk.look_due |= setup.listed_again();
+                }
+            }
+            Effect::ReturnPermit { .. } => {}
         }
     }
 
@@ -86,11 +100,11 @@ impl World {
         };
         match &write {
             Write::Accept { intent, .. } if !setup.keeps(Clause::AcceptBeforeTold) => {
-                self.tell(*intent, Told::Accepted);
+                self.tell(setup, *intent, Told::Accepted);
             }
             Write::Decide { intent, verdict, .. } if !setup.keeps(Clause::ToldAfterDurable) => {
                 if let Some(told) = told_of(verdict) {
-                    self.tell(*intent, told);
+                    self.tell(setup, *intent, told);
                 }
             }
             _ => {}
@@ -116,26 +130,33 @@ impl World {
             refused: None,
             twice: false,
             garbled: false,
+            date: 0,
+            failed: false,
+            told: false,
+            known: self.shown.clone(),
         });
     }
 
-    fn tell(&mut self, intent: IntentId, told: Told) {
+    fn tell(&mut self, setup: &Setup, intent: IntentId, told: Told) {
         let at = self.callers.iter().position(|caller| caller.intent == intent);
         let at = at.unwrap_or_else(|| {
             self.callers.push(Caller { intent, accepted: false, end: None });
             self.callers.len() - 1
         });
-        let caller = &mut self.callers[at];
         let end = match told {
             Told::Accepted => {
-                caller.accepted = true;
+                self.callers[at].accepted = true;
                 return;
             }
-            Told::Placed { id, .. } => End::Placed(id),
+            Told::Placed { id, learnt, .. } => {
+                self.learnt(setup, &id, learnt);
+                End::Placed(id)
+            }
             Told::Refused(_) => End::Refused,
             Told::NotPlaced(_) => End::NotPlaced,
             Told::InDoubt | Told::Held(_) | Told::LaneHeld(_) | Told::NotInDoubt => return,
         };
+        let caller = &mut self.callers[at];
         self.changed |= caller.end.as_ref().is_some_and(|old| *old != end);
         caller.end = Some(end);
     }
@@ -146,6 +167,7 @@ impl World {
             return;
         };
         let Pending { write, half, .. } = self.writes[at].clone();
+        let mut stale = false;
         let is_claim = matches!(&write, Write::Decide { verdict: Verdict::Placed { .. }, .. });
         let mut rows = Vec::clone(&self.rows);
         if half {
@@ -162,10 +184,40 @@ impl World {
                     self.writes[at].half = true;
                 }
                 Some(answer) => self.writes[at].answer = Some(answer),
-                None => drop(self.writes.remove(at)),
+                None => stale = self.writes.remove(at).write.is_verdict(),
             }
         }
         self.rows = Shared::new(rows);
+        if stale {
+            // The store knows better: the lane is built anew.
+            self.rebuild(setup);
+        }
+    }
+
+    /// A write of the old process comes through.
+    pub fn sync_undead(&mut self, setup: &Setup) {
+        let Some(write) = self.undead.take() else { return };
+        let mut rows = Vec::clone(&self.rows);
+        self.apply(setup, &mut rows, &write);
+        self.rows = Shared::new(rows);
+    }
+
+    /// Of the attempts in doubt, the oldest are given the rows.
+    fn look_for_the_passed_over(&mut self, effects: &[Effect]) {
+        let by_list = |effect: &Effect| match effect {
+            Effect::Write(Write::Decide { seq, verdict, .. }) => {
+                matches!(verdict, Verdict::Placed { learnt: Learnt::List, .. }).then_some(*seq)
+            }
+            _ => None,
+        };
+        let given: Vec<_> = effects.iter().filter_map(by_list).collect();
+        let written = |intent| self.writes.iter().any(|p| p.write.is_about(intent));
+        let in_doubt = |row: &&Row| {
+            matches!(row.restored.state, State::InDoubt(..)) && !written(row.restored.intent)
+        };
+        let doubts = self.rows.iter().filter(in_doubt).filter_map(|r| r.restored.state.attempt());
+        let mut left = doubts.map(|attempt| attempt.seq).filter(|seq| !given.contains(seq));
+        self.passed_over |= left.any(|left| given.iter().any(|given| *given > left));
     }
 
     /// The store's own guards (rules 1 and 3). `None`: the write needs no answer.
@@ -223,8 +275,8 @@ impl World {
         verdict: &Verdict,
     ) -> Option<Written> {
         let row = &mut row_of(rows, intent)?.restored;
-        let is_placed = matches!(verdict, Verdict::Placed { .. });
-        let is_open = row.state.attempt().is_some() || (row.state == State::Queued && is_placed);
+        let is_answer = matches!(verdict, Verdict::Placed { learnt: Learnt::Answer, .. });
+        let is_open = row.state.attempt().is_some() || (row.state == State::Queued && is_answer);
         if !(is_open && row.last_attempt == Some(seq)) {
             // A second line of defence: the lane has asked already.
             self.unrest = Some(Unrest::GuardFailed);
@@ -232,7 +284,8 @@ impl World {
                 return None;
             }
         }
-        let attempt = Attempt { seq, fingerprint: Fingerprint(1), floor: None };
+        let anew = || Attempt { seq, fingerprint: Fingerprint(1), floor: None };
+        let attempt = row.state.attempt().copied().unwrap_or_else(anew);
         row.state = match verdict {
             Verdict::Placed { id, learnt, .. } => {
                 let holder = self.holder(id).filter(|_| setup.keeps(Clause::ClaimedOnce));
@@ -275,13 +328,20 @@ impl World {
 
     /// The process dies and comes back: memory and what was not durable is gone.
     pub fn crash(&mut self, setup: &Setup) {
+        let is_verdict = |p: &Pending| matches!(p.write, Write::Decide { .. }) && !p.half;
+        let last = self.writes.iter().rev().find(|p| p.answer.is_none() && is_verdict(p));
+        if let Some(last) = last.filter(|_| self.faults.undead > 0) {
+            self.faults.undead -= 1;
+            self.undead = Some(last.write.clone());
+        }
         self.writes.clear();
+        self.shown.clear();
         self.posts.retain(|post| !matches!(post.stage, Stage::Handed { .. }));
         for post in &mut self.posts {
-            post.open = false;
+            (post.open, post.told) = (false, false);
             post.reported = true;
         }
-        self.restore(setup, base());
+        self.restore(setup, base(), true);
     }
 
     /// The lane is lost, its process lives: what it has written is waited for.
@@ -291,16 +351,23 @@ impl World {
         }
         self.writes.clear();
         let window = TICK * u32::from(setup.window.unwrap_or(0));
-        self.restore(setup, base().plus(window));
+        self.restore(setup, base().plus(window), false);
     }
 
-    fn restore(&mut self, setup: &Setup, left: Moment) {
+    fn restore(&mut self, setup: &Setup, left: Moment, died: bool) {
         self.list = None;
         self.permits.clear();
         let open = |row: &&Row| row.end().is_none() || row.restored.unsettled;
         let restored: Vec<_> = self.rows.iter().filter(open).map(|r| r.restored.clone()).collect();
         let hold = self.held.then(|| "more orders than attempts in doubt".into());
         let (lane, effects) = Lane::rehydrate(&setup.rules(), &restored, hold, left, base());
+        self.lane = Shared::new(lane.clone());
+        if died {
+            self.reopen(setup);
+        }
+        if self.is_stopped() {
+            return;
+        }
         self.take(setup, lane, effects, base());
     }
 }
@@ -315,5 +382,28 @@ fn told_of(verdict: &Verdict) -> Option<Told> {
         Verdict::Refused(why) => Some(Told::Refused(why)),
         Verdict::NotPlaced(why) => Some(Told::NotPlaced(why)),
         Verdict::NotSent(_) | Verdict::InDoubt(_) | Verdict::Held(_) | Verdict::Absent => None,
+    }
+}
+
+/// What is asked of a write.
+pub trait About {
+    fn is_verdict(&self) -> bool;
+    fn is_about(&self, intent: IntentId) -> bool;
+}
+
+impl About for Write {
+    fn is_verdict(&self) -> bool {
+        matches!(self, Self::Decide { .. })
+    }
+
+    fn is_about(&self, intent: IntentId) -> bool {
+        match self {
+            Self::Accept { intent: it, .. }
+            | Self::Record { intent: it, .. }
+            | Self::Decide { intent: it, .. }
+            | Self::Expire { intent: it, .. }
+            | Self::Settle { intent: it } => *it == intent,
+            Self::HoldLane { .. } | Self::FreeLane => false,
+        }
     }
 }

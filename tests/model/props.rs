@@ -4,14 +4,15 @@ use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use order_router::protocol::State;
+use order_router::OrderId;
 use order_router::protocol::lane::Write;
+use order_router::protocol::{Serial, State, Verdict};
 use stateright::{Model, Property};
 
-use super::driver::kind;
+use super::driver::{About, kind};
 use super::setup::Setup;
 use super::steps::Action;
-use super::world::{End, List, Pending, Proof, Row, Stage, World, maker, reference};
+use super::world::{End, List, Pending, Proof, Row, Stage, World, maker, order, reference};
 
 pub const BUDGET: &str = "the budget";
 pub const ORPHAN: &str = "no orphan at rest";
@@ -22,6 +23,10 @@ pub const LOST: &str = "nothing is lost";
 pub const ONCE: &str = "a reference is bought once";
 pub const GOODS: &str = "what is delivered is what was ordered";
 pub const ENDS: &str = "every intent ends";
+pub const OURS: &str = "what is placed is an order of ours";
+pub const OLDEST: &str = "the oldest doubt is given the row";
+pub const WAITS: &str = "a list waits for no more than when it came";
+pub const ANSWERS: &str = "an answer that came counts";
 pub const PEACE: &str = "no false alarm, no false hold";
 
 /// Steps of a fair continuation after which all must have ended.
@@ -29,15 +34,29 @@ const STEPS_MAX: usize = 500;
 
 pub fn all(setup: &Setup) -> Vec<Property<Setup>> {
     let mut all = vec![
-        Property::always(BUDGET, |setup: &Setup, world| setup.holds(budget(world))),
+        Property::always(BUDGET, |setup: &Setup, w| setup.holds(is_broken(setup, w) || budget(w))),
         Property::always(CLAIMED, |setup: &Setup, world| setup.holds(claimed_once(world))),
         Property::always(TOLD, |setup: &Setup, world| setup.holds(told_is_stored(world))),
-        Property::always(NOTHING, |setup: &Setup, world| setup.holds(nothing_was_bought(world))),
+        Property::always(NOTHING, |setup: &Setup, w| {
+            setup.holds(is_broken(setup, w) || nothing_was_bought(w))
+        }),
         Property::always(LOST, |setup: &Setup, world| setup.holds(nothing_is_lost(world))),
         Property::always(ONCE, |setup: &Setup, world| setup.holds(bought_once(world))),
         Property::always(GOODS, |setup: &Setup, world| setup.holds(goods(setup, world))),
-        Property::always(ORPHAN, |setup: &Setup, world| setup.holds(no_orphan_at_rest(world))),
+        Property::always(ORPHAN, |setup: &Setup, world| {
+            setup.holds(no_orphan_at_rest(setup, world))
+        }),
     ];
+    if setup.fairness {
+        all.extend([
+            Property::always(OLDEST, |setup: &Setup, world| setup.holds(!world.passed_over)),
+            Property::always(WAITS, |setup: &Setup, world| setup.holds(waits_for_no_more(world))),
+            Property::always(ANSWERS, |setup: &Setup, world| setup.holds(answers_count(world))),
+        ]);
+    }
+    if setup.account.is_some() {
+        all.push(Property::always(OURS, |setup: &Setup, world| setup.holds(ours(world))));
+    }
     if setup.ends {
         all.push(Property::always(ENDS, |setup: &Setup, world| setup.holds(ends(setup, world))));
     }
@@ -70,7 +89,12 @@ fn someone_is_asked(world: &World) -> bool {
 }
 
 fn at_peace(world: &World) -> bool {
-    world.unrest.is_none() && !world.held
+    world.unrest.is_none() && !world.held && !world.is_stopped()
+}
+
+/// What the budget stands on has been broken: a POST landed after its bound, or the store is gone.
+fn is_broken(setup: &Setup, world: &World) -> bool {
+    world.is_rolled_back() || world.faults.late < setup.faults.late
 }
 
 /// Orders and POSTs that may still land are covered by intents placed or open.
@@ -120,28 +144,36 @@ fn nothing_is_lost(world: &World) -> bool {
     };
     let stored = |intent| world.row(intent).is_some() || on_its_way(intent);
     let open = world.rows.iter().filter(|row| row.end().is_none());
-    world.callers.iter().all(|caller| !caller.accepted || stored(caller.intent))
-        && open.into_iter().all(|row| world.lane.standing(row.restored.intent).is_some())
+    world.is_rolled_back()
+        || world.callers.iter().all(|caller| !caller.accepted || stored(caller.intent))
+            && open.into_iter().all(|row| world.lane.standing(row.restored.intent).is_some())
 }
 
 fn bought_once(world: &World) -> bool {
     let references: BTreeSet<_> =
         world.rows.iter().map(|row| reference(row.restored.intent)).collect();
+    let orders = world.posts.iter().filter(|post| post.stage == Stage::Landed);
+    let bought: Vec<_> = orders.map(|post| reference(post.intent)).collect();
+    let distinct: BTreeSet<_> = bought.iter().collect();
     references.len() == world.rows.len()
+        && (!world.is_rolled_back() || distinct.len() == bought.len())
 }
 
 fn goods(setup: &Setup, world: &World) -> bool {
-    world.rows.iter().all(|row| match row.end() {
-        Some(End::Placed(id)) => {
-            let post = world.posts.iter().find(|post| post.seq == maker(&id));
-            post.is_none_or(|post| kind(setup, post.intent) == row.restored.delivered)
-        }
-        Some(End::Refused | End::NotPlaced) | None => true,
-    })
+    let first = world.row(Serial(1)).and_then(Row::end);
+    let is_misled = world.misled && matches!(first, Some(End::Placed(_)));
+    !is_misled
+        && world.rows.iter().all(|row| match row.end() {
+            Some(End::Placed(id)) => {
+                let post = world.posts.iter().find(|post| post.seq == maker(&id));
+                post.is_none_or(|post| kind(setup, post.intent) == row.restored.delivered)
+            }
+            Some(End::Refused | End::NotPlaced) | None => true,
+        })
 }
 
 /// Nothing is open and nothing may land: every order is somebody's, or a person is asked.
-fn no_orphan_at_rest(world: &World) -> bool {
+fn no_orphan_at_rest(setup: &Setup, world: &World) -> bool {
     let moves = |post: &super::world::Post| {
         post.may_land() || matches!(post.stage, Stage::Handed { .. }) || !post.reported
     };
@@ -150,7 +182,54 @@ fn no_orphan_at_rest(world: &World) -> bool {
         && !world.posts.iter().any(moves)
         && !world.rows.iter().any(is_open)
         && world.callers.iter().all(|c| world.lane.standing(c.intent).is_none());
-    !at_rest || world.held || world.orders().all(|(id, _)| world.holder(&id).is_some())
+    let is_seen = |id: &OrderId| match &world.desk {
+        Some(desk) if setup.faults.late > 0 => desk.look_due || desk.orphans.contains(id),
+        Some(_) | None => world.is_rolled_back(),
+    };
+    !at_rest
+        || world.held
+        || world.orders().all(|(id, _)| world.holder(&id).is_some() || is_seen(&id))
+}
+
+/// Nobody was given an order that somebody else has bought.
+fn ours(world: &World) -> bool {
+    world.rows.iter().all(|row| match row.end() {
+        Some(End::Placed(id)) => world.posts.iter().any(|post| post.seq == maker(&id)),
+        Some(End::Refused | End::NotPlaced) | None => true,
+    })
+}
+
+/// A list that is kept waits for an attempt that was recorded when it, or the one that it
+/// replaced, came.
+fn waits_for_no_more(world: &World) -> bool {
+    let Some(before) = world.kept_before else { return true };
+    let is_sent = |row: &Row| match &row.restored.state {
+        State::Sending(attempt) => attempt.seq.0 < before,
+        _ => false,
+    };
+    let is_written = |pending: &Pending| match &pending.write {
+        Write::Accept { attempt, .. } => attempt.is_some_and(|attempt| attempt.seq.0 < before),
+        Write::Record { attempt, .. } => attempt.seq.0 < before,
+        Write::Decide { seq, .. } => seq.0 < before,
+        _ => false,
+    };
+    world.rows.iter().any(is_sent) || world.writes.iter().any(is_written)
+}
+
+/// Nobody is in doubt whose own answer came, while nobody has that order.
+fn answers_count(world: &World) -> bool {
+    let is_given = |id: &OrderId| {
+        let gives = |p: &Pending| matches!(&p.write, Write::Decide { verdict: Verdict::Placed { id: given, .. }, .. } if given == id);
+        world.holder(id).is_some() || world.writes.iter().any(gives)
+    };
+    world.posts.iter().filter(|post| post.told).all(|post| {
+        let Some(row) = world.row(post.intent) else { return true };
+        let mine = row.restored.state.attempt().is_some_and(|a| a.seq == post.seq);
+        let in_doubt = matches!(row.restored.state, State::InDoubt(..)) && mine;
+        !in_doubt
+            || world.writes.iter().any(|p| p.write.is_about(post.intent))
+            || is_given(&order(post.seq, false))
+    })
 }
 
 fn has_end(world: &World, is: impl Fn(&End) -> bool) -> bool {
@@ -185,7 +264,7 @@ fn exchanged(world: &World) -> bool {
 pub fn is_over(world: &World) -> bool {
     let ended = |row: &Row| row.end().is_some() || matches!(row.restored.state, State::Held(..));
     let still = world.writes.is_empty() && world.permits.is_empty();
-    still && (world.held || world.rows.iter().all(ended))
+    world.is_stopped() || still && (world.held || world.rows.iter().all(ended))
 }
 
 /// The next step once nothing goes wrong any more.
@@ -206,6 +285,15 @@ fn fair(setup: &Setup, world: &World) -> Option<Action> {
         | Action::GateCloses(_)
         | Action::Lands { .. }
         | Action::Refuses(..)
+        | Action::Mixes { .. }
+        | Action::Conflicts
+        | Action::Errs(_)
+        | Action::Undead
+        | Action::Known
+        | Action::Stranger
+        | Action::Look
+        | Action::Fails(_)
+        | Action::RollBack
         | Action::ListRead { .. }
         | Action::ListArrives { .. }
         | Action::Crash

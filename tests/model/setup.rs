@@ -7,6 +7,7 @@ use std::time::Duration;
 use order_router::protocol::lane::Rules;
 use order_router::protocol::{Clause, LeftOut, Moment};
 
+use super::account::Ledger;
 use super::props::Ended;
 
 /// One tick of the model's time.
@@ -34,6 +35,27 @@ pub struct Faults {
     pub garbled: u8,
     /// One POST makes two orders, and its answer is lost.
     pub twice: u8,
+    /// The answer to a POST names the order of another one of the lane.
+    pub wrong_ids: u8,
+    /// Another lane buys, and is answered.
+    pub knowns: u8,
+    /// Somebody else buys the same while nothing is open.
+    pub strangers: u8,
+    /// An order that was made fails later.
+    pub fails: u8,
+    /// A POST lands after its bound.
+    pub late: u8,
+    /// A list shows what was there some time ago.
+    pub stale: u8,
+    /// A caller uses the first one's reference for another order.
+    pub conflicts: u8,
+    /// The supplier answers with an error, whatever it has done.
+    pub errors: u8,
+    /// When the process dies, the last write under way is durable later all the same: the old
+    /// process was not dead yet.
+    pub undead: u8,
+    /// The store comes back as it was at the beginning.
+    pub rollbacks: u8,
 }
 
 /// One run.
@@ -61,9 +83,15 @@ pub struct Setup {
     pub lag: bool,
     /// A list may be incomplete: it lacks anything, and is no proof.
     pub partial: bool,
+    /// No POST is answered.
+    pub mute: bool,
     /// An answer may reach the lane after the landing bound.
     pub late_answers: bool,
     pub faults: Faults,
+    /// The lists are read by the account's book.
+    pub account: Option<Ledger>,
+    /// Whether it is followed who is served first, and what is waited for.
+    pub fairness: bool,
     /// The clause that is left out.
     pub without: Option<Clause>,
     /// Whether states are judged by what only disturbs the peace.
@@ -91,8 +119,11 @@ impl Default for Setup {
             split_writes: false,
             lag: true,
             partial: false,
+            mute: false,
             late_answers: false,
             faults: Faults::default(),
+            account: None,
+            fairness: false,
             without: None,
             peace: true,
             ends: true,
@@ -124,8 +155,15 @@ impl Setup {
 
     /// Every assumption holds: nothing may raise an alarm or hold a lane.
     pub fn is_faithful(&self) -> bool {
-        let Faults { other_keys, garbled, twice, .. } = self.faults;
-        (other_keys, garbled, twice) == (0, 0, 0)
+        let Faults { other_keys, garbled, twice, wrong_ids, strangers, .. } = self.faults;
+        let Faults { late, stale, rollbacks, undead, .. } = self.faults;
+        let broken = [other_keys, garbled, twice, wrong_ids, strangers, late, stale, rollbacks];
+        broken == [0; 8] && undead == 0
+    }
+
+    /// What lands too late is looked for.
+    pub fn listed_again(&self) -> bool {
+        self.faults.late > 0 && self.keeps(Clause::ListedAgain)
     }
 
     /// The rules that the lane is driven by.

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use order_router::protocol::lane::Write;
-use order_router::protocol::{IntentId, Verdict};
+use order_router::protocol::{IntentId, Serial, Verdict};
 
+use super::account::Other;
 use super::steps::{Action, letter};
 use super::world::{World, maker};
 
 /// The steps of a path, each in words; of each step, the state before it.
 pub fn told(path: Vec<(World, Option<Action>)>) -> Vec<String> {
-    let mut names = BTreeMap::new();
+    let others = (100..128).filter_map(|n| Some((n, Other::name(Serial(n))?)));
+    let mut names: BTreeMap<u64, String> = others.collect();
     let mut tries: BTreeMap<char, usize> = BTreeMap::new();
     let mut lines = Vec::new();
     for (world, action) in path {

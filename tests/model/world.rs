@@ -6,10 +6,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use order_router::OrderId;
 use order_router::protocol::lane::{Lane, Restored, Write, Written};
 use order_router::protocol::{AttemptSeq, IntentId, Serial, State};
 
+use super::account::Desk;
 use super::setup::Faults;
 
 /// A value that many states have in common: kept once, hashed once.
@@ -148,6 +150,15 @@ pub struct Post {
     pub twice: bool,
     /// The list shows it with other items.
     pub garbled: bool,
+    /// The order's place in time, where there is an account.
+    pub date: u8,
+    /// The order was made, and has failed.
+    pub failed: bool,
+    /// The lane was told of the order, by its own answer. Kept only where that is followed.
+    pub told: bool,
+    /// The orders that a list had shown, to nobody's claim, before it was sent. Kept only where
+    /// answers may name another order.
+    pub known: Vec<AttemptSeq>,
 }
 
 impl Post {
@@ -162,17 +173,24 @@ pub enum Proof {
     Complete,
     Partial,
     OtherKey,
+    /// It looks complete, and shows what was there some time ago.
+    Stale,
 }
 
 /// The list that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum List {
-    Asked,
+    Asked {
+        since: Option<Timestamp>,
+    },
     /// Read, and on its way. Its rows, oldest first.
     Read {
         rows: Vec<OrderId>,
         near: Option<OrderId>,
         proof: Proof,
+        since: Option<Timestamp>,
+        /// Ticks since it was read, where there is an account.
+        age: u8,
     },
 }
 
@@ -198,8 +216,20 @@ pub struct World {
     pub list: Option<List>,
     pub callers: Vec<Caller>,
     pub faults: Faults,
+    pub desk: Option<Box<Desk>>,
+    /// The orders that a list has shown to nobody's claim. Kept only where answers may name
+    /// another order.
+    pub shown: Vec<AttemptSeq>,
     /// The next attempt's number.
     pub serial: u64,
+    /// A write of a process that was thought dead.
+    pub undead: Option<Write>,
+    /// A caller waits for an order that is not the one it wanted.
+    pub misled: bool,
+    /// An attempt in doubt was passed over: a newer one was given a row before it.
+    pub passed_over: bool,
+    /// While the lane keeps a list: the first attempt that was not recorded when it came.
+    pub kept_before: Option<u64>,
     /// A caller was told one end and then another.
     pub changed: bool,
     pub unrest: Option<Unrest>,
@@ -209,7 +239,7 @@ pub struct World {
 pub fn order(seq: AttemptSeq, second: bool) -> OrderId {
     static NAMES: LazyLock<Vec<OrderId>> = LazyLock::new(|| {
         let name = |n| OrderId::new(format!("#{n}")).expect("an id");
-        (0..64).map(name).collect()
+        (0..256).map(name).collect()
     });
     NAMES[seq.0 as usize * 2 + usize::from(second)].clone()
 }

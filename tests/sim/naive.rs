@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use order_router::protocol::Moment;
+use order_router::protocol::{LeftOut, Moment};
 use order_router::runtime::Clock;
 use order_router::supplier::{Exchange, Gate, PageRequest, Supplier};
 use order_router::{Item, OrderId};
 
+use crate::kinds::Kind;
+use crate::profile::Bounds;
 use crate::supplier::SimSupplier;
-use crate::world::{REQUEST_TIMEOUT, World};
+use crate::world::World;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
@@ -29,12 +31,13 @@ pub struct Harm {
 }
 
 async fn buy(world: &Arc<World>, pattern: Pattern, item: &str) -> Option<OrderId> {
-    let supplier = SimSupplier(world.clone());
+    let supplier = SimSupplier { world: world.clone(), left_out: LeftOut::default() };
     for _ in 0..3 {
         let items: Arc<[Item]> = vec![Item::new(item, 1).unwrap()].into();
         let closes = Moment::after_origin(Duration::MAX);
         let post = supplier.place(items, Arc::new(Gate::new(closes)));
-        if let Ok(Exchange::Answer(answer)) = tokio::time::timeout(REQUEST_TIMEOUT, post).await
+        if let Ok(Exchange::Answer(answer)) =
+            tokio::time::timeout(Bounds::USUAL.request_timeout, post).await
             && answer.status == 201
             && let Some(body) = answer.body
             && let Ok(body) = serde_json::from_slice::<serde_json::Value>(&body)
@@ -61,7 +64,7 @@ async fn buy(world: &Arc<World>, pattern: Pattern, item: &str) -> Option<OrderId
 
 /// Buys the orders of a seed.
 pub fn run(seed: u64, pattern: Pattern) -> Harm {
-    let world = World::new(seed, false);
+    let world = World::new(seed, Kind::Usual, false);
     world.clock.stall(Duration::from_secs(3 * 3600));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

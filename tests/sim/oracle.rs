@@ -2,10 +2,11 @@
 //! Compared at every step of any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use order_router::protocol::{Change, IntentId, State, Verdict};
+use order_router::protocol::{AttemptSeq, Change, IntentId, Learnt, State, Verdict};
 use order_router::store::{Committed, Stored};
-use order_router::{ClientRef, End, ItemsHash, OrderId};
+use order_router::{ClientRef, End, Item, ItemsHash, OrderId};
 
 /// What the store has answered of one intent.
 #[derive(Debug, Clone)]
@@ -13,6 +14,29 @@ pub struct Kept {
     pub id: IntentId,
     pub lane: ItemsHash,
     pub phase: Phase,
+    /// What is to be delivered.
+    items: String,
+    /// Its open attempt, where that is in doubt.
+    doubt: Option<AttemptSeq>,
+}
+
+fn delivered(items: &[Item]) -> String {
+    let mut lines: Vec<_> = items
+        .iter()
+        .map(|item| {
+            let note = item.note_ref().map_or("", |note| note.as_json());
+            format!("{} {} {note}", item.id(), item.quantity())
+        })
+        .collect();
+    lines.sort_unstable();
+    lines.join(", ")
+}
+
+/// Two orders that one POST made.
+struct Twins {
+    lane: ItemsHash,
+    ids: [OrderId; 2],
+    visible_at: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +90,20 @@ pub struct Oracle {
     pub foreign: BTreeSet<OrderId>,
     /// Every order of the account, with its lane.
     pub ledger: BTreeMap<OrderId, ItemsHash>,
+    /// What was ordered, of each of our orders.
+    ordered: BTreeMap<OrderId, String>,
+    /// Orders from before the first start.
+    history: BTreeSet<OrderId>,
+    /// Orders that the router has stored as nobody's.
+    orphans: BTreeSet<OrderId>,
+    /// By how many orders the world itself has broken the budget, by breaking an assumption.
+    broken: BTreeMap<ItemsHash, usize>,
+    twins: Vec<Twins>,
+    held: BTreeSet<ItemsHash>,
+    /// Attempts whose claim was refused, because somebody else has the order.
+    refused: BTreeSet<AttemptSeq>,
+    /// The list shows orders as other products: what is claimed from it may be of another lane.
+    pub odd_products: bool,
     pub violation: Option<String>,
 }
 
@@ -84,7 +122,8 @@ impl Oracle {
         let ours = self.kept.values().filter(|kept| kept.lane == lane);
         let covered =
             ours.filter(|kept| matches!(kept.phase, Phase::Open | Phase::Placed(_))).count();
-        if sold.orders + sold.may_land > covered {
+        let broken = self.broken.get(&lane).copied().unwrap_or(0);
+        if sold.orders + sold.may_land > covered + broken {
             self.violated(format!(
                 "budget: {} orders and {} that may land, for {covered} intents that are placed or open",
                 sold.orders, sold.may_land
@@ -92,15 +131,51 @@ impl Oracle {
         }
     }
 
-    /// The store has answered a change.
-    pub fn committed(&mut self, change: &Change, answer: &Committed) {
+    /// The world breaks an assumption: there may be an order more than the budget allows.
+    pub fn broken(&mut self, lane: ItemsHash) {
+        *self.broken.entry(lane).or_default() += 1;
+    }
+
+    pub fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    /// One POST makes two orders, that show at once.
+    pub fn twins(&mut self, lane: ItemsHash, one: &OrderId, other: &OrderId, visible_at: Duration) {
+        self.broken(lane);
+        let ids = [one.clone(), other.clone()];
+        self.twins.push(Twins { lane, ids, visible_at });
+    }
+
+    pub fn ordered(&mut self, id: &OrderId, items: &[Item]) {
+        self.ordered.insert(id.clone(), delivered(items));
+    }
+
+    /// What was bought until now was bought before the first start.
+    pub fn history_ends(&mut self) {
+        self.history.clone_from(&self.foreign);
+    }
+
+    pub fn is_held(&self, lane: &ItemsHash) -> bool {
+        self.held.contains(lane)
+    }
+
+    /// The store has answered a change. `requested`: when the list was that has arrived last.
+    pub fn committed(&mut self, change: &Change, answer: &Committed, requested: Duration) {
+        if let (Committed::IdTaken(_), Change::Decide { attempt, .. }) = (answer, change) {
+            self.refused.insert(*attempt);
+        }
         if *answer != Committed::Done {
             return;
+        }
+        if let Change::Decide { intent, attempt, verdict } = change {
+            self.decided(*intent, *attempt, verdict, requested);
         }
         let (intent, phase) = match change {
             Change::Accept { intent, attempt } => {
                 let phase = if attempt.is_some() { Phase::Open } else { Phase::Queued };
-                let kept = Kept { id: intent.id, lane: intent.lane, phase };
+                let items = delivered(&intent.items);
+                let kept = Kept { id: intent.id, lane: intent.lane, phase, items, doubt: None };
                 self.names.insert(intent.id, intent.client_ref.clone());
                 if self.kept.insert(intent.client_ref.clone(), kept).is_some() {
                     self.violated(format!("{} was accepted twice", intent.client_ref));
@@ -119,6 +194,15 @@ impl Oracle {
                 };
                 (*intent, phase)
             }
+            Change::Orphans { ids, .. } => return self.orphans.extend(ids.iter().cloned()),
+            Change::HoldLane { lane, .. } => {
+                self.held.insert(*lane);
+                return;
+            }
+            Change::FreeLane { lane } => {
+                self.held.remove(lane);
+                return;
+            }
             _ => return,
         };
         let Some(name) = self.names.get(&intent).cloned() else {
@@ -126,6 +210,46 @@ impl Oracle {
                 .violated(format!("a change of an intent that was never accepted: {change:?}"));
         };
         self.becomes(&name, phase);
+    }
+
+    /// What the rules say of a decision beyond the promise.
+    fn decided(
+        &mut self,
+        intent: IntentId,
+        attempt: AttemptSeq,
+        verdict: &Verdict,
+        requested: Duration,
+    ) {
+        let Some(name) = self.names.get(&intent).cloned() else { return };
+        let Some(kept) = self.kept.get_mut(&name) else { return };
+        let lane = kept.lane;
+        kept.doubt = match verdict {
+            Verdict::InDoubt(_) | Verdict::Held(_) => Some(attempt),
+            _ => None,
+        };
+        let Verdict::Placed { id, learnt: Learnt::List, .. } = verdict else { return };
+        if self.history.contains(id) {
+            return self.violated(format!("{name} is given {id}, from before the first start"));
+        }
+        if self.orphans.contains(id) {
+            return self.violated(format!("{name} is given {id}, which was stored as nobody's"));
+        }
+        let older = self.kept.iter().find(|(_, other)| {
+            let refused = |seq: &AttemptSeq| self.refused.contains(seq);
+            other.lane == lane && other.doubt.is_some_and(|seq| seq < attempt && !refused(&seq))
+        });
+        if let Some((other, _)) = older {
+            let what = format!("{name} is given {id}, and {other} has been in doubt for longer");
+            return self.violated(what);
+        }
+        let twin = self.twins.iter().find(|twins| {
+            let free = twins.ids.iter().all(|id| !self.claims.contains_key(id));
+            let shown = twins.visible_at <= requested;
+            twins.ids.contains(id) && free && shown && !self.is_held(&twins.lane)
+        });
+        if twin.is_some() {
+            self.violated(format!("{name} is given {id}, and more orders show than are in doubt"));
+        }
     }
 
     fn becomes(&mut self, name: &ClientRef, phase: Phase) {
@@ -136,8 +260,23 @@ impl Oracle {
             self.violated(format!("{name} was {before:?} and becomes {phase:?}"));
         }
         if let Phase::Placed(id) = phase {
-            if self.ledger.get(&id) != Some(&lane) {
+            if self.ledger.get(&id) != Some(&lane) && !self.odd_products {
                 self.violated(format!("{name} has {id}, which is no order of its items"));
+            }
+            let wanted = self.kept.get(name).map(|kept| &kept.items);
+            if let Some(ordered) = self.ordered.get(&id)
+                && wanted.is_some_and(|items| items != ordered)
+                && !self.odd_products
+            {
+                let what = format!("{name} has {id}, by which {ordered} is delivered");
+                self.violated(what);
+            }
+            let ordered = self.ledger.get(&id).copied().filter(|ordered| *ordered != lane);
+            if !self.claims.contains_key(&id)
+                && let Some(ordered) = ordered
+            {
+                // Given to another lane's intent, as which it is shown (A4).
+                self.broken(ordered);
             }
             match self.claims.insert(id.clone(), name.clone()) {
                 Some(other) if other != *name => {
@@ -184,7 +323,10 @@ impl Oracle {
             id: stored.id,
             lane: stored.lane,
             phase: phase.clone(),
+            items: delivered(&stored.items),
+            doubt: None,
         });
+        kept.doubt = stored.state.attempt().map(|attempt| attempt.seq);
         if kept.id != stored.id {
             let was = kept.id;
             self.violated(format!("{name} was intent {was:?} and is {:?}", stored.id));
@@ -200,14 +342,10 @@ impl Oracle {
             let what = format!("no end: {open:?}");
             return self.violated(what);
         }
-        let orphan = self
-            .ledger
-            .iter()
-            .find(|(id, _)| !self.foreign.contains(*id) && !self.claims.contains_key(*id));
         // Where somebody else bought the same, an order of his may have been taken for ours.
-        if let Some((id, lane)) = orphan
-            && !self.foreign.iter().any(|other| self.ledger.get(other) == Some(lane))
-        {
+        let others = |lane| self.foreign.iter().any(|id| self.ledger.get(id) == Some(lane));
+        let orphan = self.unclaimed().find(|(id, lane)| !others(lane) && !self.is_announced(id));
+        if let Some((id, _)) = orphan {
             let what = format!("order {id} was bought and nobody has it");
             self.violated(what);
         }
@@ -219,6 +357,24 @@ impl Oracle {
         if let Some(what) = wrong {
             self.violated(what);
         }
+    }
+
+    /// Our orders that nobody has.
+    fn unclaimed(&self) -> impl Iterator<Item = (&OrderId, &ItemsHash)> {
+        let nobodys = |id: &OrderId| !self.foreign.contains(id) && !self.claims.contains_key(id);
+        self.ledger.iter().filter(move |(id, _)| nobodys(id))
+    }
+
+    /// Where the world broke an assumption: a person was told of an order that nobody has.
+    fn is_announced(&self, id: &OrderId) -> bool {
+        let twin = |twins: &Twins| twins.ids.contains(id);
+        let lane = self.ledger.get(id).filter(|lane| self.broken.contains_key(lane));
+        lane.is_some() && (self.orphans.contains(id) || self.twins.iter().any(twin))
+    }
+
+    /// Orders that nobody has and nobody was told of.
+    pub fn silent(&self) -> usize {
+        self.unclaimed().filter(|(id, _)| !self.is_announced(id)).count()
     }
 
     pub fn was_told(&self, name: &ClientRef) -> bool {

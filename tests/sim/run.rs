@@ -8,19 +8,20 @@ use std::time::Duration;
 use actix::System;
 use fastrand::Rng;
 use futures_util::FutureExt;
-use order_router::protocol::Clause;
-use order_router::protocol::State;
+use order_router::protocol::{Clause, LeftOut};
 use order_router::runtime::{Runtime, Threading};
 use order_router::store::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, IntentStore};
 use order_router::testing::disk::{Fate, ForgetfulDisk};
 use order_router::{
-    ClientRef, Config, Item, Order, OrderRouter, Progress, Resolution, RouterEvent, StartAnswer,
-    StartError, SubmitError,
+    ClientRef, Config, Item, Order, OrderRouter, RouterEvent, StartAnswer, StartError,
 };
 
-use crate::store::SlowStore;
+use crate::callers::caller;
+use crate::kinds::Kind;
+use crate::profile::Bounds;
+use crate::store::{PANIC, SlowStore};
 use crate::supplier::{REFUSED_PRODUCT, SimSupplier};
-use crate::world::{LANDING_BOUND, REQUEST_TIMEOUT, World};
+use crate::world::World;
 
 /// How long the last life may take until everything has ended.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
@@ -45,17 +46,34 @@ enum Ended {
     Violation,
 }
 
-struct Run {
-    seed: u64,
-    world: Arc<World>,
-    orders: Vec<Order>,
-    disk: ForgetfulDisk,
-    rng: Rng,
-    clause: Option<Clause>,
-    config: Config,
-    adopt: bool,
+/// Which run: of which seed, in which kind of world, without which clause.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub seed: u64,
+    pub kind: Kind,
+    pub clause: Option<Clause>,
+    pub logs: bool,
+}
+
+impl Plan {
+    pub fn of(seed: u64) -> Self {
+        Self { seed, kind: Kind::of(seed), clause: None, logs: false }
+    }
+}
+
+pub struct Run {
+    plan: Plan,
+    pub world: Arc<World>,
+    pub orders: Vec<Order>,
+    pub disk: ForgetfulDisk,
+    /// The disks as they were when former lives ended.
+    pub former: Vec<ForgetfulDisk>,
+    pub rng: Rng,
+    pub config: Config,
+    /// A person says of this start that what nobody knows is somebody else's.
+    pub adopt: bool,
     /// Without, an order whose echo was never seen stays in doubt until a person decides (A4).
-    trusts_echo: bool,
+    pub trusts_echo: bool,
 }
 
 fn millis(n: u64) -> Duration {
@@ -79,10 +97,10 @@ fn orders(rng: &mut Rng) -> Vec<Order> {
         .collect()
 }
 
-fn config(rng: &mut Rng, clause: Option<Clause>, trusts_echo: bool) -> Config {
-    let config = Config::default()
-        .request_timeout(REQUEST_TIMEOUT)
-        .landing_bound(Some(LANDING_BOUND))
+fn config(rng: &mut Rng, trusts_echo: bool) -> Config {
+    Config::default()
+        .request_timeout(Bounds::USUAL.request_timeout)
+        .landing_bound(Some(Bounds::USUAL.landing))
         .tries_max(rng.u8(1..4))
         .good_for(Duration::from_secs(rng.u64(20..1200)))
         .posts_max(rng.usize(1..12))
@@ -92,37 +110,55 @@ fn config(rng: &mut Rng, clause: Option<Clause>, trusts_echo: bool) -> Config {
         .look_again(millis(500), millis(rng.u64(1000..15_000)))
         .list_margin(millis(rng.u64(..3000)))
         .trust_echo(trusts_echo)
-        .start(StartAnswer::NewAccount);
-    match clause {
-        Some(clause) => config.leave_out(clause),
-        None => config,
-    }
+        .start(StartAnswer::NewAccount)
 }
 
-/// Runs one seed, with one clause left out if so asked.
-pub fn run(seed: u64, clause: Option<Clause>, logs: bool) -> Ran {
+/// A panic on purpose is not worth a line.
+fn hush() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload_as_str() != Some(PANIC) {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Runs one seed.
+pub fn run(plan: Plan) -> Ran {
+    hush();
+    let Plan { seed, kind, clause, logs } = plan;
     let mut rng = Rng::with_seed(seed ^ 0x5eed_0fa1_1b0d_1e55);
-    let world = World::new(seed, logs);
-    let orders = orders(&mut rng);
-    let trusts_echo = rng.bool();
-    let config = config(&mut rng, clause, trusts_echo);
-    let disk = ForgetfulDisk::new();
-    let mut run = Run { seed, world, orders, disk, rng, clause, config, adopt: false, trusts_echo };
+    let world = World::new(seed, kind, logs);
+    let usual = kind == Kind::Usual;
+    let orders = if usual { orders(&mut rng) } else { kind.orders(&mut rng) };
+    let trusts_echo = if usual { rng.bool() } else { kind.trusts_echo() };
+    let bounds = world.inner.lock().unwrap().profile.bounds;
+    let config = if usual { config(&mut rng, trusts_echo) } else { kind.config(&mut rng, &bounds) };
+    let config = clause.into_iter().fold(config, Config::leave_out);
+    let (disk, former) = (ForgetfulDisk::new(), Vec::new());
+    let mut run = Run { plan, world, orders, disk, former, rng, config, adopt: false, trusts_echo };
     run.history();
-    let lives = run.rng.u32(1..5);
+    let lives = kind.lives(&mut run.rng);
     let mut life = 0;
     while life < lives && run.world.violation().is_none() {
+        run.rolled_back();
         run.live(false);
         life += 1;
     }
-    run.calm();
+    run.rolled_back();
+    if lives > 0 {
+        run.calm();
+    }
     let mut starts = 0;
     while run.world.violation().is_none() {
         life += 1;
         starts += 1;
         match run.live(true) {
             Ended::AtRest => break,
-            Ended::NotStarted(_) if starts < 20 => {}
+            Ended::NotStarted(_) if starts < 20 => run.calm(),
             ended => {
                 let mut inner = run.world.inner.lock().unwrap();
                 let what = format!("no end without faults: {ended:?}");
@@ -150,7 +186,9 @@ pub fn run(seed: u64, clause: Option<Clause>, logs: bool) -> Ran {
 impl Run {
     /// What was on the account before.
     fn history(&mut self) {
-        let rows = self.rng.u64(..6);
+        // Which account's history is drawn must not be in question.
+        let bare = matches!(self.plan.kind, Kind::OtherKey | Kind::Skips);
+        let rows = if bare { 0 } else { self.rng.u64(..6) };
         let mut inner = self.world.inner.lock().unwrap();
         for n in 0..rows {
             inner.foreign(vec![("item-0".to_owned(), 1)], millis(n * 700));
@@ -159,23 +197,39 @@ impl Run {
         self.world.clock.stall(Duration::from_secs(3 * 3600));
         let mut inner = self.world.inner.lock().unwrap();
         inner.profile.blind_from += Duration::from_secs(3 * 3600);
+        inner.oracle.history_ends();
     }
 
     /// From here on nothing goes wrong any more.
-    fn calm(&mut self) {
+    pub fn calm(&self) {
         self.world.clock.set_ahead(0);
         self.disk.set_full(false);
         self.disk.set_free_bytes(u64::MAX);
-        self.world.inner.lock().unwrap().faults = false;
+        let mut inner = self.world.inner.lock().unwrap();
+        (inner.faults, inner.account) = (false, 0);
+    }
+
+    /// What changes while nobody lives.
+    fn meanwhile(&mut self) {
+        let (mut inner, now) = self.world.now();
+        let (between, other) = (inner.profile.foreign_between, inner.profile.other_key);
+        if between > 0.0 && inner.faults && self.rng.f64() < between {
+            let order = self.rng.choice(&self.orders).expect("an order");
+            let lines = order.items().iter().map(|i| (i.id().to_owned(), i.quantity()));
+            inner.foreign(lines.collect(), now);
+        }
+        if other > 0.0 && inner.faults && !self.former.is_empty() {
+            inner.account = u64::from(self.rng.f64() < other);
+        }
     }
 
     /// One life, from start to end.
     fn live(&mut self, last: bool) -> Ended {
-        if last {
-            self.calm();
-        } else {
+        // Where no life was before, the faults end while it lives.
+        if !last {
             self.break_disk();
         }
+        self.meanwhile();
         let runner = System::with_tokio_rt(|| {
             tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -208,8 +262,14 @@ impl Run {
         drop(runner);
         drop(inside);
         self.disk = next;
+        self.former.push(self.disk.after_kill());
         self.world.note(|| format!("life over: {ended:?}, cut {cut}"));
-        self.world.clock.stall(millis(self.rng.u64(..30_000)));
+        let pause = {
+            let mut inner = self.world.inner.lock().unwrap();
+            inner.life_over();
+            inner.profile.restart_ms
+        };
+        self.world.clock.stall(millis(self.rng.u64(..pause)));
         ended
     }
 
@@ -226,28 +286,35 @@ impl Run {
         self.world.clock.set_ahead(ahead);
     }
 
-    fn store(&self) -> Result<EmbeddedStore, order_router::store::OpenError> {
+    pub fn left_out(&self) -> LeftOut {
+        self.plan.clause.map(LeftOut::only).unwrap_or_default()
+    }
+
+    pub fn store(
+        &self,
+        disk: &ForgetfulDisk,
+    ) -> Result<EmbeddedStore, order_router::store::OpenError> {
         let config = EmbeddedConfig {
             index: IndexMode::Memory,
             committing: Committing::Inline,
             segment_bytes: 16 << 10,
-            left_out: self.clause.map(order_router::protocol::LeftOut::only).unwrap_or_default(),
+            left_out: self.left_out(),
             ..EmbeddedConfig::default()
         };
-        EmbeddedStore::open(Path::new("store"), config, &self.runtime())
+        EmbeddedStore::open(Path::new("store"), config, &self.runtime(disk))
     }
 
-    fn runtime(&self) -> Runtime {
+    pub fn runtime(&self, disk: &ForgetfulDisk) -> Runtime {
         Runtime {
             clock: Arc::new(self.world.clock.clone()),
-            disk: Arc::new(self.disk.clone()),
+            disk: Arc::new(disk.clone()),
             threading: Threading::Here,
         }
     }
 
     async fn life(&mut self, last: bool) -> Ended {
         let world = self.world.clone();
-        let store = match self.store() {
+        let store = match self.store(&self.disk) {
             Ok(store) => store,
             Err(error) => {
                 world.note(|| format!("the store does not open: {error}"));
@@ -265,12 +332,13 @@ impl Run {
                 _ => return Ended::NotStarted(false),
             }
         }
-        let start = if self.adopt { StartAnswer::Adopt } else { StartAnswer::NewAccount };
-        let store = Arc::new(SlowStore { inner: store, world: world.clone() });
-        let supplier = Arc::new(SimSupplier(world.clone()));
+        let adopts = self.adopt && !self.sees_our_own();
+        let start = if adopts { StartAnswer::Adopt } else { StartAnswer::NewAccount };
+        let store = Arc::new(SlowStore::new(store, world.clone(), self.left_out()));
+        let supplier = Arc::new(SimSupplier { world: world.clone(), left_out: self.left_out() });
         let builder = OrderRouter::builder(supplier, store)
             .config(self.config.clone().start(start))
-            .runtime(self.runtime());
+            .runtime(self.runtime(&self.disk));
         let router = match builder.start().await {
             Ok(router) => router,
             Err(error) => {
@@ -278,10 +346,15 @@ impl Run {
                 return Ended::NotStarted(false);
             }
         };
-        let span = if last { PATIENCE } else { millis(self.rng.u64(100..90_000)) };
+        let first = self.former.is_empty();
+        let longest =
+            if first { world.inner.lock().unwrap().profile.first_life_ms } else { 90_000 };
+        let span = if last { PATIENCE } else { millis(self.rng.u64(100..longest)) };
         self.callers(&router, last);
         self.overhear(&router);
-        let begun = world.clock.elapsed();
+        let mut begun = world.clock.elapsed();
+        let heals_at = begun + world.inner.lock().unwrap().profile.heals_after;
+        let mut sends_since = None;
         let until = tokio::time::sleep(span);
         tokio::pin!(until);
         let mut look = tokio::time::interval(millis(if last { 2000 } else { 250 }));
@@ -293,7 +366,14 @@ impl Run {
                     if world.violation().is_some() {
                         return Ended::Violation;
                     }
-                    if last && self.tidy(&router, begun).await {
+                    if let Some(since) = sends_since {
+                        world.check_in_time(since);
+                    }
+                    if last && world.faults() && world.clock.elapsed() >= heals_at {
+                        self.calm();
+                        begun = world.clock.elapsed();
+                    }
+                    if last && !world.faults() && self.tidy(&router, begun).await {
                         return Ended::AtRest;
                     }
                 }
@@ -304,7 +384,10 @@ impl Run {
                 result = &mut ready => {
                     world.note(|| format!("ready: {result:?}"));
                     match result {
-                        Ok(()) => {}
+                        Ok(()) => {
+                            self.adopt = false;
+                            sends_since = Some(world.clock.elapsed());
+                        }
                         Err(StartError::UnknownOrders { .. }) => {
                             self.unknown_orders();
                             return Ended::NotStarted(true);
@@ -317,36 +400,14 @@ impl Run {
         }
     }
 
-    /// The start has stopped: that is right where somebody else has bought here.
-    fn unknown_orders(&mut self) {
-        let mut inner = self.world.inner.lock().unwrap();
-        // Also from before the first start, where the first list did not show it.
-        let foreign = inner.profile.foreign_identical + inner.profile.foreign_other > 0.0
-            || !inner.oracle.foreign.is_empty();
-        let odd = inner.profile.odd_echo > 0.0;
-        // Whoever looks sees an order of ours that the list shows wrongly, and does not adopt it.
-        let wrong = |order: &crate::world::SoldOrder| {
-            order.odd
-                && !inner.oracle.is_claimed(&order.id)
-                && !inner.oracle.foreign.contains(&order.id)
-        };
-        if inner.faults && inner.orders.iter().any(wrong) {
-            return;
-        }
-        if foreign || odd {
-            self.adopt = true;
-        } else {
-            inner.oracle.violated("the start stops, and nobody else has bought here".to_owned());
-        }
-    }
-
     fn overhear(&self, router: &OrderRouter) {
         let (mut events, world) = (router.events(), self.world.clone());
+        let panics = self.plan.kind == Kind::Panics;
         actix::spawn(async move {
             while let Some(event) = events.next().await {
                 world.note(|| format!("event {event:?}"));
                 if let RouterEvent::Alarm { what } = event
-                    && (what.contains("panicked") || what.contains("disagrees"))
+                    && ((what.contains("panicked") && !panics) || what.contains("disagrees"))
                 {
                     world.inner.lock().unwrap().oracle.violated(format!("alarm: {what}"));
                 }
@@ -364,124 +425,10 @@ impl Run {
             }
         }
     }
-
-    /// A person looks, and decides truthfully. True once everything has ended.
-    async fn tidy(&mut self, router: &OrderRouter, begun: Duration) -> bool {
-        let Ok(open) = router.open_orders().await else { return false };
-        for stored in &open {
-            let waited = self.world.clock.elapsed() > begun + Duration::from_secs(300);
-            let held = matches!(stored.state, State::Held(..))
-                || (!self.trusts_echo && waited && matches!(stored.state, State::InDoubt(..)));
-            let (unclaimed, may_land) = {
-                let (inner, _) = self.world.now();
-                inner.unclaimed(stored.lane)
-            };
-            if held && !may_land {
-                let resolution = match unclaimed.first() {
-                    Some(id) => Resolution::Placed(id.clone()),
-                    None => Resolution::Absent,
-                };
-                self.world.note(|| format!("a person says {} {resolution:?}", stored.client_ref));
-                let told = router.resolve(&stored.client_ref, resolution, "looked").await;
-                self.world.note(|| format!("resolved: {told:?}"));
-            }
-        }
-        let lanes: Vec<_> = {
-            let inner = self.world.inner.lock().unwrap();
-            inner.oracle.kept.iter().map(|(name, kept)| (name.clone(), kept.lane)).collect()
-        };
-        let mut freed = std::collections::BTreeSet::new();
-        for (name, lane) in lanes {
-            let doubts = open.iter().any(|s| s.lane == lane && s.state.attempt().is_some());
-            if !doubts && self.lane_held(router, lane).await && freed.insert(lane) {
-                let done = router.free_lane(&name).await;
-                self.world.note(|| format!("a person frees the lane of {name}: {done:?}"));
-            }
-        }
-        let (inner, _) = self.world.now();
-        let all = self.orders.iter().all(|order| inner.oracle.was_told(order.client_ref()));
-        all && open.is_empty() && inner.oracle.sold.values().all(|sold| sold.may_land == 0)
-    }
-
-    async fn lane_held(&self, _router: &OrderRouter, lane: order_router::ItemsHash) -> bool {
-        // Only a surplus holds a lane, and only somebody else's orders make one.
-        let inner = self.world.inner.lock().unwrap();
-        let ledger = &inner.oracle.ledger;
-        inner.oracle.foreign.iter().any(|id| ledger.get(id) == Some(&lane))
-    }
-}
-
-/// Hands one order over, again and again, until it is told an end.
-async fn caller(world: Arc<World>, router: OrderRouter, order: Order, mut rng: Rng, last: bool) {
-    let name = order.client_ref().clone();
-    let first = if rng.bool() { 50 } else { 20_000 };
-    tokio::time::sleep(millis(rng.u64(..first))).await;
-    loop {
-        match if last { 9 } else { rng.u8(..10) } {
-            // Goes away in the middle.
-            0 | 1 => {
-                let span = millis(rng.u64(..3000));
-                if let Ok(Ok(end)) = tokio::time::timeout(span, router.submit(order.clone())).await
-                {
-                    world.told(&name, &end);
-                }
-            }
-            // Uses its reference for something else.
-            2 => {
-                let items = vec![Item::new("something-else", 1).unwrap()];
-                let other = Order::new(name.clone(), items).unwrap();
-                // Where the first has not been taken, this one would be the order.
-                let taken = world.inner.lock().unwrap().oracle.kept.contains_key(&name);
-                if taken && let Ok(end) = router.submit(other).await {
-                    let mut inner = world.inner.lock().unwrap();
-                    inner.oracle.violated(format!("{name} with other items is told {end:?}"));
-                }
-            }
-            // Follows it for a while.
-            3 => follow(&world, &router, &order).await,
-            // Asks twice at once.
-            4 => {
-                let both = [router.submit(order.clone()), router.submit(order.clone())];
-                let both = futures_util::future::join_all(both).await;
-                for end in both.into_iter().flatten() {
-                    world.told(&name, &end);
-                }
-            }
-            _ => match router.submit(order.clone()).await {
-                Ok(end) => {
-                    world.told(&name, &end);
-                    if last || rng.bool() {
-                        return;
-                    }
-                }
-                Err(SubmitError::Conflict { .. }) => {
-                    let what = format!("{name} is refused as a conflict with itself");
-                    return world.inner.lock().unwrap().oracle.violated(what);
-                }
-                Err(_) => {}
-            },
-        }
-        tokio::time::sleep(millis(rng.u64(200..20_000))).await;
-    }
-}
-
-async fn follow(world: &World, router: &OrderRouter, order: &Order) {
-    let name = order.client_ref();
-    let Ok(mut ticket) = router.track(order.clone()) else { return };
-    while let Ok(Some(progress)) =
-        tokio::time::timeout(Duration::from_secs(30), ticket.next()).await
-    {
-        match progress {
-            Progress::Accepted => world.told_accepted(name),
-            Progress::Ended(end) => return world.told(name, &end),
-            Progress::Failed(_) => return,
-            _ => {}
-        }
-    }
 }
 
 impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Run({})", self.seed)
+        write!(f, "Run({:?})", self.plan)
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use order_router::protocol::Fingerprint;
 use order_router::protocol::evidence::EvidencePolicy;
+use order_router::protocol::{Fingerprint, LeftOut};
 use order_router::runtime::Clock;
 use order_router::simulator::{ListFault, PostFault};
 use order_router::supplier::{
@@ -15,15 +15,29 @@ use order_router::supplier::{
 };
 use order_router::{EchoProfile, Item, OrderId};
 
-use crate::world::{Inner, ListTrouble, WIRE_BOUND, World};
+use crate::profile::ListTrouble;
+use crate::world::{Inner, SoldOrder, World};
 
 /// Orders of this product are refused.
 pub const REFUSED_PRODUCT: &str = "sold-out";
 
-pub struct SimSupplier(pub Arc<World>);
+pub struct SimSupplier {
+    pub world: Arc<World>,
+    pub left_out: LeftOut,
+}
+
+/// The same account, for a router that is to be seen to start, and must not buy.
+pub struct LooksOnly(pub SimSupplier);
 
 /// What comes back for a POST, and after how long.
-pub enum Reply {
+pub struct Posted {
+    at: Duration,
+    reply: Reply,
+    /// The reply names this order, which the POST made.
+    names: Option<OrderId>,
+}
+
+enum Reply {
     Answer(u16, Option<String>),
     Broken(&'static str),
     Never,
@@ -50,14 +64,29 @@ const PAGE: &str = "<html><body>gateway</body></html>";
 
 impl Inner {
     /// The fate of a POST whose bytes have left.
-    pub fn post(&mut self, now: Duration, items: &[Item]) -> (Duration, Reply) {
+    pub fn post(&mut self, now: Duration, items: &[Item], was_slow: bool) -> Posted {
+        let error = |at, status| {
+            let reply = Reply::Answer(status, Some(ERROR.to_owned()));
+            Posted { at, reply, names: None }
+        };
         if items.iter().any(|item| item.id() == REFUSED_PRODUCT) {
-            return (now + millis(100), Reply::Answer(422, Some(ERROR.to_owned())));
+            return error(now + millis(100), 422);
         }
         let (faults, p) = (self.faults, self.profile.clone());
+        if self.account != 0 {
+            return error(now + millis(100), 401);
+        }
+        if p.refuses > 0.0 && faults && self.rng.f64() < p.refuses {
+            let after = millis(self.rng.u64(..p.slow_answer_ms));
+            self.note(now, "sent, and refused for now");
+            return error(now + after, 422);
+        }
         let fault = (faults && self.rng.f64() < p.post_fault)
             .then(|| *self.rng.choice(&p.post_faults).unwrap());
-        let late = faults && (fault == Some(PostFault::CreatedLate) || self.rng.f64() < p.late);
+        let is_silent = faults && p.slow_is_silent && was_slow;
+        let fault = if is_silent { Some(PostFault::WithheldAfterCreation) } else { fault };
+        let late = is_silent
+            || faults && (fault == Some(PostFault::CreatedLate) || self.rng.f64() < p.late);
         let creates = fault.is_none_or(PostFault::creates);
         let lines: Vec<_> = items.iter().map(|i| (i.id().to_owned(), i.quantity())).collect();
         if faults && self.rng.f64() < p.foreign_identical {
@@ -68,11 +97,13 @@ impl Inner {
         }
         let other =
             self.orders.iter().rev().find(|o| !self.oracle.foreign.contains(&o.id)).cloned();
-        let (at, id) = self.sent(now, items, creates, late);
+        // An answer that names the order comes once it exists; others come when they like.
+        let names = matches!(fault, None | Some(PostFault::CreatedLate | PostFault::WrongId201));
+        let (at, id) = self.sent(now, items, creates, late, names);
         self.note(now, &format!("sent {id} {fault:?} lands {at:?}"));
         self.count(fault.map_or("no fault", PostFault::name));
         let slow = faults && self.rng.f64() < p.slow_answer;
-        let after = millis(self.rng.u64(if slow { 0..12_000 } else { 0..300 }));
+        let after = millis(self.rng.u64(if slow { 0..p.slow_answer_ms } else { 0..300 }));
         let full = |status| Reply::Answer(status, Some(body_of(&id, &lines, true)));
         let error = |status| Reply::Answer(status, Some(ERROR.to_owned()));
         let reply = match fault {
@@ -101,14 +132,19 @@ impl Inner {
             Some(PostFault::Redirect) => Reply::Answer(307, Some(String::new())),
             Some(other) => panic!("a fault that this supplier does not know: {other:?}"),
         };
-        // An answer that names the order comes once it exists; others come when they like.
-        let names = matches!(fault, None | Some(PostFault::CreatedLate | PostFault::WrongId201));
-        (if names { at.unwrap_or(now) + after } else { now + after }, reply)
+        let from = if names { at.unwrap_or(now) } else { now };
+        let at = from + p.ticks(from, after);
+        let own = names && fault != Some(PostFault::WrongId201);
+        Posted { at, reply, names: own.then_some(id) }
     }
 
     fn page(&mut self, now: Duration, request: PageRequest) -> (Duration, Result<Page, ReadError>) {
         let trouble = self.list_fault(now);
-        let mut wait = millis(self.rng.u64(1..60));
+        if request.offset == 0 && request.limit > 1 {
+            self.listings = [self.listings[1], now];
+        }
+        let wait = millis(self.rng.u64(1..60));
+        let mut wait = self.profile.ticks(now, wait);
         let (mut as_of, mut limit) = (now, request.limit as usize);
         let mut offset = usize::try_from(request.offset).unwrap_or(usize::MAX);
         let refused = match trouble {
@@ -118,10 +154,15 @@ impl Inner {
                 limit = 1;
                 None
             }
+            Some(ListTrouble::Cut) => None,
+            Some(ListTrouble::Skips) => {
+                offset += if offset > 0 { self.rng.usize(1..3) } else { 0 };
+                None
+            }
             Some(ListTrouble::Cached) => Some(ReadError::Cached),
             Some(ListTrouble::Refused) => Some(ReadError::KeyRefused(401)),
             Some(ListTrouble::Of(ListFault::Stale)) => {
-                as_of = now.saturating_sub(super::world::STALE);
+                as_of = now.saturating_sub(self.profile.bounds.stale);
                 None
             }
             Some(ListTrouble::Of(ListFault::Slow)) => {
@@ -148,7 +189,10 @@ impl Inner {
             }
             _ => {}
         }
-        let total = self.rng.bool().then_some(rows.len() as u64);
+        let is_cut = matches!(trouble, Some(ListTrouble::Cut)) && offset > 0;
+        let total = (self.rng.bool() || is_cut).then_some(rows.len() as u64);
+        offset = if is_cut { usize::MAX } else { offset };
+        self.shown_this_life |= !rows.is_empty() && !is_cut;
         let mut rows: Vec<_> = rows.into_iter().skip(offset).take(limit).collect();
         if matches!(trouble, Some(ListTrouble::Of(ListFault::Unsorted))) {
             self.rng.shuffle(&mut rows);
@@ -158,13 +202,15 @@ impl Inner {
 }
 
 async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchange {
-    let (connect, fails, before, between) = world.schedule(|rng, p| {
+    let now = world.clock.elapsed();
+    let (connect, was_slow, fails, before, between) = world.schedule(|rng, p| {
         let stalls = |rng: &mut fastrand::Rng, most: u64| {
             if rng.f64() < p.stall { millis(rng.u64(..most)) } else { Duration::ZERO }
         };
-        let slow = rng.f64() < p.stall;
-        let connect = millis(rng.u64(if slow { 0..4000 } else { 0..20 }));
-        (connect, rng.f64() < p.no_connection, stalls(rng, 60_000), stalls(rng, 60_000))
+        let slow = rng.f64() < p.slow_connect.unwrap_or(p.stall);
+        let connect = millis(rng.u64(if slow { 0..p.connect_ms } else { 0..20 }));
+        let connect = p.ticks(now, connect);
+        (connect, slow, rng.f64() < p.no_connection, stalls(rng, 60_000), stalls(rng, 60_000))
     });
     let (fails, stalls) = (fails && world.faults(), world.faults());
     tokio::time::sleep(connect).await;
@@ -181,11 +227,14 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
     if stalls {
         world.clock.stall(between);
     }
-    let (at, reply) = {
+    let Posted { at, reply, names } = {
         let (mut inner, now) = world.now();
-        inner.post(now, &items)
+        inner.post(now, &items, was_slow)
     };
     tokio::time::sleep(at.saturating_sub(world.clock.elapsed())).await;
+    if let Some(id) = names {
+        world.answered(&id);
+    }
     match reply {
         Reply::Broken(why) => Exchange::Broken { why: why.into() },
         Reply::Answer(status, body) => Exchange::Answer(Answer {
@@ -203,29 +252,29 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
 
 impl Supplier for SimSupplier {
     fn capabilities(&self) -> Capabilities {
-        let page_limit = self.0.schedule(|_, profile| profile.page_limit);
+        let page_limit = self.world.schedule(|_, profile| profile.page_limit);
         Capabilities { echo: EchoProfile::default(), newest_first: true, page_limit }
     }
 
     fn evidence_policy(&self) -> EvidencePolicy {
-        let rate_limited = self.0.schedule(|_, profile| profile.rate_limited);
-        EvidencePolicy { rate_limited, ..EvidencePolicy::default() }
+        let rate_limited = self.world.schedule(|_, profile| profile.rate_limited);
+        EvidencePolicy { rate_limited, left_out: self.left_out, ..EvidencePolicy::default() }
     }
 
     fn wire_bound(&self) -> Duration {
-        WIRE_BOUND
+        self.world.schedule(|_, profile| profile.bounds.wire)
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(7)
+        Fingerprint(7 + self.world.inner.lock().unwrap().account)
     }
 
     fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
-        place(self.0.clone(), items, gate).boxed()
+        place(self.world.clone(), items, gate).boxed()
     }
 
     fn list(&self, request: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        let world = self.0.clone();
+        let world = self.world.clone();
         async move {
             // The page is as of its request, and takes a while to arrive.
             let (wait, page) = {
@@ -239,14 +288,45 @@ impl Supplier for SimSupplier {
     }
 
     fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
-        let world = self.0.clone();
+        let world = self.world.clone();
         async move {
             tokio::time::sleep(millis(5)).await;
             let (inner, now) = world.now();
-            let order = inner.orders.iter().find(|order| order.id == id);
+            let mine = |order: &&SoldOrder| order.id == id && inner.account == 0;
+            let order = inner.orders.iter().find(mine);
             let order = order.ok_or(ReadError::NotFound)?;
-            Ok(Fetched { row: inner.row(order, now), raw: Bytes::new() })
+            Ok(Fetched { row: inner.row(order, now, false), raw: Bytes::new() })
         }
         .boxed()
+    }
+}
+
+impl Supplier for LooksOnly {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn evidence_policy(&self) -> EvidencePolicy {
+        self.0.evidence_policy()
+    }
+
+    fn wire_bound(&self) -> Duration {
+        self.0.wire_bound()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint()
+    }
+
+    fn place(&self, _items: Arc<[Item]>, _gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        std::future::ready(Exchange::Broken { why: "nothing is bought here".into() }).boxed()
+    }
+
+    fn list(&self, request: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
+        self.0.list(request)
+    }
+
+    fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
+        self.0.fetch(id)
     }
 }

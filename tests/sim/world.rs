@@ -6,73 +6,25 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use order_router::protocol::Change;
-use order_router::protocol::evidence::Means;
-use order_router::simulator::{ListFault, PostFault};
+use order_router::simulator::ListFault;
 use order_router::store::{Committed, StoreError, Stored};
 use order_router::supplier::Row;
 use order_router::{ClientRef, EchoProfile, EchoedItem, End, Item, ItemsHash, OrderId};
 
 use crate::clock::{SimClock, wall_at};
+use crate::kinds::Kind;
 use crate::oracle::Oracle;
+use crate::profile::{ListTrouble, Odd, Profile};
+use crate::store::{ClaimsAlone, Repeated};
+use crate::supplier::REFUSED_PRODUCT;
 
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-pub const LANDING_BOUND: Duration = Duration::from_secs(20);
-pub const WIRE_BOUND: Duration = Duration::from_secs(2);
-/// How much older than now a stale list may be: part of the landing bound (A1).
-pub const STALE: Duration = Duration::from_secs(4);
-
-/// What a seed makes of the supplier and the schedule.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    pub post_fault: f64,
-    pub post_faults: Vec<PostFault>,
-    pub list_fault: f64,
-    pub late: f64,
-    pub slow_answer: f64,
-    pub stall: f64,
-    pub no_connection: f64,
-    pub foreign_other: f64,
-    pub foreign_identical: f64,
-    pub odd_echo: f64,
-    pub list_lag_ms: u64,
-    pub store_delay_ms: u64,
-    pub page_limit: u32,
-    pub rate_limited: Means,
-    /// A spell in which lists show nothing at all, or another account.
-    pub blind_from: Duration,
-}
-
-impl Profile {
-    pub fn draw(rng: &mut Rng) -> Self {
-        let often = |rng: &mut Rng, share: f64, most: f64| {
-            if rng.f64() < share { rng.f64() * most } else { 0.0 }
-        };
-        let unknown = rng.bool();
-        let kinds = 1 + rng.usize(..PostFault::ALL.len());
-        let mut post_faults: Vec<_> = PostFault::ALL.to_vec();
-        // A supplier that creates what it answers with 429 must be known to.
-        post_faults.retain(|fault| unknown || *fault != PostFault::RateLimited429After);
-        rng.shuffle(&mut post_faults);
-        post_faults.truncate(kinds);
-        Self {
-            post_fault: 0.1 + rng.f64() * 0.7,
-            post_faults,
-            list_fault: often(rng, 0.7, 0.5),
-            late: often(rng, 0.6, 0.6),
-            slow_answer: often(rng, 0.5, 0.5),
-            stall: often(rng, 0.3, 0.3),
-            no_connection: often(rng, 0.3, 0.3),
-            foreign_other: often(rng, 0.15, 0.3),
-            foreign_identical: often(rng, 0.1, 0.2),
-            odd_echo: often(rng, 0.05, 0.2),
-            list_lag_ms: if rng.bool() { rng.u64(..4000) } else { 0 },
-            store_delay_ms: *rng.choice(&[0, 0, 3, 40, 800]).unwrap(),
-            page_limit: rng.u32(2..12),
-            rate_limited: if unknown { Means::Unknown } else { Means::NotSent },
-            blind_from: Duration::from_millis(rng.u64(..60_000)),
-        }
-    }
-}
+/// A POST whose order shows as late as it may lands within this time.
+const LANDS_AT_ONCE: Duration = Duration::from_millis(500);
+/// Within this time an answer that names its order ends it.
+const ANSWER_USED: Duration = Duration::from_secs(5);
+/// And an order that shows is claimed within two request timeouts, a send window, and the time that
+/// two listings take.
+const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
 
 /// One order of the account.
 #[derive(Debug, Clone)]
@@ -86,11 +38,14 @@ pub struct SoldOrder {
 }
 
 /// A POST whose bytes are under way and will land.
+#[derive(Clone)]
 struct Landing {
     lines: Vec<(String, u32)>,
     lane: ItemsHash,
     lag: Duration,
     id: OrderId,
+    /// An answer names it.
+    answered: bool,
 }
 
 pub struct Inner {
@@ -106,18 +61,32 @@ pub struct Inner {
     pub events: u64,
     pub log: Option<Vec<String>>,
     pub seen: BTreeMap<&'static str, u64>,
+    /// Whose key this life has; 0 is the account that is bought on.
+    pub account: u64,
+    /// When the spell began in which lists show nothing, where an order began it.
+    blind_since: Option<Duration>,
+    /// When the last two listings were requested.
+    pub listings: [Duration; 2],
+    /// A list has shown an order in this life.
+    pub shown_this_life: bool,
+    /// Answers that named their order, and when.
+    answers: Vec<(Duration, OrderId)>,
 }
 
 pub struct World {
     pub clock: SimClock,
     pub inner: Mutex<Inner>,
+    pub repeated: Repeated,
+    pub claims_alone: ClaimsAlone,
 }
 
 impl World {
-    pub fn new(seed: u64, logs: bool) -> Arc<Self> {
+    pub fn new(seed: u64, kind: Kind, logs: bool) -> Arc<Self> {
         let mut rng = Rng::with_seed(seed);
-        let profile = Profile::draw(&mut rng);
+        let profile = kind.profile(&mut rng);
         let schedule = Rng::with_seed(rng.u64(..));
+        let mut oracle = Oracle::default();
+        oracle.odd_products = profile.odd == Odd::Product;
         let inner = Inner {
             rng,
             schedule,
@@ -126,13 +95,23 @@ impl World {
             orders: Vec::new(),
             under_way: BTreeMap::new(),
             count: 0,
-            oracle: Oracle::default(),
+            oracle,
             hash: 0xcbf2_9ce4_8422_2325,
             events: 0,
             log: logs.then(Vec::new),
             seen: BTreeMap::new(),
+            account: 0,
+            blind_since: None,
+            listings: [Duration::ZERO; 2],
+            shown_this_life: false,
+            answers: Vec::new(),
         };
-        Arc::new(Self { clock: SimClock::default(), inner: Mutex::new(inner) })
+        Arc::new(Self {
+            clock: SimClock::default(),
+            inner: Mutex::new(inner),
+            repeated: Repeated::default(),
+            claims_alone: ClaimsAlone::default(),
+        })
     }
 
     /// The world as of now: everything that was to land by now has landed.
@@ -167,12 +146,53 @@ impl World {
         Duration::from_millis(inner.schedule.u64(..=most))
     }
 
+    /// Whether the router's code panics here.
+    pub fn panics(&self) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        let share = inner.profile.panics;
+        share > 0.0 && inner.faults && inner.schedule.f64() < share
+    }
+
+    /// Whether somebody else repeats a write.
+    pub fn repeats(&self) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        let share = inner.profile.repeats;
+        share > 0.0 && inner.faults && inner.schedule.f64() < share
+    }
+
+    /// The lane of an order of the account.
+    pub fn lane_of(&self, id: &OrderId) -> Option<ItemsHash> {
+        self.inner.lock().unwrap().oracle.ledger.get(id).copied()
+    }
+
+    /// A delay as this world has them.
+    pub fn ticks(&self, delay: Duration) -> Duration {
+        let now = self.clock.elapsed();
+        self.inner.lock().unwrap().profile.ticks(now, delay)
+    }
+
     pub fn committed(&self, change: &Change, answer: &Result<Committed, StoreError>) {
         let (mut inner, now) = self.now();
         inner.note(now, &format!("commit {change:?} -> {answer:?}"));
         if let Ok(answer) = answer {
-            inner.oracle.committed(change, answer);
+            let requested = inner.listings.into_iter().filter(|at| *at < now).max();
+            inner.oracle.committed(change, answer, requested.unwrap_or_default());
         }
+    }
+
+    /// An answer has reached the router.
+    pub fn answered(&self, id: &OrderId) {
+        let now = self.clock.elapsed();
+        let mut inner = self.inner.lock().unwrap();
+        if inner.profile.answers_count {
+            inner.answers.push((now, id.clone()));
+        }
+    }
+
+    /// What the rules say must be so by now, beyond the promise; `since`: this life sends.
+    pub fn check_in_time(&self, since: Duration) {
+        let (mut inner, now) = self.now();
+        inner.check_in_time(since, now);
     }
 
     pub fn told(&self, name: &ClientRef, end: &End) {
@@ -227,8 +247,9 @@ impl Inner {
             sold.may_land -= 1;
             sold.orders += 1;
             self.note(at, &format!("landed {}", landing.id));
-            self.sell(landing.id, landing.lines, landing.lane, at, landing.lag);
-            self.oracle.check_lane(landing.lane);
+            let Landing { id, lines, lane, lag, answered } = landing;
+            self.sell(id, lines, lane, at, lag, answered);
+            self.oracle.check_lane(lane);
         }
     }
 
@@ -239,12 +260,47 @@ impl Inner {
         lane: ItemsHash,
         at: Duration,
         lag: Duration,
+        answered: bool,
     ) {
-        let odd = self.faults && self.rng.f64() < self.profile.odd_echo;
+        let for_ever = self.profile.odd == Odd::Product;
+        let odd = (self.faults || for_ever) && self.rng.f64() < self.profile.odd_echo;
+        let odd = odd && !(answered && self.profile.odd == Odd::Unanswered);
+        // What hides the order in doubt alone is a lie that nobody can see through (A2).
+        let seen_through = self.shown_this_life;
+        if self.profile.blind_after_landing && self.faults && !answered && seen_through {
+            self.blind_since.get_or_insert(at);
+        }
         let ends =
             *self.rng.choice(&["completed", "completed", "failed", "cancelled", "odd"]).unwrap();
         self.oracle.ledger.insert(id.clone(), lane);
         self.orders.push(SoldOrder { id, lines, at, visible_at: at + lag, odd, ends });
+    }
+
+    fn check_in_time(&mut self, since: Duration, now: Duration) {
+        let used =
+            |(at, id): &(Duration, OrderId)| *at + ANSWER_USED > now || self.oracle.is_claimed(id);
+        let unused = self.answers.iter().find(|answer| !used(answer)).map(|(_, id)| id.clone());
+        if let Some(id) = unused {
+            self.oracle.violated(format!("an answer named {id}, and its intent goes on waiting"));
+        }
+        if !self.profile.claims_in_time {
+            return;
+        }
+        let bounds = self.profile.bounds;
+        let limit = bounds.request_timeout * 2 + CLAIMED_WITHIN;
+        let late = self.orders.iter().find(|order| {
+            let ours = !self.oracle.foreign.contains(&order.id);
+            ours && order.visible_at.max(since) + limit < now && !self.oracle.is_claimed(&order.id)
+        });
+        if let Some(id) = late.map(|order| order.id.clone()) {
+            self.oracle.violated(format!("{id} has shown for {limit:?} and nobody has claimed it"));
+        }
+    }
+
+    /// A life is over: what was on its way to it is lost.
+    pub fn life_over(&mut self) {
+        self.answers.clear();
+        self.shown_this_life = false;
     }
 
     pub fn new_id(&mut self) -> OrderId {
@@ -259,7 +315,7 @@ impl Inner {
         let id = self.new_id();
         self.note(at, &format!("foreign {id}"));
         self.oracle.foreign.insert(id.clone());
-        self.sell(id, lines, lane, at, Duration::ZERO);
+        self.sell(id, lines, lane, at, Duration::ZERO, false);
     }
 
     /// The bytes of a POST are in the network: its fate is drawn, and when it lands.
@@ -269,6 +325,7 @@ impl Inner {
         items: &[Item],
         creates: bool,
         late: bool,
+        answered: bool,
     ) -> (Option<Duration>, OrderId) {
         let lane = ItemsHash::of(items, EchoProfile::default());
         let lines: Vec<_> = items.iter().map(|i| (i.id().to_owned(), i.quantity())).collect();
@@ -277,27 +334,50 @@ impl Inner {
             return (None, id);
         }
         let most = self.profile.list_lag_ms;
-        let lag = Duration::from_millis(if most > 0 { self.rng.u64(..=most) } else { 0 });
-        let limit = WIRE_BOUND + LANDING_BOUND - STALE - lag - Duration::from_millis(100);
+        let mut lag = Duration::from_millis(if most > 0 { self.rng.u64(..=most) } else { 0 });
+        let bounds = self.profile.bounds;
+        if let Some(share) = self.profile.lag_at_limit {
+            let lags = !answered && self.faults && self.rng.f64() < share;
+            lag = if lags { bounds.wire + bounds.landing - LANDS_AT_ONCE } else { Duration::ZERO };
+        }
+        let margin = Duration::from_millis(if self.profile.at_limit > 1 { 1 } else { 100 });
+        let limit = bounds.wire + bounds.landing - bounds.stale - lag - margin;
         let limit = u64::try_from(limit.as_millis()).unwrap();
-        let after = match (late, self.rng.u8(..4)) {
-            (true, 0) => limit,
+        let mut after = match (late, self.rng.u8(..4)) {
+            (true, die) if die < self.profile.at_limit => limit,
             (true, _) => self.rng.u64(..=limit),
             (false, _) => self.rng.u64(..400),
         };
-        let at = now + Duration::from_millis(after);
+        let (twice, too_late) = (self.profile.twice, self.profile.too_late);
+        if !answered && too_late > 0.0 && self.faults && self.rng.f64() < too_late {
+            after = limit + self.rng.u64(1000..90_000);
+            self.oracle.broken(lane);
+        }
+        let at = now + self.profile.ticks(now, Duration::from_millis(after));
         self.count += 1;
-        let landing = Landing { lines, lane, lag, id: id.clone() };
+        let landing = Landing { lines, lane, lag, id: id.clone(), answered };
+        if !answered && twice > 0.0 && self.faults && self.rng.f64() < twice {
+            let (twin, lines) = (self.new_id(), landing.lines.clone());
+            self.note(now, &format!("and {twin} beside {id}"));
+            self.oracle.twins(lane, &id, &twin, at + lag);
+            let twin = Landing { lines, id: twin, ..landing.clone() };
+            self.under_way.insert((at, self.count), twin);
+            self.oracle.sold.entry(lane).or_default().may_land += 1;
+            self.count += 1;
+        }
         self.under_way.insert((at, self.count), landing);
         self.oracle.sold.entry(lane).or_default().may_land += 1;
+        self.oracle.ordered(&id, items);
         self.oracle.check_lane(lane);
         (Some(at), id)
     }
 
-    pub fn row(&self, order: &SoldOrder, now: Duration) -> Row {
-        let extra = u32::from(order.odd && self.faults);
+    /// An order as the supplier shows it, in the list or by itself.
+    pub fn row(&self, order: &SoldOrder, now: Duration, listed: bool) -> Row {
+        let other = order.odd && self.profile.odd == Odd::Product && listed;
+        let extra = u32::from(order.odd && self.faults && !other);
         let items = order.lines.iter().map(|(id, quantity)| EchoedItem {
-            id: id.clone(),
+            id: if other { REFUSED_PRODUCT.to_owned() } else { id.clone() },
             quantity: Some(quantity + extra),
             note: None,
         });
@@ -312,9 +392,10 @@ impl Inner {
 
     /// The list as of a moment, newest first.
     pub fn rows(&self, as_of: Duration) -> Vec<Row> {
-        let mut shown: Vec<_> = self.orders.iter().filter(|o| o.visible_at <= as_of).collect();
+        let mine = |o: &&SoldOrder| o.visible_at <= as_of && self.account == 0;
+        let mut shown: Vec<_> = self.orders.iter().filter(mine).collect();
         shown.sort_by(|a, b| (b.at, &b.id).cmp(&(a.at, &a.id)));
-        shown.into_iter().map(|order| self.row(order, as_of)).collect()
+        shown.into_iter().map(|order| self.row(order, as_of, true)).collect()
     }
 
     /// Orders of a lane that are ours and that no intent has, oldest first; and whether more may
@@ -330,11 +411,18 @@ impl Inner {
     }
 
     pub fn list_fault(&mut self, now: Duration) -> Option<ListTrouble> {
+        let spell = self.profile.bounds.landing * 3 / 4;
+        let is_over = |since: Duration| now < since || now >= since + spell;
+        if self.faults && self.blind_since.is_some_and(|since| !is_over(since)) {
+            return Some(ListTrouble::Of(ListFault::Empty));
+        }
         if !self.faults || self.rng.f64() >= self.profile.list_fault {
             return None;
         }
-        let blind =
-            now >= self.profile.blind_from && now < self.profile.blind_from + LANDING_BOUND * 3 / 4;
+        if let Some(trouble) = self.rng.choice(&self.profile.list_troubles) {
+            return Some(*trouble);
+        }
+        let blind = !is_over(self.profile.blind_from);
         let own = [
             ListTrouble::OtherKey,
             ListTrouble::Cached,
@@ -350,20 +438,4 @@ impl Inner {
         let possible: Vec<_> = all.filter(|trouble| blind || !hides(trouble)).collect();
         Some(*self.rng.choice(&possible).unwrap())
     }
-}
-
-/// What goes wrong with one page.
-#[derive(Debug, Clone, Copy)]
-pub enum ListTrouble {
-    Of(ListFault),
-    /// The rows of another account.
-    OtherKey,
-    /// A cache answers, and says so.
-    Cached,
-    /// Fewer rows than asked for.
-    Clamped,
-    /// Past the end the last page comes again.
-    Overflow,
-    /// 401 with the supplier's error.
-    Refused,
 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use actix::Context;
-use futures_util::future::BoxFuture;
 
 use super::{LaneActor, Resolved, told_progress};
 use crate::actors::LookoutMessage;
@@ -13,8 +12,8 @@ use crate::dispatch::{self, Job};
 use crate::error::SubmitError;
 use crate::order::{ItemsDigest, OrderId};
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
-use crate::protocol::{AttemptSeq, Change, Clause, IntentId, Shape, Verdict, Why};
-use crate::router::{End, Progress, RouterEvent, Teller};
+use crate::protocol::{AttemptSeq, Change, IntentId, Shape, Why};
+use crate::router::{Progress, RouterEvent, Teller};
 use crate::store::{Claim, Committed, Known, StoreError, Stored};
 
 impl LaneActor {
@@ -26,8 +25,6 @@ impl LaneActor {
                 shared.dispatch.ask(&shared, self.hash, intent);
             }
             Effect::ReturnPermit { .. } => self.shared.dispatch.give_back(&self.shared),
-            // Without that clause it has left before.
-            Effect::Send { .. } if !self.shared.rules.left_out.keeps(Clause::RecordBeforeSend) => {}
             Effect::Send { intent, seq } => self.send(intent, seq),
             Effect::List { ask, since } => {
                 let items = self.orders.values().map(|open| &open.items);
@@ -72,8 +69,7 @@ impl LaneActor {
         let accepts = matches!(change, Change::Accept { .. });
         let points = crash::change::points(&change);
         points.inspect(|(writing, _)| crash::point(writing));
-        self.tell_too_early(&change);
-        let commit = self.commit(change);
+        let commit = self.shared.store.commit(change);
         self.after(ctx, commit, move |lane, result, ctx| {
             points.inspect(|(_, durable)| crash::point(durable));
             match (result, intent) {
@@ -82,46 +78,6 @@ impl LaneActor {
                 (Err(error), intent) => lane.write_failed(intent.filter(|_| accepts), &error, ctx),
             }
         });
-    }
-
-    fn commit(&mut self, change: Change) -> BoxFuture<'static, Result<Committed, StoreError>> {
-        let recorded = match &change {
-            Change::Accept { intent, attempt: Some(attempt) } => Some((intent.id, attempt.seq)),
-            Change::Record { intent, attempt } => Some((*intent, attempt.seq)),
-            _ => None,
-        };
-        match recorded {
-            Some((intent, seq)) if !self.shared.rules.left_out.keeps(Clause::RecordBeforeSend) => {
-                self.send(intent, seq);
-                let shared = self.shared.clone();
-                let later = std::time::Duration::from_millis(50);
-                Box::pin(async move {
-                    shared.runtime.sleep(later).await;
-                    shared.store.commit(change).await
-                })
-            }
-            _ => self.shared.store.commit(change),
-        }
-    }
-
-    /// What the rules are against, where a test leaves out the clause.
-    fn tell_too_early(&self, change: &Change) {
-        let left_out = self.shared.config.left_out;
-        let (intent, progress) = match change {
-            Change::Accept { intent, .. } if !left_out.keeps(Clause::AcceptBeforeTold) => {
-                (intent.id, Progress::Accepted)
-            }
-            Change::Decide { intent, verdict: Verdict::Placed { id, learnt, .. }, .. }
-                if !left_out.keeps(Clause::ToldAfterDurable) =>
-            {
-                let (order_id, learnt) = (id.clone(), *learnt);
-                (*intent, Progress::Ended(End::Placed { order_id, learnt }))
-            }
-            _ => return,
-        };
-        if let Some(open) = self.orders.get(&intent) {
-            notify(&open.waiters, &progress);
-        }
     }
 
     fn committed(&mut self, intent: IntentId, committed: Committed, ctx: &mut Context<Self>) {

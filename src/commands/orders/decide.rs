@@ -90,7 +90,7 @@ fn with_router(
         Ok(loaded) => loaded,
         Err(failure) => return failure.report(),
     };
-    if let Err(failure) = settings::existing(loaded.data()) {
+    if let Err(failure) = loaded.data().map_or(Ok(()), settings::existing) {
         return failure.report();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -61,6 +61,8 @@ impl Reach {
 pub(super) struct Kept {
     /// What was settled when it was asked for.
     settled: BTreeSet<AttemptSeq>,
+    /// When that was.
+    at: Moment,
     /// Attempts below this number were recorded when it arrived; only they can own its rows.
     before: AttemptSeq,
     view: ListView,
@@ -72,6 +74,11 @@ pub(super) struct Kept {
 
 #[cfg(any(test, feature = "testing"))]
 impl Kept {
+    /// Moves when it was asked for.
+    pub(super) fn rebase(&mut self, at: Moment) {
+        self.at = at;
+    }
+
     /// Forgets the attempts that are gone.
     pub(super) fn forget(&mut self, live: &BTreeSet<AttemptSeq>) {
         self.view.ask = 0;
@@ -96,6 +103,7 @@ impl Lane {
         let newest = self.open().map(|sent| sent.attempt.seq).max();
         self.kept = Some(Box::new(Kept {
             settled: asked.settled,
+            at: asked.at,
             before: Serial(newest.map_or(0, |seq| seq.0 + 1)),
             view,
             claimed: None,
@@ -221,10 +229,13 @@ impl Lane {
                 if by_this_list { Clause::SettledPlacedNow } else { Clause::SettledPlaced };
             noted.contains(seq) || !rules.keeps(clause)
         });
-        // And what it bought could not hide from the list.
-        settled &= self.posts.values().all(|post| reach.covers(post.floor))
-            || !rules.keeps(Clause::PlacedInReach);
-        let mut absentees = Vec::new();
+        let requested = if judged_late.is_some() { now } else { kept.at };
+        let is_clear = |answered| {
+            settles_at(rules, Left::At(answered)).is_some_and(|at| at <= requested)
+                || !rules.keeps(Clause::SettledAnswered)
+        };
+        let answered = self.answered_last();
+        let (mut absentees, mut waiting) = (Vec::new(), Vec::new());
         for (seq, id) in self.doubts_by_age() {
             // Itself, and every older attempt still in doubt.
             let itself = noted.contains(&seq);
@@ -240,7 +251,10 @@ impl Lane {
                 effects.push(Effect::Alarm(Alarm::OtherKey { attempt, list }));
             } else if reach.covers(sent.attempt.floor) {
                 let held = intent.phase == Phase::InDoubt { held: true };
-                absentees.push((id, intent.tries, held));
+                match sent.answered.or(answered) {
+                    Some(last) if !is_clear(last) => waiting.push((id, last)),
+                    _ => absentees.push((id, intent.tries, held)),
+                }
             }
         }
         let near_miss = kept.view.near_miss.as_ref();
@@ -248,6 +262,7 @@ impl Lane {
             for (id, tries, _) in absentees {
                 self.decide_doubt(id, absent(rules, tries, "not bought in any try"), effects);
             }
+            waiting.into_iter().for_each(|(id, last)| self.wait_for_answered(id, last));
             return;
         };
         // A near miss is a question for a person, never absence.
@@ -256,6 +271,15 @@ impl Lane {
                 effects.push(Effect::Alarm(Alarm::NearMiss { id: row.clone() }));
                 self.decide_doubt(id, Verdict::Held("a similar order is there".into()), effects);
             }
+        }
+    }
+
+    /// Whatever this attempt made, this list has shown, and somebody has it. An intent that was
+    /// placed by its answer up to `last` may have it instead of its own, which must show first; one
+    /// that is placed later cannot.
+    fn wait_for_answered(&mut self, id: IntentId, last: Moment) {
+        if let Some(sent) = self.intents.get_mut(&id).and_then(|i| i.attempt.as_mut()) {
+            sent.answered.get_or_insert(last);
         }
     }
 
@@ -280,10 +304,12 @@ impl Lane {
             latest = latest.max(settles_at(rules, post.left)?);
         }
         for (_, id) in self.doubts_by_age() {
-            let left = self.intents.get(&id)?.attempt?.left;
-            latest = latest.max(settles_at(rules, left)?);
-            if self.asked_last.is_none_or(|asked| asked < latest) {
-                return Some(latest);
+            let sent = self.intents.get(&id)?.attempt?;
+            latest = latest.max(settles_at(rules, sent.left)?);
+            let answered = sent.answered.and_then(|last| settles_at(rules, Left::At(last)));
+            let at = answered.map_or(latest, |answered| answered.max(latest));
+            if self.asked_last.is_none_or(|asked| asked < at) {
+                return Some(at);
             }
         }
         None
@@ -305,7 +331,7 @@ impl Lane {
         self.asks += 1;
         self.asked_last = Some(now);
         self.look_at = None;
-        self.asked = Some(Asked { ask: self.asks, settled: self.settled(rules, now) });
+        self.asked = Some(Asked { ask: self.asks, at: now, settled: self.settled(rules, now) });
         effects.push(Effect::List { ask: self.asks, since: self.oldest_floor() });
     }
 
@@ -320,19 +346,14 @@ impl Lane {
         attempts.map(|sent| sent.attempt.seq).chain(posts.map(|(seq, _)| *seq)).collect()
     }
 
-    /// Forgets the POSTs that are settled, once every attempt has ended that was open when their
-    /// intents were placed: until then a list must reach back to them. Never while a list that was
-    /// asked for before is still to be used: that one must not release anything on the strength of
-    /// what settled since.
+    /// Forgets the POSTs that are settled. Never while a list that was asked for before is still to
+    /// be used: that one must not release anything on the strength of what settled since.
     pub(super) fn prune_posts(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         if self.posts.is_empty() || self.asked.is_some() || self.kept.is_some() {
             return;
         }
-        let oldest = self.oldest_open();
-        let in_reach = rules.keeps(Clause::PlacedInReach);
         self.posts.retain(|_, post| {
-            let settled = settles_at(rules, post.left).is_some_and(|at| at <= now)
-                && (post.is_over(oldest) || !in_reach);
+            let settled = settles_at(rules, post.left).is_some_and(|at| at <= now);
             if settled {
                 effects.push(Effect::Write(Write::Settle { intent: post.intent }));
             }

@@ -47,6 +47,11 @@ impl Lane {
             Left::At(_) => settles_at(rules, left).is_some_and(|at| at < base),
             Left::Unreported | Left::Nothing => false,
         };
+        // `None`: settled before the last list was asked for.
+        let answered = |at: Moment| match left(Left::At(at)) {
+            Left::At(at) => (!is_old(Left::At(at))).then_some(at),
+            Left::Unreported | Left::Nothing => None,
+        };
         let in_doubt = !(self.index.doubts.is_empty() && self.index.deciding.is_empty());
         self.look_at = self.look_at.filter(|_| in_doubt).map(moved);
         if rules.look_again_min == rules.look_again_max {
@@ -57,9 +62,19 @@ impl Lane {
             let is_closed = intent.open().is_none();
             if let Some(sent) = &mut intent.attempt {
                 sent.left = if is_closed { Left::Nothing } else { left(sent.left) };
+                let clear = |at| answered(at).unwrap_or(Moment::ORIGIN);
+                sent.answered = sent.answered.filter(|_| !is_closed).map(clear);
             }
         }
         self.posts.values_mut().for_each(|post| post.left = left(post.left));
+        // Lists that are asked for from now on see what has settled.
+        let idle = self.asked.is_none() && self.kept.is_none();
+        let settled = |at| settles_at(rules, Left::At(at)).is_some_and(|at| at <= now);
+        let recent = |at: Moment| answered(at).filter(|_| !(idle && settled(at)));
+        self.eras.iter_mut().for_each(|eras| eras.rebase(recent));
+        // A list that is under way is the last one that was asked for.
+        self.asked.iter_mut().for_each(|asked| asked.at = before(base, BRIEF));
+        self.kept.iter_mut().for_each(|kept| kept.rebase(before(base, BRIEF)));
         let attempts = self.intents.values().filter_map(|i| i.attempt);
         let mut left = attempts.map(|s| s.left).chain(self.posts.values().map(|post| post.left));
         self.asked_last = left.any(is_old).then(|| before(base, BRIEF));
@@ -68,6 +83,12 @@ impl Lane {
         let ids: Vec<_> = self.intents.keys().copied().collect();
         ids.into_iter().for_each(|id| self.note(id));
         self
+    }
+
+    /// Whether a list has come that is not used up yet. For model checkers.
+    #[must_use]
+    pub fn keeps_a_list(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// Forgets the names of questions that were answered and of attempts that are gone.

@@ -62,9 +62,9 @@ impl Index {
         self.doubts.len() + self.deciding.len() + self.sending.len()
     }
 
-    /// The intents with an open attempt.
+    /// The intents with an open attempt: first those that have been open for long.
     pub(super) fn open_ids(&self) -> impl Iterator<Item = IntentId> + '_ {
-        self.under_way().chain(self.doubts.iter().copied())
+        self.doubts.iter().chain(self.deciding.iter()).chain(self.sending.iter()).copied()
     }
 
     /// Those of them that rule 8 waits for.

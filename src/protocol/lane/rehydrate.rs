@@ -43,9 +43,6 @@ impl Lane {
         for one in restored {
             lane.restore(rules, one, left, &mut effects);
         }
-        if let Some(newest) = lane.open().map(|sent| sent.attempt.seq).max() {
-            lane.posts.values_mut().for_each(|post| post.before = post.before.max(newest));
-        }
         if lane.doubts().next().is_some() || !effects.is_empty() {
             lane.look_soon(rules, now);
         }
@@ -61,9 +58,7 @@ impl Lane {
         let (phase, attempt) = match &one.state {
             State::Placed { .. } | State::Refused(_) | State::NotPlaced(_) => {
                 if let Some(seq) = one.last_attempt.filter(|_| remembered) {
-                    // Its floor is not stored: lists reach back to the end of the account.
-                    let post = Post { intent: one.intent, left, floor: None, before: seq };
-                    self.posts.insert(seq, post);
+                    self.posts.insert(seq, Post { intent: one.intent, left });
                 }
                 return;
             }
@@ -81,7 +76,7 @@ impl Lane {
             good_until: one.good_until,
             tries: one.tries,
             phase,
-            attempt: attempt.map(|attempt| Sent { attempt, left }),
+            attempt: attempt.map(|attempt| Sent { attempt, left, answered: None }),
             late: None,
         };
         self.intents.insert(one.intent, Box::new(intent));

@@ -75,10 +75,11 @@ impl Lane {
         match verdict {
             Verdict::Placed { id: order, learnt, created_at } => {
                 self.taken.insert(order.clone());
-                if learnt != Learnt::Answer {
-                    let newest = self.open().map(|sent| sent.attempt.seq).max();
-                    let (floor, before) = (sent.attempt.floor, newest.unwrap_or(seq));
-                    self.posts.insert(seq, Post { intent: id, left: sent.left, floor, before });
+                if learnt == Learnt::Answer {
+                    self.note_answered(now);
+                } else {
+                    self.note_exchanged();
+                    self.posts.insert(seq, Post { intent: id, left: sent.left });
                 }
                 ended = Some(Told::Placed { id: order, learnt, created_at });
             }

@@ -79,7 +79,10 @@ fn a_reader_that_has_gone_stops_no_order_and_changes_no_exit_code() {
 fn an_alarm_is_told_once() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
-    let supplier = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
+    // Both are in doubt at once: the list does not show the first one before the second is too.
+    let lag = std::time::Duration::from_millis(1_000);
+    let faults = Faults { withheld_after_creation: 1.0, ..Faults::default() };
+    let supplier = simulator(Faults { list_lag: lag, ..faults });
     let mut submit = bench.submit(&supplier.url(), "in.csv");
     submit.args(["--doubts-max", "2"]);
     let told = stderr(&run(submit, 0));

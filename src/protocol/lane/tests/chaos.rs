@@ -5,7 +5,7 @@
 
 use super::*;
 
-/// A small generator (SplitMix64), so that a seed replays a run exactly.
+/// SplitMix64: a seed replays a run exactly.
 struct Dice(u64);
 
 impl Dice {
@@ -37,6 +37,7 @@ struct Flying {
     answers: bool,
     /// The supplier says that it creates nothing, and does not.
     refusal: Option<Outcome>,
+    shown: BTreeSet<OrderId>,
 }
 
 /// What may go wrong in a world beside losses, delays and crashes.
@@ -44,7 +45,7 @@ struct Flying {
 struct Trouble {
     /// Two kinds of order that the list cannot tell apart (rule 13).
     two_kinds: bool,
-    /// A 201 may name another order than it made.
+    /// One 201 names another order than it made, which may be still to come.
     wrong_ids: bool,
     /// A person decides now and then.
     person: bool,
@@ -73,6 +74,10 @@ struct World {
     permits_out: i64,
     trouble: Trouble,
     calm: bool,
+    /// A 201 has named another order.
+    mixed_up: bool,
+    /// Orders that lists have shown.
+    shown: BTreeSet<OrderId>,
 }
 
 const UNIT: Duration = Duration::from_secs(1);
@@ -114,6 +119,8 @@ impl World {
             permits_out: 0,
             trouble,
             calm: false,
+            mixed_up: false,
+            shown: BTreeSet::new(),
         }
     }
 
@@ -175,9 +182,9 @@ impl World {
         let lands = (refusal.is_none() && (self.dice.roll(3) > 0 || self.calm))
             .then(|| left.plus(UNIT * self.dice.roll(if self.calm { 1 } else { 12 }) as u32));
         let answers = self.calm || self.dice.roll(2) == 0;
-        let landed = None;
-        let told_unknown = false;
-        let flying = Flying { intent, seq, left, lands, landed, told_unknown, answers, refusal };
+        let (landed, told_unknown, shown) = (None, false, self.shown.clone());
+        let flying =
+            Flying { intent, seq, left, lands, landed, told_unknown, answers, refusal, shown };
         self.flying.push(flying);
     }
 
@@ -287,13 +294,16 @@ impl World {
             }
         }
         let Some(at) = self.pick_flying() else { return };
-        let mixed_up = self.trouble.wrong_ids && !self.calm && self.dice.roll(4) == 0;
+        let mixed_up = self.trouble.wrong_ids && !self.mixed_up && self.dice.roll(4) == 0;
         let other = self.dice.roll(self.orders.len().max(1) as u64) as usize;
         let other = self.orders.keys().nth(other).cloned().filter(|_| mixed_up);
         let flying = &mut self.flying[at];
         let (intent, seq, left) = (flying.intent, flying.seq, Some(self.now));
-        let outcome = match flying.landed.clone().filter(|_| flying.answers) {
-            Some(id) => Outcome::Created { id: other.unwrap_or(id), created_at: None },
+        // An order that a list had shown before the attempt is not taken for its own.
+        let other = other.filter(|id| flying.refusal.is_none() && !flying.shown.contains(id));
+        self.mixed_up |= other.is_some() && flying.answers;
+        let outcome = match other.or(flying.landed.clone()).filter(|_| flying.answers) {
+            Some(id) => Outcome::Created { id, created_at: None },
             None => match flying.refusal.clone().filter(|_| flying.answers) {
                 Some(refusal) => refusal,
                 None if flying.told_unknown => return,
@@ -327,6 +337,7 @@ impl World {
         if partial {
             rows.retain(|_| self.dice.roll(2) == 0);
         }
+        self.shown.extend(rows.iter().cloned());
         let created_at = Timestamp::UNIX_EPOCH;
         let candidates = rows.into_iter().map(|id| Candidate { id, created_at }).collect();
         let proof = (!partial).then_some(Reach { since: None, fingerprint: Fingerprint(1) });

@@ -38,6 +38,32 @@ fn rule_9_a_list_reaches_back_to_the_posts_of_intents_placed_from_a_list() {
 }
 
 #[test]
+fn rule_9_lists_reach_back_while_what_an_older_post_bought_is_passed_on_from_row_to_row() {
+    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
+    let mut bench = Bench::new();
+    bench.floor = at(100);
+    let a = bench.submit("x");
+    bench.floor = at(200);
+    let b = bench.submit("x");
+    bench.answer(a, lost());
+    bench.answer(b, lost());
+    // A's own order landed early and does not show yet. A has B's row, and B has C's.
+    bench.list(&[1]);
+    bench.floor = at(300);
+    let c = bench.submit("x");
+    bench.answer(c, lost());
+    bench.list(&[2]);
+    assert_eq!(bench.placed_with(a), Some(order(1)));
+    assert_eq!(bench.placed_with(b), Some(order(2)));
+    bench.wait(BOUND);
+    let since = bench.seen.iter().rev().find_map(|effect| match effect {
+        Effect::List { since, .. } => Some(*since),
+        _ => None,
+    });
+    assert_eq!(since, Some(at(100)), "A's own order is C's, and older than C's attempt");
+}
+
+#[test]
 fn rule_10_whoever_comes_in_doubt_while_the_lane_is_held_waits_for_a_person_too() {
     let mut bench = Bench::new();
     let (a, b) = (bench.submit("x"), bench.submit("x"));
@@ -67,4 +93,110 @@ fn rule_10_whoever_comes_in_doubt_while_the_lane_is_held_waits_for_a_person_too(
         matches!(effect, Effect::Write(Write::Decide { verdict: Verdict::Held(_), .. }))
     };
     assert!(effects.iter().any(is_held), "a crash came before it was written");
+}
+
+/// A's order, which no list has shown, is named by B's answer; what B bought itself comes late.
+fn answer_that_names_anothers_order(left_out: LeftOut) -> Bench {
+    let mut bench = Bench::new();
+    bench.rules.left_out = left_out;
+    let a = bench.submit("x");
+    bench.answer(a, lost());
+    bench.list(&[]);
+    bench.wait(15 * MIN);
+    bench.list(&[]);
+    let b = bench.submit("x");
+    bench.answer(b, created(1));
+    bench.wait(2 * MIN);
+    bench.list(&[]);
+    bench
+}
+
+#[test]
+fn rule_9_an_answer_may_name_the_order_of_an_attempt_in_doubt() {
+    let bought_again = answer_that_names_anothers_order(LeftOut::only(Clause::SettledAnswered));
+    assert_eq!(bought_again.sends(), 3);
+    let mut bench = answer_that_names_anothers_order(LeftOut::default());
+    assert_eq!(bench.sends(), 2, "what B bought may be all that there is for A");
+    let a = bench.lane.doubts().next().expect("A").0;
+    bench.wait(BOUND);
+    bench.list(&[2]);
+    assert_eq!(bench.placed_with(a), Some(order(2)));
+    assert_eq!(bench.sends(), 2);
+}
+
+#[test]
+fn rule_9_answers_that_go_on_do_not_keep_an_attempt_in_doubt_for_ever() {
+    let mut bench = Bench::new();
+    let a = bench.submit("x");
+    bench.answer(a, lost());
+    let started = bench.now;
+    for n in 1.. {
+        let b = bench.submit("x");
+        bench.answer(b, created(n));
+        bench.wait(MIN);
+        if bench.lane.asked.is_some() {
+            bench.list(&[]);
+        }
+        if bench.sends() as u64 > n + 1 {
+            break;
+        }
+        assert!(bench.now.since(started) < 3 * BOUND, "in doubt as long as others are bought");
+    }
+    assert!(bench.now.since(started) > BOUND);
+    let last = bench.lane.eras.clone();
+    assert!(last.is_none(), "kept although nobody is open who met anybody: {last:?}");
+}
+
+/// The floor with which the newest attempt was recorded.
+fn recorded_floor(bench: &Bench) -> Option<Timestamp> {
+    let recorded = bench.seen.iter().rev().find_map(|effect| match effect {
+        Effect::Write(Write::Accept { attempt, .. }) => *attempt,
+        Effect::Write(Write::Record { attempt, .. }) => Some(*attempt),
+        _ => None,
+    });
+    recorded.expect("an attempt").floor
+}
+
+#[test]
+fn rule_9_an_attempt_is_recorded_with_the_lowest_floor_of_all_whose_orders_it_can_have() {
+    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
+    let mut bench = Bench::new();
+    bench.floor = at(100);
+    let a = bench.submit("x");
+    bench.floor = at(200);
+    let b = bench.submit("x");
+    assert_eq!(recorded_floor(&bench), at(100), "A is open");
+    bench.answer(a, created(1));
+    bench.floor = at(300);
+    let c = bench.submit("x");
+    assert_eq!(recorded_floor(&bench), at(100), "B, which has met A, is open");
+    bench.answer(b, created(2));
+    bench.floor = at(400);
+    let d = bench.submit("x");
+    assert_eq!(recorded_floor(&bench), at(200), "C has met B, and nobody who met A is open");
+    bench.answer(c, created(3));
+    bench.answer(d, created(4));
+    bench.floor = at(500);
+    bench.submit("x");
+    assert_eq!(recorded_floor(&bench), at(500), "nobody is open");
+}
+
+#[test]
+fn rule_9_who_was_placed_from_a_list_has_met_whoever_is_open_then() {
+    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
+    let mut bench = Bench::new();
+    bench.floor = at(100);
+    let a = bench.submit("x");
+    bench.floor = at(200);
+    let b = bench.submit("x");
+    bench.answer(a, created(1));
+    bench.floor = at(300);
+    let c = bench.submit("x");
+    bench.answer(b, lost());
+    bench.answer(c, lost());
+    bench.list(&[3]);
+    assert_eq!(bench.placed_with(b), Some(order(3)));
+    bench.floor = at(400);
+    bench.submit("x");
+    assert_eq!(recorded_floor(&bench), at(100), "what A bought may be C's");
 }

@@ -1,0 +1,80 @@
+//! The tables, and how they came to be: migrations, each applied once.
+
+/// The version of the tables that this build writes, and the newest that it knows.
+pub const SCHEMA_VERSION: i32 = 2;
+
+/// What brings the tables from each version to the next; the first makes them.
+///
+/// Never changed once released: a change of the tables is a further entry.
+pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
+    r#"
+    CREATE TABLE order_intents (
+        client_ref    text COLLATE "C" PRIMARY KEY,
+        order_id      text COLLATE "C",
+        items_hash    bytea NOT NULL,
+        as_sent       bytea NOT NULL,
+        state         text NOT NULL,
+        why           text,
+        tries         smallint NOT NULL DEFAULT 0,
+        attempt       bigint,
+        fingerprint   bigint,
+        floor         text,
+        learnt        smallint,
+        order_created text,
+        unsettled     boolean NOT NULL DEFAULT false,
+        active        boolean NOT NULL DEFAULT true,
+        id            bigint NOT NULL,
+        ended_at      bigint NOT NULL DEFAULT 0,
+        changed       bigint NOT NULL,
+        intent        bytea NOT NULL,
+        created_at    timestamptz NOT NULL DEFAULT now(),
+        resolved_at   timestamptz
+    );
+    CREATE UNIQUE INDEX order_intents_order_id ON order_intents (order_id)
+        WHERE order_id IS NOT NULL;
+    CREATE UNIQUE INDEX order_intents_active ON order_intents (id) WHERE active;
+    CREATE TABLE order_router (
+        one            boolean PRIMARY KEY DEFAULT true CHECK (one),
+        owner          text NOT NULL DEFAULT '',
+        batch          bigint NOT NULL DEFAULT 0,
+        outcomes       bytea NOT NULL DEFAULT '',
+        serial_next    bigint NOT NULL DEFAULT 1,
+        changes        bigint NOT NULL DEFAULT 0,
+        ended          bigint NOT NULL DEFAULT 0,
+        newest_known   text,
+        history_drawn  boolean NOT NULL DEFAULT false,
+        history_newest text COLLATE "C",
+        paused         text
+    );
+    INSERT INTO order_router DEFAULT VALUES;
+    CREATE TABLE order_router_lanes_held (
+        items_hash bytea PRIMARY KEY,
+        why        text NOT NULL,
+        noted_at   timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE TABLE order_router_orphans (
+        order_id text COLLATE "C" PRIMARY KEY,
+        why      text NOT NULL,
+        noted_at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE TABLE order_router_history (
+        order_id text COLLATE "C" PRIMARY KEY
+    );
+    CREATE TABLE order_router_echo (
+        shape   smallint PRIMARY KEY,
+        changed bigint NOT NULL
+    );
+    "#,
+    // The witnesses of a list are read by when they were claimed.
+    r"
+    CREATE INDEX order_intents_claimed ON order_intents (ended_at, changed)
+        WHERE order_id IS NOT NULL;
+    ",
+];
+
+/// The table of the version; there before any other.
+pub(super) const VERSION_TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS order_router_schema (
+        version    integer PRIMARY KEY,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    )";

@@ -1,0 +1,436 @@
+//! The one task that writes: what is waiting becomes one transaction, answered after its `COMMIT`.
+//!
+//! ```text
+//! BEGIN, the router's row locked and its owner checked, one guarded statement a change   one trip
+//! refused references and orders read, the row's batch and outcomes written, COMMIT       one trip
+//! ```
+//!
+//! A batch whose `COMMIT` was sent and not answered is in doubt. A new session waits until the old
+//! one is over, then the router's row says whether the batch is in, and what its changes did. Only
+//! a batch that is proved not to be in is written again.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt, maybe_done};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio_postgres::{Client, Error, Row};
+
+use super::connect::{Books, Connector, Session};
+use super::error::{Fault, said};
+use super::rows;
+use super::statements::{Mark, Outcome, Statements};
+use super::{PostgresError, Shared};
+use crate::order::OrderId;
+use crate::protocol::{Change, NewIntent, Serial, Verdict};
+use crate::store::{Committed, StoreError};
+
+pub(super) type Answer = oneshot::Sender<Result<Committed, StoreError>>;
+
+/// What is handed to the writer.
+pub(super) enum Request {
+    /// Write this.
+    Commit(Change, Answer),
+    /// Write what is before this, then end.
+    Close(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// The first wait before a try is repeated; doubled up to [`WAIT_MAX`].
+const WAIT: Duration = Duration::from_millis(10);
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    connector: Connector,
+    session: Option<Session>,
+    /// The last batch that was answered.
+    batch: i64,
+}
+
+/// How a try to write a batch ended without an answer.
+enum Missed {
+    /// It is not in; the same again, over this session.
+    Again(String),
+    /// The session is of no use: over a new one, whose row says whether it is in.
+    Reconnect(String),
+    /// Nothing can be written any more.
+    Fatal(Arc<str>),
+}
+
+impl From<Fault> for Missed {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Again(why) => Self::Again(why),
+            Fault::Reconnect(why) => Self::Reconnect(why),
+            Fault::Fatal(why) => Self::Fatal(why),
+        }
+    }
+}
+
+impl From<Error> for Missed {
+    fn from(error: Error) -> Self {
+        Fault::of(&error).into()
+    }
+}
+
+type Answers = Vec<Result<Committed, StoreError>>;
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, connector: Connector, session: Session) -> Self {
+        Self { shared, connector, batch: session.books.batch, session: Some(session) }
+    }
+
+    /// Writes until it is told to close, everybody has gone, or the store is latched.
+    pub(super) async fn run(mut self, mut requests: UnboundedReceiver<Request>) {
+        let (mut waiting, mut closing) = (Vec::new(), None);
+        let most = self.connector.config.batch_max.max(1);
+        while closing.is_none() && requests.recv_many(&mut waiting, most).await > 0 {
+            let (mut changes, mut answers) = (Vec::new(), Vec::new());
+            for request in waiting.drain(..) {
+                match request {
+                    Request::Commit(change, answer) => {
+                        changes.push(change);
+                        answers.push(answer);
+                    }
+                    Request::Close(answer) => closing = Some(answer),
+                }
+            }
+            match self.write_for(&changes).await {
+                Ok(results) => {
+                    for (answer, result) in answers.into_iter().zip(results) {
+                        // A caller that has gone is told by its reference.
+                        let _ = answer.send(result);
+                    }
+                    let done = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+                    self.shared.done.send_modify(|all| *all = all.saturating_add(done));
+                }
+                Err(error) => {
+                    self.shared.latch(error.clone());
+                    answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+                    closing.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
+                    return;
+                }
+            }
+        }
+        drop(self.session.take());
+        if let Some(answer) = closing {
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    /// Writes a batch, over any number of sessions, until it is in or the time is up.
+    async fn write_for(&mut self, changes: &[Change]) -> Result<Answers, StoreError> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let limit = self.connector.config.give_up_after;
+        let mut last = String::from("no answer");
+        match tokio::time::timeout(limit, self.write(changes, &mut last)).await {
+            Ok(written) => written,
+            Err(_) => Err(StoreError::Failed(
+                format!("{} for {limit:?}: {last}", self.connector.place).into(),
+            )),
+        }
+    }
+
+    async fn write(
+        &mut self,
+        changes: &[Change],
+        last: &mut String,
+    ) -> Result<Answers, StoreError> {
+        let mut wait = WAIT;
+        loop {
+            let session = match self.session.take() {
+                Some(session) => session,
+                None => match self.connector.again().await {
+                    Ok(session) => session,
+                    Err(error) if error.passes() => {
+                        *last = error.to_string();
+                        tracing::warn!(%error, "the database is not reached");
+                        pause(&mut wait).await;
+                        continue;
+                    }
+                    Err(error) => return Err(StoreError::Failed(error.to_string().into())),
+                },
+            };
+            match self.attempt(&session, changes).await {
+                Ok((books, answers)) => {
+                    self.batch = books.batch;
+                    self.shared.wrote(&books, changes.len());
+                    self.session = Some(Session { books, ..session });
+                    return Ok(answers);
+                }
+                Err(Missed::Again(why)) => {
+                    tracing::debug!(why, "a batch is written again");
+                    *last = why;
+                    let rolled_back = session.link.client.batch_execute("ROLLBACK");
+                    if matches!(self.in_time(rolled_back).await, Ok(Ok(()))) {
+                        self.session = Some(session);
+                    }
+                }
+                Err(Missed::Reconnect(why)) => {
+                    tracing::warn!(why, "the connection to the database was lost");
+                    *last = why;
+                }
+                Err(Missed::Fatal(why)) => return Err(StoreError::Failed(why)),
+            }
+            pause(&mut wait).await;
+        }
+    }
+
+    /// One try. The number of a batch is the same in every try, so a new session's row says whether
+    /// an earlier try is in: then it is only read back.
+    async fn attempt(
+        &self,
+        session: &Session,
+        changes: &[Change],
+    ) -> Result<(Books, Answers), Missed> {
+        let Session { link, statements, books } = session;
+        if books.batch == self.batch {
+            return self.transaction(session, changes).await;
+        }
+        let outcomes: Option<Vec<_>> =
+            books.outcomes.iter().map(|byte| Outcome::from_byte(*byte)).collect();
+        let outcomes = outcomes
+            .filter(|outcomes| books.batch == self.batch + 1 && outcomes.len() == changes.len());
+        let outcomes = outcomes.ok_or_else(|| Missed::Fatal("a batch's row is damaged".into()))?;
+        let found = self.in_time(all(found(statements, &link.client, changes, &outcomes))).await?;
+        match found.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(rows) => Ok((books.clone(), answers(changes, &outcomes, rows))),
+            Err(error) => Err(Missed::Reconnect(said(&error))),
+        }
+    }
+
+    async fn transaction(
+        &self,
+        session: &Session,
+        changes: &[Change],
+    ) -> Result<(Books, Answers), Missed> {
+        let Session { link, statements, books } = session;
+        let client = &link.client;
+        let highest = Serial(self.shared.next_serial.load(Ordering::Acquire).saturating_sub(1));
+        let mut trip: Vec<BoxFuture<'_, Result<Sent, Error>>> = Vec::new();
+        let begin = client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED");
+        trip.push(begin.map(|done| done.map(|()| Sent::Other)).boxed());
+        let fence = async { client.query_one(&statements.fence, &[]).await?.try_get(0) };
+        trip.push(fence.map(|owner| owner.map(Sent::Owner)).boxed());
+        for (changed, change) in (books.changes + 1..).zip(changes) {
+            let done = statements.run(client, change, Mark { changed, highest });
+            trip.push(done.map(|done| done.map(Sent::Done)).boxed());
+        }
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for sent in self.in_time(all(trip)).await? {
+            match sent? {
+                Sent::Other => {}
+                Sent::Owner(owner) if owner == self.connector.owner => {}
+                Sent::Owner(_) => {
+                    let place = self.connector.place.clone();
+                    let error = PostgresError::InUse { place, pid: None };
+                    return Err(Missed::Fatal(format!("{error}; it took the store over").into()));
+                }
+                Sent::Done(outcome) => outcomes.push(outcome),
+            }
+        }
+        self.finish(session, changes, outcomes).await
+    }
+
+    /// The second trip: reads what refused changes met, notes the batch, commits.
+    async fn finish(
+        &self,
+        session: &Session,
+        changes: &[Change],
+        outcomes: Vec<Outcome>,
+    ) -> Result<(Books, Answers), Missed> {
+        let Session { link, statements, books } = session;
+        let client = &link.client;
+        let next = self.shared.next_serial.load(Ordering::Acquire);
+        let books = after(books, changes, &outcomes, next);
+        let mut trip = found(statements, client, changes, &outcomes);
+        let noted = trip.len();
+        trip.push(note(statements, client, &books).boxed());
+        let commit = client.batch_execute("COMMIT");
+        trip.push(commit.map(|done| done.map(|()| None)).boxed());
+        // From here on the batch may be in: whatever leaves that open is read back by a new session.
+        let mut found = Vec::with_capacity(noted);
+        for row in self.in_time(all(trip)).await? {
+            match row {
+                Ok(row) => found.push(row),
+                // `COMMIT` after any error rolls back.
+                Err(error) => return Err(Fault::of_commit(&error).into()),
+            }
+        }
+        found.truncate(noted);
+        let answers = answers(changes, &outcomes, found);
+        Ok((books, answers))
+    }
+
+    /// A trip to the server, in time.
+    async fn in_time<T>(&self, trip: impl Future<Output = T>) -> Result<T, Late> {
+        let limit = self.connector.config.reply_timeout;
+        tokio::time::timeout(limit, trip).await.map_err(|_| Late(limit))
+    }
+}
+
+/// What a statement of the first trip brought.
+enum Sent {
+    Other,
+    Owner(String),
+    Done(Outcome),
+}
+
+/// The server did not answer in time.
+struct Late(Duration);
+
+impl From<Late> for Missed {
+    fn from(late: Late) -> Self {
+        Self::Reconnect(format!("no answer within {:?}", late.0))
+    }
+}
+
+async fn pause(wait: &mut Duration) {
+    tokio::time::sleep(*wait).await;
+    *wait = (*wait * 2).min(WAIT_MAX);
+}
+
+/// Hands all over in their order before any is waited for: one trip to the server and back.
+async fn all<T>(trip: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    let mut trip: Vec<_> = trip.into_iter().map(maybe_done).collect();
+    poll_fn(|cx| {
+        for one in &mut trip {
+            // What is not ready is waited for below.
+            let _ = Pin::new(one).poll(cx);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let mut results = Vec::with_capacity(trip.len());
+    for one in &mut trip {
+        (&mut *one).await;
+        results.extend(Pin::new(one).take_output());
+    }
+    results
+}
+
+type Found<'a> = BoxFuture<'a, Result<Option<Row>, Error>>;
+
+/// Reads what refused changes met, in their order.
+fn found<'a>(
+    statements: &'a Statements,
+    client: &'a Client,
+    changes: &'a [Change],
+    outcomes: &[Outcome],
+) -> Vec<Found<'a>> {
+    let mut questions = Vec::new();
+    for (change, outcome) in changes.iter().zip(outcomes) {
+        match met(change, *outcome) {
+            Met::Nothing => {}
+            Met::Intent(new) => questions.push(
+                async { client.query_opt(&statements.by_ref, &[&new.client_ref.as_str()]).await }
+                    .boxed(),
+            ),
+            Met::Order(id) => questions.push(
+                async {
+                    client.query_opt(&statements.by_order, &[&rows::escape(id.as_str())]).await
+                }
+                .boxed(),
+            ),
+        }
+    }
+    questions
+}
+
+/// What a refused change met.
+enum Met<'a> {
+    Nothing,
+    Intent(&'a NewIntent),
+    Order(&'a OrderId),
+}
+
+fn met(change: &Change, outcome: Outcome) -> Met<'_> {
+    match (change, outcome) {
+        (Change::Accept { intent, .. }, Outcome::Refused) => Met::Intent(intent),
+        (Change::Decide { verdict: Verdict::Placed { id, .. }, .. }, Outcome::IdTaken) => {
+            Met::Order(id)
+        }
+        _ => Met::Nothing,
+    }
+}
+
+/// What callers are told; `found` has a row for each change that met something.
+fn answers(changes: &[Change], outcomes: &[Outcome], found: Vec<Option<Row>>) -> Answers {
+    let mut found = found.into_iter();
+    let mut answers = Vec::with_capacity(changes.len());
+    for (change, outcome) in changes.iter().zip(outcomes) {
+        answers.push(match (met(change, *outcome), outcome) {
+            (Met::Nothing, Outcome::Done) => Ok(Committed::Done),
+            (Met::Nothing, Outcome::Refused | Outcome::IdTaken) => Ok(Committed::Stale),
+            (Met::Intent(new), _) => match found.next().flatten().map(|row| rows::stored(&row)) {
+                Some(Ok(stored)) if stored.as_sent == new.as_sent => {
+                    Ok(Committed::Joined(Box::new(stored)))
+                }
+                Some(Ok(_)) => Ok(Committed::Conflict),
+                Some(Err(error)) => Err(error),
+                // The serial is taken, not the reference.
+                None => Ok(Committed::Stale),
+            },
+            (Met::Order(_), _) => match found.next().flatten() {
+                Some(row) => rows::claim(&row).map(Committed::IdTaken),
+                None => Ok(Committed::Stale),
+            },
+        });
+    }
+    answers
+}
+
+/// Where the router is after a batch.
+fn after(books: &Books, changes: &[Change], outcomes: &[Outcome], serial_next: u64) -> Books {
+    let mut books = Books {
+        batch: books.batch + 1,
+        outcomes: outcomes.iter().map(|outcome| *outcome as u8).collect(),
+        serial_next: rows::column(Serial(serial_next)),
+        changes: books.changes + i64::try_from(changes.len()).unwrap_or(i64::MAX),
+        ..*books
+    };
+    for (change, outcome) in changes.iter().zip(outcomes) {
+        if *outcome != Outcome::Done {
+            continue;
+        }
+        let ended = match change {
+            Change::Accept { .. } => {
+                books.open += 1;
+                false
+            }
+            Change::Decide { verdict: Verdict::Placed { created_at, .. }, .. } => {
+                books.newest_known = books.newest_known.max(*created_at);
+                true
+            }
+            Change::Decide { verdict, .. } => {
+                matches!(verdict, Verdict::Refused(_) | Verdict::NotPlaced(_))
+            }
+            Change::Expire { .. } => true,
+            _ => false,
+        };
+        books.ended += i64::from(ended);
+        books.open -= i64::from(ended);
+    }
+    books
+}
+
+/// Writes it down, in the same transaction.
+async fn note(
+    statements: &Statements,
+    client: &Client,
+    books: &Books,
+) -> Result<Option<Row>, Error> {
+    let newest = books.newest_known.map(rows::moment);
+    let Books { batch, outcomes, serial_next, changes, ended, .. } = books;
+    client
+        .execute(&statements.finish, &[batch, outcomes, serial_next, changes, ended, &newest])
+        .await?;
+    Ok(None)
+}
