@@ -124,8 +124,9 @@ fn three_intents_with_all_faults_at_random() {
         errors: 1,
         ..Faults::default()
     };
-    let setup = Setup { window: Some(1), partial: true, split_writes: true, faults, ..large() };
-    wander("all faults at random", Setup { landing: 2, wire: 1, ..setup });
+    let times = Setup { window: Some(1), report: Some(1), landing: 2, wire: 1, ..large() };
+    let setup = Setup { partial: true, split_writes: true, faults, ..times };
+    wander("all faults at random", setup);
 }
 
 #[test]
