@@ -158,7 +158,7 @@ pub fn run(plan: Plan) -> Ran {
         starts += 1;
         match run.live(true) {
             Ended::AtRest => break,
-            Ended::NotStarted(_) if starts < 20 => {}
+            Ended::NotStarted(_) if starts < 20 => run.calm(),
             ended => {
                 let mut inner = run.world.inner.lock().unwrap();
                 let what = format!("no end without faults: {ended:?}");
