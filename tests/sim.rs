@@ -209,7 +209,7 @@ const PINNED: &[(Clause, &[u64])] = &[
     (Clause::ReferenceUnique, &[0, 1, 2]),
     (Clause::ConflictRefused, &[2, 3, 4]),
     (Clause::RecordBeforeSend, &[0, 1, 2]),
-    (Clause::GateCloses, &[133, 857, 1201]),
+    (Clause::GateCloses, &[857, 1235, 1821]),
     (Clause::UnsentInFlight, &[26, 38, 142]),
     (Clause::OutcomeGuarded, &[125, 253, 327]),
     (Clause::ClaimedOnce, &[15, 25, 57]),
