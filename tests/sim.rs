@@ -277,6 +277,7 @@ const ALL: &[Clause] = &[
     Clause::SettledOlder,
     Clause::SettledPlaced,
     Clause::SettledPlacedNow,
+    Clause::SettledAnswered,
     Clause::PlacedInReach,
     Clause::JudgedAtRequest,
     Clause::PlacedRemembered,
