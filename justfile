@@ -53,11 +53,16 @@ doc:
 deny:
     cargo deny --all-features check
 
-# Fuzzes one target, coverage-guided: `just fuzz posts::an_answer_proves_no_more_than_it_says 10`; needs cargo-bolero
-fuzz TARGET MINUTES="10":
-    cargo bolero test --rustc-bootstrap --sanitizer NONE --all-features -T {{MINUTES}}m {{TARGET}}
+# What libFuzzer is told by a build on the stable toolchain, of the binary of `tests/fuzz.rs` alone. The command
+# itself is built too and is not run: it may lack what libFuzzer has.
+sancov := "--cfg fuzzing --cfg fuzzing_libfuzzer -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Cllvm-args=-sanitizer-coverage-stack-depth -Clink-arg=-Wl,--warn-unresolved-symbols"
+libfuzzer := "BOLERO_FUZZER=libfuzzer RUSTFLAGS='" + sancov + "' cargo test --target $(rustc --print host-tuple) --profile fuzz --all-features --test fuzz -- --nocapture --exact"
 
-# The same with random bytes alone, all targets or one; needs nothing
+# Fuzzes one target, coverage-guided: `just fuzz posts::an_answer_proves_no_more_than_it_says 10`; needs a C++ compiler
+fuzz TARGET MINUTES="10":
+    BOLERO_LIBFUZZER_ARGS="target/corpus/{{replace(TARGET, '::', '__')}} tests/fuzz/__fuzz__/{{replace(TARGET, '::', '__')}}/corpus -create_missing_dirs=1 -artifact_prefix=tests/fuzz/__fuzz__/{{replace(TARGET, '::', '__')}}/crashes/ -timeout=10 -print_final_stats=1 -max_total_time=$(({{MINUTES}} * 60))" {{libfuzzer}} {{TARGET}}
+
+# Fuzzes with random bytes alone, all targets or one; needs nothing
 fuzz-random MINUTES="1" TARGET="":
     BOLERO_RANDOM_TEST_TIME_MS=$(({{MINUTES}} * 60000)) cargo test --all-features --test fuzz -- {{TARGET}}
 

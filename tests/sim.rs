@@ -28,7 +28,7 @@ mod supplier;
 #[path = "sim/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kinds::Kind;
@@ -70,7 +70,11 @@ fn one_seed() {
     for line in &ran.log {
         println!("{line}");
     }
-    println!("seed {seed}: {} lives, {} events, trace {:016x}", ran.lives, ran.events, ran.hash);
+    let kind = plan(seed.parse().expect("a number")).kind;
+    println!(
+        "seed {seed}, {kind:?}: {} lives, {} events, trace {:016x}",
+        ran.lives, ran.events, ran.hash
+    );
     assert_eq!(ran.violation, None);
 }
 
@@ -137,13 +141,37 @@ fn the_usual_ways_to_buy_are_seen_to_fail() {
     }
 }
 
-/// What a run shows without this clause, if anything.
+/// What a run shows without this clause, if anything. What it shows with all of them does not count.
 fn caught(clause: Clause, seed: u64) -> Option<String> {
     let ran: Result<Ran, _> =
         catch_unwind(AssertUnwindSafe(|| run(Plan { clause: Some(clause), ..plan(seed) })));
-    match ran {
+    let what = match ran {
         Ok(ran) => ran.violation,
         Err(_) => Some("the router panicked".to_owned()),
+    };
+    what.filter(|_| run(Plan { clause: None, ..plan(seed) }).violation.is_none())
+}
+
+/// Each clause, left out, is seen in at least one of a few seeds that are known to show it.
+#[test]
+fn each_clause_left_out_is_caught() {
+    let missed = |(clause, seeds): &&(Clause, &[u64])| {
+        !seeds.iter().any(|seed| caught(*clause, *seed).is_some())
+    };
+    let missed: Vec<_> = PINNED.iter().filter(missed).map(|(clause, _)| clause).collect();
+    assert!(missed.is_empty(), "left out, and nothing was seen: {missed:?}");
+    let pinned: BTreeSet<_> = PINNED.iter().map(|(clause, _)| *clause).collect();
+    let others: Vec<_> = ALL.iter().filter(|clause| !pinned.contains(clause)).collect();
+    // What lists show to older attempts in doubt follows from the other conditions of a release.
+    assert_eq!(others, [&Clause::SettledOlder], "a clause without a seed");
+}
+
+/// Seeds that failed once: after a panic, whoever waited for an order that had just been placed from
+/// a list waited for ever.
+#[test]
+fn seeds_that_failed_once_hold() {
+    for seed in [3676, 3976] {
+        assert_eq!(run(Plan::of(seed)).violation, None, "seed {seed}");
     }
 }
 
@@ -155,15 +183,72 @@ fn table_of_clauses() {
     println!("| clause left out | seeds until caught | world | what was seen |\n|---|---|---|---|");
     let only = std::env::var("SIM_CLAUSE").ok();
     let asked = |clause: &&Clause| only.as_ref().is_none_or(|name| *name == format!("{clause:?}"));
+    let kind = std::env::var("SIM_ONLY").ok().and_then(|name| Kind::named(&name));
+    let wanted = usize::try_from(number("SIM_CATCHES", 1)).unwrap();
     for clause in ALL.iter().filter(asked) {
-        match (0..most).find_map(|seed| Some((seed, caught(*clause, seed)?))) {
+        let seeds = (0..most).filter(|seed| kind.is_none_or(|kind| Kind::of(*seed) == kind));
+        let caught = seeds.filter_map(|seed| Some((seed, caught(*clause, seed)?)));
+        let caught: Vec<_> = caught.take(wanted).collect();
+        match caught.first() {
             Some((seed, what)) => {
-                println!("| {clause:?} | {} | {:?} | {what} |", seed + 1, plan(seed).kind);
+                let kind = plan(*seed).kind;
+                println!("| {clause:?} | {} | {kind:?} | {what} |", seed + 1);
             }
             None => println!("| {clause:?} | not in {most} | | |"),
         }
+        if wanted > 1 {
+            let seeds: Vec<_> = caught.iter().map(|(seed, _)| seed).collect();
+            println!("    (Clause::{clause:?}, &{seeds:?}),");
+        }
     }
 }
+
+/// For each clause seeds that show it, the cheapest first.
+const PINNED: &[(Clause, &[u64])] = &[
+    (Clause::AcceptBeforeTold, &[0, 2, 3]),
+    (Clause::ReferenceUnique, &[0, 1, 2]),
+    (Clause::ConflictRefused, &[2, 3, 4]),
+    (Clause::RecordBeforeSend, &[0, 1, 2]),
+    (Clause::GateCloses, &[857, 1235, 1821]),
+    (Clause::UnsentInFlight, &[26, 38, 142]),
+    (Clause::OutcomeGuarded, &[125, 253, 327]),
+    (Clause::ClaimedOnce, &[15, 25, 57]),
+    (Clause::ClaimWithPlaced, &[155, 179, 195]),
+    (Clause::ToldAfterDurable, &[0, 1, 2]),
+    (Clause::LateAnswerGuarded, &[897, 1392, 1914]),
+    (Clause::LateAnswerCounts, &[74, 192, 202]),
+    (Clause::RefusedByEvidence, &[0, 4, 6]),
+    (Clause::SettledFromReport, &[4, 6, 7]),
+    (Clause::WireBound, &[4, 6, 7]),
+    (Clause::LandingBound, &[4, 6, 11]),
+    (Clause::SettledFromLock, &[6, 16, 81]),
+    (Clause::AnyStatus, &[0, 3, 4]),
+    (Clause::OldestFirst, &[2, 4, 5]),
+    (Clause::FirstListKept, &[80, 292, 302]),
+    (Clause::ListWaits, &[25, 70, 80]),
+    (Clause::CandidateUnclaimed, &[1, 2, 5]),
+    (Clause::SettledItself, &[2, 4, 6]),
+    (Clause::SettledPlaced, &[38, 441, 1149]),
+    (Clause::SettledPlacedNow, &[650, 834, 1819]),
+    (Clause::PlacedInReach, &[258, 407, 440]),
+    (Clause::JudgedAtRequest, &[57, 344, 362]),
+    (Clause::PlacedRemembered, &[1478, 1498, 1572]),
+    (Clause::ListComplete, &[958, 998, 1137]),
+    (Clause::NearMissHeld, &[0, 10, 20]),
+    (Clause::Witnesses, &[129, 267, 385]),
+    (Clause::SameFingerprint, &[200, 244, 712]),
+    (Clause::EchoSeen, &[13, 23, 97]),
+    (Clause::SurplusHolds, &[33, 77, 87]),
+    (Clause::RestartInDoubt, &[2, 5]),
+    (Clause::OrphansExcluded, &[553, 863, 1039]),
+    (Clause::ListedAgain, &[168, 519, 562]),
+    (Clause::NotTogether, &[43, 181, 400]),
+    (Clause::HistoryExcluded, &[65, 607, 735]),
+    (Clause::StartStops, &[965, 1009, 1238]),
+    (Clause::AnswerAfterSync, &[2, 8]),
+    (Clause::PassivationCounted, &[1675, 2186]),
+    (Clause::ListAfterNote, &[1074]),
+];
 
 const ALL: &[Clause] = &[
     Clause::AcceptBeforeTold,

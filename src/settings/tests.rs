@@ -43,6 +43,7 @@ fn every_setting_of_the_library_is_reached() {
             Kind::Duration | Kind::Bound => &["77ms", "77s"],
             Kind::Count | Kind::Bytes | Kind::Rate => &["7"],
             Kind::Switch => &["true"],
+            Kind::Url if setting.name == "store" => &["embedded:x"],
             Kind::Url => &["https://example.org"],
             Kind::Word(words) => words,
             Kind::List('&') => &["a=b"],

@@ -30,32 +30,21 @@ const SPANS: [&str; 16] = [
 ];
 
 /// What URLs are made of, also by those who mean another host than the reader sees.
-const URL_PARTS: [&str; 24] = [
-    "https://",
-    "http://",
-    "HTTPS:\\\\",
-    "https:/\\",
-    "ftp://",
+const SCHEMES: [&str; 6] = ["https://", "http://", "HTTPS:\\\\", "https:/\\", "https:", "ftp://"];
+
+const HOSTS: [&str; 8] = [
+    "shop.example",
     "localhost",
     "127.0.0.1",
     "127.1",
     "[::1]",
     "[::ffff:127.0.0.1]",
-    "example.org",
-    "shop.example",
     "LOCALHOST",
-    ":",
-    ":80",
-    ":443",
-    "/",
-    "/x://",
-    "@",
-    "u:p@",
-    "\\",
-    "?",
-    "#",
-    ".",
+    "u:p@shop.example",
 ];
+
+const REST: [&str; 8] =
+    ["", ":80", "/", "/x://localhost", "\\@127.0.0.1", "/api?x", "#localhost", ":x://[::1]"];
 
 /// One line of a file of settings.
 struct Line {
@@ -96,9 +85,11 @@ fn settings_come_back_and_what_they_add_up_to_keeps_its_bounds() {
 }
 
 fn lines(dice: &mut Dice<'_>) -> Vec<Line> {
+    let supplier = Setting::find("supplier").expect("is one");
     let mut taken = BTreeSet::new();
     let mut lines = dice.some(12, |dice| {
         let setting = &TABLE[dice.below(TABLE.len())];
+        let setting = if dice.one_in(8) { supplier } else { setting };
         match dice.below(24) {
             0 => refused(dice.of(&SECRET_NAMES), quoted(dice, SECRET)),
             1 => refused("proxy", quoted(dice, &format!("http://u:{SECRET}@h:1"))),
@@ -140,7 +131,7 @@ fn known(dice: &mut Dice<'_>, setting: &'static Setting) -> Line {
         Kind::Switch => dice.of(&["true", "false"]).to_owned(),
         Kind::Word(words) if !dice.one_in(4) => dice.of(words).to_owned(),
         Kind::Url if dice.one_in(2) => "https://shop.example/api".to_owned(),
-        Kind::Url => dice.some(6, |dice| dice.of(&URL_PARTS)).concat(),
+        Kind::Url => [dice.of(&SCHEMES), dice.of(&HOSTS), dice.of(&REST)].concat(),
         _ if dice.one_in(3) => dice.of(&["/a", "/a/{id}", "a=b", "x", "-"]).to_owned(),
         _ => dice.text(0),
     };

@@ -1,5 +1,5 @@
-//! Kinds of worlds. Half of all seeds are the usual one, in which everything happens a little; the
-//! other half are small worlds in which one thing happens often, each so that some clauses of the
+//! Kinds of worlds. A quarter of all seeds is the usual one, in which everything happens a little;
+//! the others are small worlds in which one thing happens often, each so that some clauses of the
 //! rules are all that stands between it and a double purchase.
 
 use std::time::Duration;
@@ -56,6 +56,8 @@ pub enum Kind {
     SecondWriter,
     /// Many identical orders at once, without end, at a supplier that is slow to answer.
     Crowd,
+    /// Listings take long, and orders land at the last moment.
+    SlowLists,
 }
 
 pub const ALL: [Kind; 19] = [
@@ -80,6 +82,10 @@ pub const ALL: [Kind; 19] = [
     Kind::Crowd,
 ];
 
+/// Those that more seeds have.
+const OFTEN: [Kind; 6] =
+    [Kind::Edge, Kind::Edge, Kind::Edge, Kind::SlowLists, Kind::Panics, Kind::LateAnswers];
+
 /// Creates, and says so in no way that the router may believe; at once.
 const CREATES_UNSAID: &[PostFault] = &[
     PostFault::Status502After,
@@ -99,23 +105,28 @@ const DOUBTS: &[PostFault] = &[
     PostFault::ResetBefore,
     PostFault::WithheldNeverCreated,
 ];
+/// Nothing is created, and the answer does not say so.
+const BOUGHT_NOTHING: &[PostFault] =
+    &[PostFault::Status502Before, PostFault::ResetBefore, PostFault::Status500Before];
 /// Creates, and does not answer.
 const WITHHELD: &[PostFault] = &[PostFault::WithheldAfterCreation];
 /// Creates and answers well, but late.
 const LATE: &[PostFault] = &[PostFault::CreatedLate];
 
 impl Kind {
-    /// The kind of a seed's world: of every two seeds one is usual.
+    /// The kind of a seed's world: of every four seeds one is usual. What takes many conditions at
+    /// once has more of the others.
     pub fn of(seed: u64) -> Self {
-        let hash = (seed ^ 0x5eed_0ce4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        if hash & 1 == 0 {
+        let hash = (seed ^ 0x5eed_141e).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        if hash & 3 == 0 {
             return Self::Usual;
         }
-        ALL[1 + usize::try_from(hash >> 1).unwrap_or(0) % (ALL.len() - 1)]
+        let place = usize::try_from(hash >> 2).unwrap_or(0) % (ALL.len() - 1 + OFTEN.len());
+        OFTEN.get(place).copied().unwrap_or_else(|| ALL[1 + place - OFTEN.len()])
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        ALL.into_iter().find(|kind| format!("{kind:?}") == name)
+        ALL.into_iter().chain(OFTEN).find(|kind| format!("{kind:?}") == name)
     }
 
     /// How many lives before the last: 0 where the faults end while the router lives.
@@ -123,7 +134,9 @@ impl Kind {
         match self {
             Self::Usual => rng.u32(1..5),
             Self::Twice | Self::Crowd | Self::Skips => 0,
-            Self::Ticks => rng.u32(1..3),
+            Self::Ticks | Self::OtherKey => rng.u32(1..3),
+            Self::Rollback => rng.u32(2..5),
+            Self::Foreign => rng.u32(3..6),
             Self::TooLate | Self::Alone | Self::LateAnswers => rng.u32(..2),
             _ => rng.u32(..4),
         }
@@ -141,15 +154,15 @@ impl Kind {
             Self::Lag => lag(&mut p),
             Self::Panics => {
                 p.post_fault = 0.5;
-                (p.panics, p.stall, p.late) = (0.15, 0.3, 0.8);
+                (p.panics, p.stall, p.late) = (0.25, 0.5, 0.9);
                 p.slow_connect = Some(0.7);
             }
             Self::LateAnswers => {
                 p.post_fault = 0.4;
                 p.post_faults =
                     [LATE, &[PostFault::RateLimited429, PostFault::CreatedLate]].concat();
-                (p.slow_answer, p.slow_answer_ms, p.refuses) = (0.7, 18_000, 0.4);
-                (p.stall, p.late) = (0.35, 0.3);
+                (p.slow_answer, p.slow_answer_ms, p.refuses) = (0.7, 19_000, 0.5);
+                (p.stall, p.late) = (0.5, 0.3);
             }
             Self::Alone => {
                 (p.post_fault, p.post_faults) = (0.3, LATE.to_vec());
@@ -181,18 +194,25 @@ impl Kind {
             }
             Self::OtherKey => {
                 (p.post_fault, p.post_faults) = (0.9, DOUBTS.to_vec());
-                (p.other_key, p.restart_ms, p.late) = (0.6, 3000, 0.5);
+                (p.other_key, p.restart_ms, p.first_life_ms) = (0.8, 3000, 4000);
             }
             Self::Foreign => {
-                p.post_fault = 0.6;
+                (p.post_fault, p.post_faults) = (0.8, BOUGHT_NOTHING.to_vec());
                 (p.foreign_between, p.restart_ms) = (0.6, 5000);
+                (p.bursts, p.first_life_ms) = (2, 10_000);
             }
             Self::TooLate => {
                 (p.post_fault, p.post_faults) = (0.5, DOUBTS.to_vec());
                 p.too_late = 0.5;
             }
+            Self::SlowLists => {
+                (p.post_fault, p.post_faults, p.late) = (0.6, CREATES_UNSAID.to_vec(), 0.6);
+                (p.list_fault, p.at_limit, p.bounds.stale) = (0.7, 4, Duration::ZERO);
+                p.page_limit = 11;
+                p.list_troubles = vec![ListTrouble::Of(ListFault::Slow)];
+            }
             Self::Notes => (p.post_fault, p.late) = (0.7, 0.3),
-            Self::Rollback => (p.post_fault, p.rollback) = (0.3, 0.8),
+            Self::Rollback => (p.post_fault, p.rollback) = (0.2, 1.0),
             Self::Ticks => {
                 (p.post_fault, p.post_faults) = (0.5, [LATE, WITHHELD].concat());
                 (p.slow_answer, p.slow_answer_ms) = (0.8, 7000);
@@ -214,12 +234,17 @@ impl Kind {
         let count = match self {
             Self::Crowd => rng.u32(30..50),
             Self::Ticks => rng.u32(8..20),
-            Self::Lag => rng.u32(6..14),
+            Self::Lag | Self::SlowLists => rng.u32(6..14),
             Self::OtherKey => rng.u32(1..4),
             _ => rng.u32(2..7),
         };
-        let one = matches!(self, Self::Lag | Self::Edge | Self::Skips) || rng.bool();
-        let products = if one { 1 } else { 2 };
+        let one =
+            matches!(self, Self::Lag | Self::Edge | Self::Skips | Self::LateAnswers) || rng.bool();
+        let products = match self {
+            Self::SlowLists => 4,
+            _ if one => 1,
+            _ => 2,
+        };
         let order = |rng: &mut Rng, n: u32| {
             let product = match self {
                 Self::Alone | Self::Twice => n,
@@ -268,6 +293,8 @@ impl Kind {
             Self::Ticks => {
                 config.look_again(millis(100), millis(200)).posts_max(40).doubts_max(100)
             }
+            Self::SlowLists => config.look_again(millis(500), millis(1000)).posts_max(12),
+            Self::LateAnswers => config.look_again(millis(500), millis(2000)).tries_max(3),
             Self::Blind => config.look_again(millis(4000), millis(30_000)),
             _ => config,
         }

@@ -74,6 +74,8 @@ pub struct Profile {
     pub chained: bool,
     /// The longest pause of a caller.
     pub call_again_ms: u64,
+    /// The longest that the first life lasts.
+    pub first_life_ms: u64,
     /// How long nobody lives between two lives, at most.
     pub restart_ms: u64,
     /// Everything happens at a multiple of it; 0: of 1 ms.
@@ -144,6 +146,7 @@ impl Profile {
             call_again_ms: 20_000,
             slow_answer_ms: 12_000,
             refuses: 0.0,
+            first_life_ms: 90_000,
             restart_ms: 30_000,
             tick_ms: 0,
             list_troubles: Vec::new(),

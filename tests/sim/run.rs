@@ -148,6 +148,7 @@ pub fn run(plan: Plan) -> Ran {
         run.live(false);
         life += 1;
     }
+    run.rolled_back();
     if lives > 0 {
         run.calm();
     }
@@ -157,7 +158,7 @@ pub fn run(plan: Plan) -> Ran {
         starts += 1;
         match run.live(true) {
             Ended::AtRest => break,
-            Ended::NotStarted(_) if starts < 20 => {}
+            Ended::NotStarted(_) if starts < 20 => run.calm(),
             ended => {
                 let mut inner = run.world.inner.lock().unwrap();
                 let what = format!("no end without faults: {ended:?}");
@@ -345,7 +346,10 @@ impl Run {
                 return Ended::NotStarted(false);
             }
         };
-        let span = if last { PATIENCE } else { millis(self.rng.u64(100..90_000)) };
+        let first = self.former.is_empty();
+        let longest =
+            if first { world.inner.lock().unwrap().profile.first_life_ms } else { 90_000 };
+        let span = if last { PATIENCE } else { millis(self.rng.u64(100..longest)) };
         self.callers(&router, last);
         self.overhear(&router);
         let mut begun = world.clock.elapsed();

@@ -18,6 +18,8 @@ use crate::world::World;
 
 /// How long a write takes that was answered before it was made.
 const LATE_WRITE: Duration = Duration::from_millis(50);
+/// How long answers take once the run is over: so long that it ends.
+const OVER: Duration = Duration::from_secs(10);
 /// What a panic on purpose says.
 pub const PANIC: &str = "a bug of the simulation's";
 
@@ -51,7 +53,9 @@ impl SlowStore {
     /// The store works at once; its answer takes as long as the schedule says.
     fn later<T: Send + 'static>(&self, answer: BoxFuture<'static, T>) -> BoxFuture<'static, T> {
         let world = &self.core.world;
-        let delay = world.ticks(world.store_delay());
+        // Once something is broken the run is over, also if the router goes round in circles.
+        let is_over = world.violation().is_some();
+        let delay = if is_over { OVER } else { world.ticks(world.store_delay()) };
         async move {
             let answer = answer.await;
             if !delay.is_zero() {

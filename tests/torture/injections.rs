@@ -73,7 +73,8 @@ pub fn run_failing(world: &mut World, number: usize, when: u64, ever: bool) -> (
     let said = world.said();
     world.ended_well(status, None, &[0, 2, 3]);
     assert!(status.signal().is_none());
-    if status.code() != Some(0) {
+    // 2: every line was told of, some orders are in doubt.
+    if status.code() == Some(3) {
         for part in ["error: ", "\n  bought: ", "\n  to do: "] {
             assert!(said.contains(part), "{part:?} is not in: {said}");
         }

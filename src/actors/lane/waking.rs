@@ -82,14 +82,17 @@ impl LaneActor {
     }
 
     /// Orders that the store does not hold as open have ended or were never accepted: their callers
-    /// ask the store again, for their channel closes.
-    fn forget_ended(&mut self, open: &BTreeMap<IntentId, &Stored>) {
-        let gone: Vec<_> =
-            self.orders.keys().filter(|id| !open.contains_key(id)).copied().collect();
+    /// are told the end where it is at hand, or ask the store again, for their channel closes.
+    fn forget_ended(&mut self, found: &BTreeMap<IntentId, &Stored>) {
+        let is_open = |id| found.get(id).is_some_and(|stored| !stored.state.is_end());
+        let gone: Vec<_> = self.orders.keys().filter(|id| !is_open(id)).copied().collect();
         for id in gone {
-            self.leave(id);
+            // One that was placed from a list is found too, while its own POST is not settled.
+            if let (Some(order), Some(stored)) = (self.leave(id), found.get(&id)) {
+                notify(&order.waiters, &progress_of(&stored.state));
+            }
         }
-        for (id, stored) in open {
+        for (id, stored) in found {
             if let Some(order) = self.orders.get(id) {
                 notify(&order.waiters, &progress_of(&stored.state));
             }

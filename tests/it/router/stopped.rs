@@ -86,8 +86,11 @@ impl Supplier for Silent {
     }
 
     fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
-        let lists = self.lists.fetch_add(1, Ordering::SeqCst);
-        assert_ne!(lists, self.panics_at, "a bug in a client");
+        // Counted from the first order on: how often the start lists is its own affair.
+        if self.posts.load(Ordering::SeqCst) > 0 {
+            let lists = self.lists.fetch_add(1, Ordering::SeqCst);
+            assert_ne!(lists, self.panics_at, "a bug in a client");
+        }
         let rows = self.rows.lock().expect("no panic").clone();
         let rows = rows.into_iter().rev().skip(page.offset as usize).take(page.limit as usize);
         let page = Page { rows: rows.collect(), total: None, date: None };
@@ -148,7 +151,7 @@ async fn stopped_between_the_gate_and_the_wire_an_order_is_not_bought_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_that_panics_is_read_again() {
-    let buying = buy_in_silence(0, 4);
+    let buying = buy_in_silence(0, 1);
     let (end, posts) = tokio::time::timeout(Duration::from_secs(10), buying).await.expect("an end");
     assert_eq!((&*placed(&end), posts), ("order-1", 2));
 }

@@ -160,3 +160,11 @@ fn a_list_is_read_until_a_row_is_older_than_since_and_margin() {
     assert_eq!(window.read(Some(1_000)).reach, Ok(Some(at(1_000))));
     assert_eq!(window.asked, [0, 1]);
 }
+
+#[test]
+fn a_list_whose_only_row_goes_is_no_evidence() {
+    let mut window = Window::of([1]);
+    let sheet = window.read_while(None, None, |window, _| window.rows.clear());
+    assert_eq!(sheet.reach, Err(NoEvidence::Gap));
+    assert!(window.asked.len() < 30);
+}
