@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::config::Config;
-use crate::dispatch::{Dispatch, LateSockets};
+use crate::dispatch::{Dispatch, LateSockets, Unreported};
 use crate::order::{EchoProfile, Item, ItemsHash, OrderId};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) dispatch: Dispatch,
     pub(crate) late_sockets: LateSockets,
+    pub(crate) unreported: Unreported,
     pub(crate) threads: OnceLock<Threads>,
     account: Mutex<Account>,
     /// Unclaimed rows, by the moment of the list that first showed them.
@@ -103,6 +104,7 @@ impl Shared {
             dispatch: Dispatch::new(&config, runtime.now()),
             registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
+            unreported: Unreported::default(),
             threads: OnceLock::new(),
             account: Mutex::new(account),
             free_rows: Mutex::default(),

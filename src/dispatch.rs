@@ -16,7 +16,7 @@ use crate::protocol::{IntentId, Moment, Why};
 
 mod post;
 
-pub(crate) use post::{Job, LateSockets, send};
+pub(crate) use post::{Job, LateSockets, Unreported, send};
 
 /// How long sending is slowed after a 429, and refusals in a row that pause the account.
 const SLOW_FOR: Duration = Duration::from_secs(60);

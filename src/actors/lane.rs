@@ -388,6 +388,7 @@ fn restored(stored: &Stored, wall: Timestamp, now: Moment) -> Restored {
         state: stored.state.clone(),
         last_attempt: stored.last_attempt,
         unsettled: stored.unsettled,
+        unreported: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The task of one POST: send it once, judge the answer, read on after the timeout (rule 5).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,28 @@ impl LateSockets {
     }
 }
 
+/// Attempts whose tasks have not reported (rule 7). A task that has died without a word stays.
+#[derive(Debug, Default)]
+pub(crate) struct Unreported(Mutex<BTreeSet<AttemptSeq>>);
+
+impl Unreported {
+    fn seqs(&self) -> std::sync::MutexGuard<'_, BTreeSet<AttemptSeq>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, seq: AttemptSeq) {
+        self.seqs().insert(seq);
+    }
+
+    fn remove(&self, seq: AttemptSeq) {
+        self.seqs().remove(&seq);
+    }
+
+    pub(crate) fn contains(&self, seq: AttemptSeq) -> bool {
+        self.seqs().contains(&seq)
+    }
+}
+
 /// Reports an attempt's outcome to its lane, at the latest when the task is gone: a task that dies
 /// without a word leaves its attempt in doubt and, without a report, unsettled (rule 7).
 struct Report {
@@ -64,6 +86,10 @@ impl Report {
     /// been stopped for any time.
     fn send(&mut self, outcome: Outcome, left: Option<Moment>) {
         let (intent, seq) = (self.intent, self.seq);
+        if left.is_some() || matches!(outcome, Outcome::NotSent(_)) {
+            // Before it is delivered: a lane that is rebuilt meanwhile counts from a later moment.
+            self.shared.unreported.remove(seq);
+        }
         self.shared.deliver(self.lane, LaneMessage::Answered { intent, seq, outcome, left });
         if std::mem::take(&mut self.first) {
             self.shared.dispatch.give_back(&self.shared);
@@ -89,6 +115,7 @@ pub(crate) fn send(shared: &Arc<Shared>, job: Job) {
         outcome = tracing::field::Empty,
     );
     let shared = shared.clone();
+    shared.unreported.add(job.seq);
     // The window begins here, not when the task is first run: a lane that is rebuilt meanwhile
     // counts on it.
     let recorded = shared.runtime.now();

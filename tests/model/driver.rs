@@ -236,6 +236,7 @@ impl World {
                     state: attempt.map_or(State::Queued, State::Sending),
                     last_attempt: attempt.map(|a| a.seq),
                     unsettled: false,
+                    unreported: false,
                 };
                 rows.push(Row { restored, unclaimed: false });
             }

@@ -172,7 +172,8 @@ impl Kind {
             }
             Self::Twice => {
                 (p.post_fault, p.post_faults) = (0.8, CREATES_UNSAID.to_vec());
-                p.twice = 0.6;
+                // Both show in one page, or in none.
+                (p.twice, p.page_limit) = (0.6, 50);
             }
             Self::Skips => {
                 (p.post_fault, p.post_faults) = (0.4, CREATES_UNSAID.to_vec());

@@ -142,7 +142,10 @@ impl Core {
     /// Somebody else writes what was written before.
     fn repeat(&self, change: &Change) {
         let mut repeated = self.world.repeated.lock().unwrap();
-        if matches!(change, Change::Decide { .. }) && self.world.repeats() {
+        // A doubt that is written over a lane that is held would be asked of nobody (A5).
+        let decides = |verdict: &Verdict| !matches!(verdict, Verdict::InDoubt(_));
+        let is_decision = matches!(change, Change::Decide { verdict, .. } if decides(verdict));
+        if is_decision && self.world.repeats() {
             repeated.push_back(change.clone());
         }
         if repeated.len() > 2 || (!repeated.is_empty() && self.world.repeats()) {

@@ -422,7 +422,8 @@ impl Inner {
         if let Some(trouble) = self.rng.choice(&self.profile.list_troubles) {
             return Some(*trouble);
         }
-        let blind = !is_over(self.profile.blind_from);
+        // The first list of all is believed (rule 14): it may not hide anything.
+        let blind = !is_over(self.profile.blind_from) && !self.seen.is_empty();
         let own = [
             ListTrouble::OtherKey,
             ListTrouble::Cached,

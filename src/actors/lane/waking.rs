@@ -8,7 +8,7 @@ use actix::{AsyncContext, Context};
 use super::effects::notify;
 use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
-use crate::protocol::lane::Lane;
+use crate::protocol::lane::{Lane, Restored};
 use crate::protocol::{IntentId, Moment};
 use crate::store::{Rehydration, StoreError, Stored};
 
@@ -16,7 +16,12 @@ impl LaneActor {
     /// Takes over what the store holds of this lane (rule 11).
     pub(super) fn wake(&mut self, dormant: Dormant, left: Moment, ctx: &mut Context<Self>) {
         let (now, wall) = (self.shared.runtime.now(), self.shared.runtime.clock.wall());
-        let known: Vec<_> = dormant.intents.iter().map(|s| restored(s, wall, now)).collect();
+        let unreported = |seq| self.shared.unreported.contains(seq);
+        let known = dormant.intents.iter().map(|stored| Restored {
+            unreported: stored.last_attempt.is_some_and(unreported),
+            ..restored(stored, wall, now)
+        });
+        let known: Vec<_> = known.collect();
         for stored in &dormant.intents {
             if stored.state.is_end() {
                 let products = stored.items.iter().map(|i| i.id_shared());
@@ -72,7 +77,8 @@ impl LaneActor {
         let intents: Vec<_> = mine.collect();
         self.forget_ended(&intents.iter().map(|s| (s.id, s)).collect());
         // The latest moment at which the gate of an attempt of the old lane could have yielded:
-        // gates close within the send window after their record, and every record is over.
+        // gates close within the send window after their record, and every record is over. Their
+        // bytes may leave later, if the process is stopped in between: see `Unreported`.
         let left = self.shared.runtime.now().plus(self.shared.config.send_window);
         let waiting = self.rebuilding.take().unwrap_or_default();
         self.wake(Dormant { intents, hold }, left, ctx);

@@ -24,12 +24,16 @@ pub struct Restored {
     pub last_attempt: Option<AttemptSeq>,
     /// It was placed from a list, and its own POST was not settled.
     pub unsettled: bool,
+    /// Its newest attempt is with a task of this very process that has not reported: it settles
+    /// from that report alone (rule 7). Never after a restart.
+    pub unreported: bool,
 }
 
 impl Lane {
     /// Builds a lane from what the store holds. `left` is the moment from which settling counts:
     /// when this process held the lock, or, for a lane that is rebuilt within its process, the
-    /// latest moment at which a gate of it could have yielded.
+    /// latest moment at which a gate of it could have yielded. What is
+    /// [`unreported`](Restored::unreported) has the report still to come.
     #[must_use]
     pub fn rehydrate(
         rules: &Rules,
@@ -52,7 +56,11 @@ impl Lane {
 
     fn restore(&mut self, rules: &Rules, one: &Restored, left: Moment, effects: &mut Vec<Effect>) {
         let from_lock = rules.keeps(Clause::SettledFromLock);
-        let left = if from_lock { Left::At(left) } else { Left::Nothing };
+        let left = match one.unreported {
+            true => Left::recorded(rules, left),
+            false if from_lock => Left::At(left),
+            false => Left::Nothing,
+        };
         let remembered = one.unsettled && rules.keeps(Clause::PlacedRemembered);
         let closed = |seq| Attempt { seq, fingerprint: Default::default(), floor: None };
         let (phase, attempt) = match &one.state {

@@ -223,6 +223,7 @@ impl World {
                     state: attempt.map_or(State::Queued, State::Sending),
                     last_attempt: attempt.map(|a| a.seq),
                     unsettled: false,
+                    unreported: false,
                 };
                 self.store.insert(intent, Row { restored, ends: vec![] });
                 (intent, Written::Done)

@@ -17,6 +17,7 @@ impl Bench {
             state: State::InDoubt(attempt, "timeout".into()),
             last_attempt: Some(attempt.seq),
             unsettled: false,
+            unreported: false,
         };
         let (lane, effects) = Lane::rehydrate(&self.rules, &[restored], None, self.now, self.now);
         self.lane = lane;
@@ -253,6 +254,7 @@ fn rule_10_a_permit_that_comes_once_the_lane_is_held_is_given_back() {
         state: State::Queued,
         last_attempt: None,
         unsettled: false,
+        unreported: false,
     };
     let (lane, effects) = Lane::rehydrate(&bench.rules, &[queued], why, bench.now, bench.now);
     assert_eq!(effects, [], "no permit is asked for");

@@ -86,6 +86,7 @@ fn rule_10_whoever_comes_in_doubt_while_the_lane_is_held_waits_for_a_person_too(
         state: held,
         last_attempt: None,
         unsettled: false,
+        unreported: false,
     };
     let hold = Some("more orders than attempts in doubt".into());
     let (_, effects) = Lane::rehydrate(&bench.rules, &[restored], hold, bench.now, bench.now);

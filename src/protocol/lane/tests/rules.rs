@@ -107,6 +107,7 @@ fn rule_5_a_late_answer_after_absent_is_taken_while_nothing_newer_is_recorded() 
         state,
         last_attempt: Some(attempt.seq),
         unsettled: false,
+        unreported: false,
     };
     let (now, rules) = (bench.now, bench.rules.clone());
     let (lane, effects) = Lane::rehydrate(&rules, &[restored], None, now, now);
@@ -285,6 +286,7 @@ fn rule_9_holds_over_a_restart_for_intents_placed_from_a_list() {
         state,
         last_attempt: Some(last),
         unsettled,
+        unreported: false,
     };
     let doubt = State::InDoubt(attempt_b, "timeout".into());
     let both =
@@ -378,6 +380,7 @@ fn rule_11_new_intents_go_on_while_old_ones_are_in_doubt() {
         state: State::Sending(attempt),
         last_attempt: Some(attempt.seq),
         unsettled: false,
+        unreported: false,
     };
     let (now, rules) = (bench.now, bench.rules.clone());
     let (lane, effects) = Lane::rehydrate(&rules, &[restored], None, now, now);
