@@ -403,11 +403,14 @@ impl Run {
     fn overhear(&self, router: &OrderRouter) {
         let (mut events, world) = (router.events(), self.world.clone());
         let panics = self.plan.kind == Kind::Panics;
+        // What another writer has changed is noticed.
+        let alone = self.plan.kind != Kind::SecondWriter;
         actix::spawn(async move {
             while let Some(event) = events.next().await {
                 world.note(|| format!("event {event:?}"));
                 if let RouterEvent::Alarm { what } = event
-                    && ((what.contains("panicked") && !panics) || what.contains("disagrees"))
+                    && ((what.contains("panicked") && !panics)
+                        || (what.contains("disagrees") && alone))
                 {
                     world.inner.lock().unwrap().oracle.violated(format!("alarm: {what}"));
                 }
