@@ -539,7 +539,7 @@ impl Lane {
     fn go_on(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<Effect>) {
         self.use_kept(rules, now, effects);
         self.hold_doubts(effects);
-        self.turn_eras();
+        self.turn_eras(now);
         self.prune_posts(rules, now, effects);
         if self.asked.is_none() && self.kept.is_none() {
             self.taken.clear();

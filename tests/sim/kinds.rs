@@ -324,6 +324,9 @@ fn edge(rng: &mut Rng, p: &mut Profile) {
 /// What is created shows late.
 fn lag(p: &mut Profile) {
     (p.post_fault, p.post_faults) = (0.5, CREATES_UNSAID.to_vec());
+    // One answer that names another's order is allowed for (A7).
+    p.post_faults.push(PostFault::WrongId201);
+    p.wrong_id_once = true;
     (p.lag_at_limit, p.page_limit, p.restart_ms) = (Some(0.5), 2, 1000);
     p.bounds.stale = Duration::ZERO;
 }

@@ -87,6 +87,8 @@ pub struct Profile {
     pub panics: f64,
     /// A decision that was written is written again later, by somebody else.
     pub repeats: f64,
+    /// Of the answers, one at most names another's order.
+    pub wrong_id_once: bool,
     /// A POST makes two orders.
     pub twice: f64,
     /// A POST lands after the bound.
@@ -153,6 +155,7 @@ impl Profile {
             odd: Odd::Quantity,
             panics: 0.0,
             repeats: 0.0,
+            wrong_id_once: false,
             twice: 0.0,
             too_late: 0.0,
             other_key: 0.0,

@@ -47,7 +47,7 @@ pub struct Reach {
 
 impl Reach {
     /// Whether an order that is no older than the floor could not hide from the list.
-    fn covers(&self, floor: Option<Timestamp>) -> bool {
+    pub(super) fn covers(&self, floor: Option<Timestamp>) -> bool {
         match (self.since, floor) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -234,6 +234,11 @@ impl Lane {
             settles_at(rules, Left::At(answered)).is_some_and(|at| at <= requested)
                 || !rules.keeps(Clause::SettledAnswered)
         };
+        let is_settled = |at| settles_at(rules, Left::At(at)).is_some_and(|at| at <= requested);
+        if kept.view.near_miss.is_none() {
+            let noted = noted.clone();
+            self.note_proved(reach, is_settled, &noted);
+        }
         let answered = self.answered_last();
         let (mut absentees, mut waiting) = (Vec::new(), Vec::new());
         for (seq, id) in self.doubts_by_age() {
@@ -266,8 +271,10 @@ impl Lane {
             return;
         };
         // A near miss is a question for a person, never absence.
-        for (id, _, held) in absentees {
-            if !held {
+        let waiting = waiting.into_iter().map(|(id, _)| id);
+        for id in absentees.into_iter().map(|(id, ..)| id).chain(waiting) {
+            let held = Some(Phase::InDoubt { held: true });
+            if self.intents.get(&id).map(|intent| &intent.phase) != held.as_ref() {
                 effects.push(Effect::Alarm(Alarm::NearMiss { id: row.clone() }));
                 self.decide_doubt(id, Verdict::Held("a similar order is there".into()), effects);
             }

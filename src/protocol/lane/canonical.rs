@@ -49,6 +49,7 @@ impl Lane {
         };
         // `None`: settled before the last list was asked for.
         let answered = |at: Moment| match left(Left::At(at)) {
+            _ if at == Moment::ORIGIN => None,
             Left::At(at) => (!is_old(Left::At(at))).then_some(at),
             Left::Unreported | Left::Nothing => None,
         };
@@ -77,7 +78,7 @@ impl Lane {
         self.kept.iter_mut().for_each(|kept| kept.rebase(before(base, BRIEF)));
         let attempts = self.intents.values().filter_map(|i| i.attempt);
         let mut left = attempts.map(|s| s.left).chain(self.posts.values().map(|post| post.left));
-        self.asked_last = left.any(is_old).then(|| before(base, BRIEF));
+        self.asked_last = (!idle || left.any(is_old)).then(|| before(base, BRIEF));
         self.forget();
         self.index = Default::default();
         let ids: Vec<_> = self.intents.keys().copied().collect();

@@ -9,11 +9,15 @@
 //!
 //! Kept only while attempts overlap, and then in constant space: an attempt belongs to the newer
 //! era; when everybody of the older era has ended, and everybody whom those met, the newer one
-//! takes its place.
+//! takes its place. It does so earlier where a list proves that nothing of the older era is to come:
+//! complete, reaching back to its floor, and requested when all of its POSTs were settled. Whatever
+//! they made has an owner then.
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Attempt, AttemptSeq, Clause, Lane, Left, Moment, Rules, Sent};
+use super::{Attempt, AttemptSeq, Clause, Fingerprint, Lane, Left, Moment, Reach, Rules, Sent};
 
 /// At most two eras.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,9 +30,15 @@ pub(super) struct Eras {
 struct Era {
     /// The lowest floor of its attempts.
     floor: Option<Timestamp>,
+    /// What they were sent with; `None`: not all with the same.
+    fingerprint: Option<Fingerprint>,
     /// The newest of its attempts.
-    newest: AttemptSeq,
-    /// All of its attempts have ended, and none of them met a newer one than this.
+    own: AttemptSeq,
+    /// When all of these had ended.
+    ended: Option<Moment>,
+    /// The newest whose orders may have been exchanged for theirs.
+    exchanged: AttemptSeq,
+    /// Up to there all have ended, and none of them met a newer one than this.
     met: Option<AttemptSeq>,
     /// When an intent was last placed by its own answer while others were open.
     answered: Option<Moment>,
@@ -36,12 +46,22 @@ struct Era {
 
 impl Era {
     fn of(attempt: Attempt) -> Self {
-        Self { floor: attempt.floor, newest: attempt.seq, met: None, answered: None }
+        Self {
+            floor: attempt.floor,
+            fingerprint: Some(attempt.fingerprint),
+            own: attempt.seq,
+            ended: None,
+            exchanged: attempt.seq,
+            met: None,
+            answered: None,
+        }
     }
 
     fn add(&mut self, attempt: Attempt) {
         self.floor = self.floor.min(attempt.floor);
-        self.newest = self.newest.max(attempt.seq);
+        self.fingerprint = self.fingerprint.filter(|same| *same == attempt.fingerprint);
+        self.own = self.own.max(attempt.seq);
+        self.exchanged = self.exchanged.max(attempt.seq);
     }
 }
 
@@ -65,7 +85,8 @@ impl Eras {
     }
 
     fn newest(&self) -> AttemptSeq {
-        self.newer.as_ref().map_or(self.older.newest, |newer| newer.newest)
+        let newer = self.newer.as_ref().map_or(self.older.own, |newer| newer.own);
+        newer.max(self.older.own)
     }
 
     fn answered(&self) -> Option<Moment> {
@@ -74,13 +95,18 @@ impl Eras {
 
     /// Goes on as far as attempts have ended, and says whether anything is left. `is_open`: whether
     /// any attempt is open up to this one.
-    fn turn(&mut self, is_open: impl Fn(AttemptSeq) -> bool) -> bool {
-        if self.older.met.is_none() && !is_open(self.older.newest) {
+    fn turn(&mut self, now: Moment, is_open: impl Fn(AttemptSeq) -> bool) -> bool {
+        if self.older.ended.is_none() && !is_open(self.older.own) {
+            self.older.ended = Some(now);
+        }
+        if self.older.met.is_none() && !is_open(self.older.exchanged) {
             self.older.met = Some(self.newest());
         }
-        if self.older.met.is_none_or(is_open) {
-            return true;
-        }
+        self.older.met.is_none_or(is_open) || self.next()
+    }
+
+    /// The newer era takes the place of the older one, if there is one.
+    fn next(&mut self) -> bool {
         self.newer.take().map(|newer| self.older = newer).is_some()
     }
 }
@@ -124,6 +150,7 @@ impl Lane {
     pub(super) fn note_exchanged(&mut self) {
         if let Some(eras) = &mut self.eras {
             let newest = eras.newest();
+            eras.older.exchanged = newest;
             eras.older.met = eras.older.met.map(|_| newest);
         }
     }
@@ -134,11 +161,29 @@ impl Lane {
     }
 
     /// Forgets who was open together as far as that is over.
-    pub(super) fn turn_eras(&mut self) {
+    pub(super) fn turn_eras(&mut self, now: Moment) {
         if let Some(mut eras) = self.eras.take() {
             let is_open = |seq| self.open().any(|sent| sent.attempt.seq <= seq);
-            self.eras = eras.turn(is_open).then_some(eras);
+            self.eras = eras.turn(now, is_open).then_some(eras);
         }
+    }
+
+    /// Takes a complete list whose rows all have owners. `is_settled`: whether what ended at a
+    /// moment was settled when it was requested; `noted`: the POSTs that were.
+    pub(super) fn note_proved(
+        &mut self,
+        reach: Reach,
+        is_settled: impl Fn(Moment) -> bool,
+        noted: &BTreeSet<AttemptSeq>,
+    ) {
+        let Some(mut eras) = self.eras.take() else { return };
+        let older = &eras.older;
+        let mut posts = self.posts.range(..=older.own);
+        let is_over = older.ended.is_some_and(is_settled)
+            && posts.all(|(seq, _)| noted.contains(seq))
+            && reach.covers(older.floor)
+            && older.fingerprint == Some(reach.fingerprint);
+        self.eras = (!is_over || eras.next()).then_some(eras);
     }
 }
 
@@ -148,6 +193,8 @@ impl Eras {
     pub(super) fn rebase(&mut self, moved: impl Fn(Moment) -> Option<Moment>) {
         for era in [Some(&mut self.older), self.newer.as_mut()].into_iter().flatten() {
             era.answered = era.answered.and_then(&moved);
+            // What settled before the last list was asked for is as good as of old.
+            era.ended = era.ended.map(|at| moved(at).unwrap_or(Moment::ORIGIN));
         }
     }
 }

@@ -201,3 +201,69 @@ fn rule_9_who_was_placed_from_a_list_has_met_whoever_is_open_then() {
     bench.submit("x");
     assert_eq!(recorded_floor(&bench), at(100), "what A bought may be C's");
 }
+
+#[test]
+fn rule_9_floors_follow_an_order_that_is_passed_on_by_row_answer_and_row() {
+    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
+    let mut bench = Bench::new();
+    bench.floor = at(100);
+    let a = bench.submit("x");
+    bench.floor = at(200);
+    let b = bench.submit("x");
+    bench.answer(a, lost());
+    bench.answer(b, lost());
+    // A's own order is dated 150 and does not show yet. B's does, and is A's.
+    bench.list(&[2]);
+    bench.floor = at(300);
+    let c = bench.submit("x");
+    bench.answer(b, created(3));
+    assert_eq!(bench.placed_with(b), Some(order(3)), "C's order");
+    bench.floor = at(400);
+    let d = bench.submit("x");
+    assert_eq!(recorded_floor(&bench), at(100), "A's own order is D's, once C has D's");
+    bench.answer(c, lost());
+    bench.answer(d, lost());
+    bench.list(&[4]);
+    assert_eq!(bench.placed_with(c), Some(order(4)));
+}
+
+#[test]
+fn rule_9_a_near_miss_is_asked_about_also_where_answers_go_on() {
+    let mut bench = Bench::new();
+    let a = bench.submit("x");
+    bench.answer(a, lost());
+    for n in 1..30 {
+        let b = bench.submit("x");
+        bench.answer(b, created(n));
+        bench.wait(MIN);
+        if bench.lane.asked.is_some() {
+            let ask = bench.ask();
+            bench.list_as(ask, &[], Some(9999));
+        }
+    }
+    assert!(
+        matches!(bench.told(a).last(), Some(Told::Held(_))),
+        "half an hour, and nobody is asked"
+    );
+}
+
+#[test]
+fn rule_9_floors_rise_where_rows_are_claimed_all_the_time() {
+    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
+    let mut bench = Bench::new();
+    let mut last = None;
+    for n in 1..300_u64 {
+        bench.floor = at(i64::try_from(n).expect("a number") * 60);
+        let b = bench.submit("x");
+        let before = last.replace(b).filter(|_| bench.lane.asked.is_none());
+        before.inspect(|_| bench.wait(Duration::from_secs(1)));
+        bench.answer(b, lost());
+        if bench.lane.asked.is_some() {
+            // The order before shows; everybody has his own.
+            bench.list(&[n - 1]);
+        }
+        bench.wait(MIN);
+    }
+    let floor = recorded_floor(&bench).expect("a floor").as_second();
+    assert!(floor > 299 * 60 - 3600, "lists reach back to {floor} s");
+}
