@@ -101,15 +101,16 @@ impl Inner {
             .rev()
             .find(|o| o.at <= now && !self.oracle.foreign.contains(&o.id))
             .cloned();
+        let is_first = !self.seen.contains_key(PostFault::WrongId201.name());
+        let other = other.filter(|_| is_first || !p.wrong_id_once);
         // An answer that names the order comes once it exists; others come when they like.
         let names = match fault {
             None | Some(PostFault::CreatedLate) => true,
-            Some(PostFault::WrongId201) => !p.wrong_id_once,
+            Some(PostFault::WrongId201) => !p.wrong_id_once || other.is_none(),
             Some(_) => false,
         };
         let (at, id) = self.sent(now, items, creates, late, names);
         self.note(now, &format!("sent {id} {fault:?} lands {at:?}"));
-        let is_first = !self.seen.contains_key(PostFault::WrongId201.name());
         self.count(fault.map_or("no fault", PostFault::name));
         let slow = faults && self.rng.f64() < p.slow_answer;
         let after = millis(self.rng.u64(if slow { 0..p.slow_answer_ms } else { 0..300 }));
@@ -129,7 +130,7 @@ impl Inner {
             }
             Some(PostFault::ResetBefore | PostFault::ResetAfter) => Reply::Broken("reset"),
             Some(PostFault::Cut201) => Reply::Answer(201, None),
-            Some(PostFault::WrongId201) => match other.filter(|_| is_first || !p.wrong_id_once) {
+            Some(PostFault::WrongId201) => match other {
                 Some(other) => Reply::Answer(201, Some(body_of(&other.id, &other.lines, true))),
                 None => full(201),
             },
