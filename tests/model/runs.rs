@@ -126,7 +126,7 @@ fn two_intents_on_an_account_with_a_crash() {
     // One list may show what the next one does not: the account rings for that (`WitnessMissing`).
     let setup = Setup { intents: 2, tries_max: 1, mute: true, peace: false, ..one_on_an_account() };
     let setup = Setup { faults, ..setup };
-    check("an account, two intents, one attempt, a crash, another lane buys", setup, 1_718_364);
+    check("an account, two intents, one attempt, a crash, another lane buys", setup, 1_851_791);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn two_intents_with_two_crashes() {
     check(
         "A: two intents, two attempts, window 2, two crashes, a list that lags",
         setup,
-        1_253_876,
+        1_777_350,
     );
 }
 
@@ -146,7 +146,7 @@ fn two_intents_with_incomplete_lists_and_split_writes() {
     let faults = faults(|f| f.crashes = 1);
     let landing = 1;
     let setup = Setup { landing, partial: true, split_writes: true, faults, ..Setup::default() };
-    check("two intents, a crash, incomplete lists, writes heard of later", setup, 791_499);
+    check("two intents, a crash, incomplete lists, writes heard of later", setup, 989_461);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn two_intents_with_incomplete_lists_and_split_writes() {
 fn two_intents_with_a_send_window_and_a_rebuild() {
     let faults = faults(|f| f.rebuilds = 1);
     let setup = Setup { window: Some(1), report: Some(1), faults, ..Setup::default() };
-    check("two intents, a send window, a lane that is rebuilt", setup, 990_479);
+    check("two intents, a send window, a lane that is rebuilt", setup, 1_313_712);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn two_intents_with_a_send_window_and_a_rebuild() {
 fn three_intents_with_one_attempt_each_and_a_crash() {
     let faults = faults(|f| f.crashes = 1);
     let setup = Setup { intents: 3, tries_max: 1, landing: 1, faults, ..Setup::default() };
-    check("three intents, one attempt each, window 1, a crash", setup, 1_229_116);
+    check("three intents, one attempt each, window 1, a crash", setup, 1_284_394);
 }
 
 #[test]
@@ -170,5 +170,5 @@ fn three_intents_with_one_attempt_each_and_a_crash() {
 fn two_intents_where_an_answer_names_another_order() {
     let faults = faults(|f| f.wrong_ids = 1);
     let setup = Setup { landing: 1, faults, ..Setup::default() };
-    check("two intents, an answer that names another order", setup, 114_575);
+    check("two intents, an answer that names another order", setup, 151_982);
 }
