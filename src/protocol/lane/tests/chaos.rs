@@ -76,7 +76,6 @@ struct World {
     calm: bool,
     /// A 201 has named another order.
     mixed_up: bool,
-    /// Orders that lists have shown.
     shown: BTreeSet<OrderId>,
 }
 
