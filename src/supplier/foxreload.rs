@@ -292,6 +292,7 @@ pub(crate) fn base(base_url: &str, allow_http: bool) -> Result<String, InvalidSe
 }
 
 /// Whether a base URL names this machine, as those read it who connect to it.
+#[cfg(feature = "cli")]
 pub(crate) fn is_loopback(base_url: &str) -> bool {
     Url::parse(base_url).is_ok_and(|url| is_on_this_machine(&url))
 }

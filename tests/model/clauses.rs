@@ -245,13 +245,15 @@ fn what_breaks_nothing_when_it_is_left_out() {
     let wrong = Setup { landing: 1, faults, ..older.clone() };
     let peaceful = Setup { peace: true, ends: true, ..older };
     let remembered = world_of(Clause::PlacedRemembered);
-    let runs = [(peaceful, 230_052), (three, 583_442), (wrong, 114_575), (remembered, 1_724_430)];
+    let runs = [(peaceful, 230_052), (three, 609_622), (wrong, 151_982), (remembered, 1_857_857)];
+    let mut counts = Vec::new();
     for (setup, states) in runs {
         let clause = setup.without;
         let (found, seen) = counterexample(&setup);
         let found = found.map(|found| (found.property, found.steps));
         println!("{clause:?}: every property holds over {seen} states");
         assert_eq!(found, None, "{clause:?}");
-        assert_eq!(seen, states, "{clause:?}");
+        counts.push((seen, states));
     }
+    assert!(counts.iter().all(|(seen, pinned)| seen == pinned), "states, pinned: {counts:?}");
 }
