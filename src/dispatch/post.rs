@@ -100,6 +100,14 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         if self.first {
+            // Not where a router is shut down.
+            if std::thread::panicking() {
+                self.shared.alarm(&format!(
+                    "lane {}: the task of attempt {} has died without a word; it stays in doubt, and its \
+                     lane declares nothing absent, until the router is started anew",
+                    self.lane, self.seq.0
+                ));
+            }
             self.send(Outcome::Unknown("its task has died".into()), None);
         }
     }

@@ -78,7 +78,8 @@ impl LaneActor {
         self.forget_ended(&intents.iter().map(|s| (s.id, s)).collect());
         // The latest moment at which the gate of an attempt of the old lane could have yielded:
         // gates close within the send window after their record, and every record is over. Their
-        // bytes may leave later, if the process is stopped in between: see `Unreported`.
+        // bytes may leave later, if the process is stopped in between: see `Unreported`, which is asked
+        // below. Tasks of this lane run on its own thread, so none can report between the two.
         let left = self.shared.runtime.now().plus(self.shared.config.send_window);
         let waiting = self.rebuilding.take().unwrap_or_default();
         self.wake(Dormant { intents, hold }, left, ctx);

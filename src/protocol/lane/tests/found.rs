@@ -267,3 +267,33 @@ fn rule_9_floors_rise_where_rows_are_claimed_all_the_time() {
     let floor = recorded_floor(&bench).expect("a floor").as_second();
     assert!(floor > 299 * 60 - 3600, "lists reach back to {floor} s");
 }
+
+#[test]
+fn rule_7_an_attempt_whose_task_has_not_reported_settles_from_its_report_alone() {
+    let mut bench = Bench::new();
+    let attempt = bench.attempt();
+    let a = Serial(100);
+    let restored = Restored {
+        intent: a,
+        delivered: digest("x"),
+        good_until: bench.now.plus(6000 * MIN),
+        tries: 0,
+        state: State::InDoubt(attempt, "its lane has panicked".into()),
+        last_attempt: Some(attempt.seq),
+        unsettled: false,
+        unreported: true,
+    };
+    let (lane, effects) = Lane::rehydrate(&bench.rules, &[restored], None, bench.now, bench.now);
+    bench.lane = lane;
+    effects.into_iter().for_each(|effect| bench.carry_out(effect));
+    for _ in 0..3 {
+        bench.list(&[]);
+        bench.wait(2 * BOUND);
+    }
+    assert_eq!(bench.sends(), 0, "its bytes may still leave");
+    bench.answer_to(a, attempt.seq, lost());
+    bench.list(&[]);
+    bench.wait(BOUND);
+    bench.list(&[]);
+    assert_eq!(bench.sends(), 1, "settled from the report on");
+}
