@@ -277,9 +277,8 @@ impl FoxReload {
 
 pub(crate) fn base(base_url: &str, allow_http: bool) -> Result<String, InvalidSetting> {
     let url = Url::parse(base_url).map_err(|_| InvalidSetting::BaseUrl)?;
-    url.host_str().ok_or(InvalidSetting::BaseUrl)?;
     let has_user = !url.username().is_empty() || url.password().is_some();
-    if has_user || url.query().is_some() || url.fragment().is_some() {
+    if !url.has_host() || has_user || url.query().is_some() || url.fragment().is_some() {
         return Err(InvalidSetting::BaseUrl);
     }
     match url.scheme() {
