@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::System;
 use futures_util::FutureExt;
 use order_router::store::{EmbeddedStore, IntentStore};
 use order_router::testing::disk::ForgetfulDisk;
@@ -27,13 +26,7 @@ impl Run {
             Some(former) if !empty => former.after_kill(),
             _ => ForgetfulDisk::new(),
         };
-        let runner = System::with_tokio_rt(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .expect("a runtime")
-        });
+        let runner = super::run::paused_system();
         let clock = self.world.clock.clone();
         let handle = runner.block_on(async {
             clock.begin();

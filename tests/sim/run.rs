@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::System;
+use actix::{System, SystemRunner};
 use fastrand::Rng;
 use futures_util::FutureExt;
 use order_router::protocol::{Clause, LeftOut};
@@ -230,13 +230,7 @@ impl Run {
             self.break_disk();
         }
         self.meanwhile();
-        let runner = System::with_tokio_rt(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .expect("a runtime")
-        });
+        let runner = paused_system();
         let clock = self.world.clock.clone();
         let (ended, handle) = runner.block_on(async {
             clock.begin();
@@ -434,4 +428,15 @@ impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Run({:?})", self.plan)
     }
+}
+
+/// One thread whose time stands still while anything can go on.
+pub fn paused_system() -> SystemRunner {
+    System::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+    })
 }

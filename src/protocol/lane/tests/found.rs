@@ -4,9 +4,20 @@ use super::*;
 
 const BOUND: Duration = Duration::from_secs(16 * 60);
 
+fn at(second: i64) -> Option<Timestamp> {
+    Some(Timestamp::from_second(second).expect("a moment"))
+}
+
+/// How far back the last list that was asked for reaches.
+fn listed_since(bench: &Bench) -> Option<Option<Timestamp>> {
+    bench.seen.iter().rev().find_map(|effect| match effect {
+        Effect::List { since, .. } => Some(*since),
+        _ => None,
+    })
+}
+
 #[test]
 fn rule_9_a_list_reaches_back_to_the_posts_of_intents_placed_from_a_list() {
-    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
     let mut bench = Bench::new();
     bench.floor = at(100);
     let a = bench.submit("x");
@@ -18,11 +29,7 @@ fn rule_9_a_list_reaches_back_to_the_posts_of_intents_placed_from_a_list() {
     bench.list(&[1]);
     assert_eq!(bench.placed_with(a), Some(order(1)));
     bench.wait(BOUND);
-    let since = bench.seen.iter().rev().find_map(|effect| match effect {
-        Effect::List { since, .. } => Some(*since),
-        _ => None,
-    });
-    assert_eq!(since, Some(at(100)), "A's own order is older than B's attempt");
+    assert_eq!(listed_since(&bench), Some(at(100)), "A's own order is older than B's attempt");
     let near = Some(Reach { since: at(200), fingerprint: Fingerprint(1) });
     let ask = bench.ask();
     bench.feed(Event::Listed(ListView { ask, candidates: vec![], proof: near, near_miss: None }));
@@ -39,7 +46,6 @@ fn rule_9_a_list_reaches_back_to_the_posts_of_intents_placed_from_a_list() {
 
 #[test]
 fn rule_9_lists_reach_back_while_what_an_older_post_bought_is_passed_on_from_row_to_row() {
-    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
     let mut bench = Bench::new();
     bench.floor = at(100);
     let a = bench.submit("x");
@@ -56,11 +62,11 @@ fn rule_9_lists_reach_back_while_what_an_older_post_bought_is_passed_on_from_row
     assert_eq!(bench.placed_with(a), Some(order(1)));
     assert_eq!(bench.placed_with(b), Some(order(2)));
     bench.wait(BOUND);
-    let since = bench.seen.iter().rev().find_map(|effect| match effect {
-        Effect::List { since, .. } => Some(*since),
-        _ => None,
-    });
-    assert_eq!(since, Some(at(100)), "A's own order is C's, and older than C's attempt");
+    assert_eq!(
+        listed_since(&bench),
+        Some(at(100)),
+        "A's own order is C's, and older than C's attempt"
+    );
 }
 
 #[test]
@@ -160,7 +166,6 @@ fn recorded_floor(bench: &Bench) -> Option<Timestamp> {
 
 #[test]
 fn rule_9_an_attempt_is_recorded_with_the_lowest_floor_of_all_whose_orders_it_can_have() {
-    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
     let mut bench = Bench::new();
     bench.floor = at(100);
     let a = bench.submit("x");
@@ -184,7 +189,6 @@ fn rule_9_an_attempt_is_recorded_with_the_lowest_floor_of_all_whose_orders_it_ca
 
 #[test]
 fn rule_9_who_was_placed_from_a_list_has_met_whoever_is_open_then() {
-    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
     let mut bench = Bench::new();
     bench.floor = at(100);
     let a = bench.submit("x");
@@ -204,7 +208,6 @@ fn rule_9_who_was_placed_from_a_list_has_met_whoever_is_open_then() {
 
 #[test]
 fn rule_9_floors_follow_an_order_that_is_passed_on_by_row_answer_and_row() {
-    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
     let mut bench = Bench::new();
     bench.floor = at(100);
     let a = bench.submit("x");
@@ -249,7 +252,6 @@ fn rule_9_a_near_miss_is_asked_about_also_where_answers_go_on() {
 
 #[test]
 fn rule_9_floors_rise_where_rows_are_claimed_all_the_time() {
-    let at = |second| Some(Timestamp::from_second(second).expect("a moment"));
     let mut bench = Bench::new();
     let mut last = None;
     for n in 1..300_u64 {
