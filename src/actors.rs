@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use dashmap::DashSet;
 use jiff::Timestamp;
@@ -28,7 +29,7 @@ use crate::protocol::lane::Rules;
 use crate::protocol::{Change, Fingerprint, IDS_PER_RECORD_MAX, Moment, Why};
 use crate::router::RouterEvent;
 use crate::runtime::Runtime;
-use crate::store::{IntentStore, StoreError};
+use crate::store::{IntentStore, Lease, StoreError};
 use crate::supplier::Supplier;
 
 mod lane;
@@ -69,7 +70,10 @@ pub(crate) struct Shared {
     doubts: Mutex<BTreeMap<ItemsHash, LaneDoubts>>,
     /// Products that an order of ours ever named in this process.
     products: DashSet<Arc<str>>,
-    /// When this process held the lock: settling of attempts of a former process counts from here.
+    /// The lease under which the store is written, where it is shared (rule 16).
+    pub(crate) lease: Option<Arc<Lease>>,
+    /// Settling of attempts of a former process counts from here: when this process held the lock,
+    /// and under a lease, by when a former holder's orders have left it (rules 7 and 16).
     pub(crate) locked_at: Moment,
     /// Set once the store has failed: nobody is answered and nothing is sent any more.
     pub(crate) failed: watch::Sender<Option<StoreError>>,
@@ -96,12 +100,14 @@ impl Shared {
     pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
         let Parts { config, supplier, store, runtime, account } = parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
+        let lease = store.lease();
+        let pause = lease.as_ref().map_or(Duration::ZERO, |lease| lease.terms().pause_max);
         Self {
             rules: config.rules(supplier.wire_bound()),
             policy: supplier.evidence_policy(),
             echo: supplier.capabilities().echo,
             fingerprint: supplier.fingerprint(),
-            dispatch: Dispatch::new(&config, runtime.now()),
+            dispatch: Dispatch::new(&config, runtime.now(), lease.clone()),
             registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
             unreported: Unreported::default(),
@@ -114,7 +120,8 @@ impl Shared {
             listings: AtomicU64::new(0),
             doubts: Mutex::default(),
             products: DashSet::default(),
-            locked_at,
+            lease,
+            locked_at: locked_at.plus(pause),
             failed: watch::channel(None).0,
             config,
             supplier,

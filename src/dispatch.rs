@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::order::ItemsHash;
 use crate::protocol::evidence::{AccountEffect, PauseWhy};
 use crate::protocol::{IntentId, Moment, Why};
+use crate::store::Lease;
 
 mod post;
 
@@ -36,6 +37,8 @@ pub(crate) struct Dispatch {
 
 /// The state behind the permits.
 struct Permits {
+    /// Nothing is recorded to be sent while it does not last.
+    lease: Option<Arc<Lease>>,
     /// The list was understood and the account is known (rules 14 and 15).
     ready: bool,
     /// Nothing more is sent: shutdown, or the store has failed.
@@ -75,10 +78,11 @@ enum NotNow {
 }
 
 impl Dispatch {
-    pub(crate) fn new(config: &Config, now: Moment) -> Self {
+    pub(crate) fn new(config: &Config, now: Moment, lease: Option<Arc<Lease>>) -> Self {
         let rate = config.rate_per_minute.map(|rate| f64::from(rate) / 60.0);
         Self {
             permits: Mutex::new(Permits {
+                lease,
                 ready: false,
                 closed: false,
                 posts: 0,
@@ -167,6 +171,9 @@ impl Dispatch {
         }
         if !permits.ready {
             return Some("the supplier's list was not understood yet".into());
+        }
+        if permits.lease.as_ref().is_some_and(|lease| !lease.may_send()) {
+            return Some("the lease of the store has ended".into());
         }
         if permits.doubts >= permits.doubts_max {
             return Some("too many orders are in doubt".into());
@@ -292,6 +299,9 @@ impl Permits {
             || self.doubts >= self.doubts_max
         {
             return Err(NotNow::UntilTold);
+        }
+        if self.lease.as_ref().is_some_and(|lease| !lease.may_send()) {
+            return Err(NotNow::Until(now.plus(UNREACHABLE.0)));
         }
         if now < self.blocked_until {
             return Err(NotNow::Until(self.blocked_until));

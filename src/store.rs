@@ -13,6 +13,9 @@ mod book;
 mod embedded;
 mod index;
 mod journal;
+mod lease;
+#[cfg(feature = "redb")]
+mod ledger;
 mod memory;
 mod open_error;
 #[cfg(feature = "postgres")]
@@ -20,9 +23,16 @@ pub mod postgres;
 #[cfg(feature = "testing")]
 pub(crate) mod readers;
 mod record;
+#[cfg(feature = "redb")]
+pub mod redb;
+#[cfg(any(feature = "postgres", feature = "redb"))]
+mod remote;
 pub mod tools;
 
 pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
+#[cfg(test)]
+pub(crate) use lease::Asked;
+pub use lease::{Lease, LeaseTerms};
 pub use memory::MemoryStore;
 pub use open_error::OpenError;
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
@@ -238,6 +248,12 @@ pub trait IntentStore: Send + Sync + 'static {
 
     /// What an answered change survives.
     fn durability(&self) -> Durability;
+
+    /// The lease under which it writes, where several routers share it (rule 16): the gate of every
+    /// POST asks it. Default: none, no other process can have the store.
+    fn lease(&self) -> Option<Arc<Lease>> {
+        None
+    }
 
     /// Writes what is under way, then closes: later calls answer [`StoreError::Closed`].
     fn close(&self) -> BoxFuture<'static, Result<(), StoreError>>;

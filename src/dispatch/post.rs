@@ -135,7 +135,7 @@ async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
     let closes = shared.config.left_out.keeps(Clause::GateCloses);
     let window = if closes { shared.config.send_window } else { Duration::MAX };
-    let gate = Arc::new(Gate::new(recorded.plus(window)));
+    let gate = Arc::new(Gate::new(recorded.plus(window)).under(shared.lease.clone()));
     crash::point("post.recorded");
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {

@@ -1,8 +1,9 @@
 //! The gate that an order's bytes leave through, once (rule 2).
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::protocol::Moment;
+use crate::store::Lease;
 
 pub use crate::protocol::evidence::GateState;
 
@@ -13,6 +14,7 @@ pub use crate::protocol::evidence::GateState;
 #[derive(Debug)]
 pub struct Gate {
     closes: Moment,
+    lease: Option<Arc<Lease>>,
     state: Mutex<GateState>,
 }
 
@@ -20,7 +22,14 @@ impl Gate {
     /// A gate that yields until `closes` (monotonic; rule 2's send window, default 2 s).
     #[must_use]
     pub fn new(closes: Moment) -> Self {
-        Self { closes, state: Mutex::new(GateState::Unasked) }
+        Self { closes, lease: None, state: Mutex::new(GateState::Unasked) }
+    }
+
+    /// A gate that closes with a lease as well, less its margin (rule 16).
+    #[must_use]
+    pub fn under(mut self, lease: Option<Arc<Lease>>) -> Self {
+        self.lease = lease;
+        self
     }
 
     fn state_mut(&self) -> MutexGuard<'_, GateState> {
@@ -32,7 +41,8 @@ impl Gate {
     #[must_use]
     pub fn ask(&self, now: Moment) -> bool {
         let mut state = self.state_mut();
-        let yields = *state == GateState::Unasked && now < self.closes;
+        let leased = self.lease.as_ref().is_none_or(|lease| lease.may_send());
+        let yields = *state == GateState::Unasked && now < self.closes && leased;
         if yields {
             *state = GateState::Yielded(now);
         } else if *state == GateState::Unasked {
@@ -62,6 +72,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::store::{Asked, LeaseTerms};
 
     fn at(millis: u64) -> Moment {
         Moment::after_origin(Duration::from_millis(millis))
@@ -82,6 +93,17 @@ mod tests {
         assert!(!gate.ask(at(10)));
         assert!(!gate.ask(at(1)));
         assert_eq!(gate.state(), GateState::Closed);
+    }
+
+    #[test]
+    fn gate_under_a_lease_that_has_ended_yields_nothing_for_ever() {
+        let lease = Lease::taken(LeaseTerms::default(), 1, Asked::now());
+        let gate = || Gate::new(at(10)).under(Some(lease.clone()));
+        assert!(gate().ask(at(9)));
+        let late = gate();
+        lease.lose();
+        assert!(!late.ask(at(9)));
+        assert_eq!(late.state(), GateState::Closed);
     }
 
     #[test]

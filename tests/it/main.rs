@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod examples;
 mod postgres;
+mod redb;
 mod router;
 mod servers;
 mod stores;

@@ -12,40 +12,27 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, maybe_done};
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::oneshot;
 use tokio_postgres::{Client, Error, Row};
 
+use super::PostgresError;
 use super::connect::{Books, Connector, Session};
 use super::error::{Fault, said};
 use super::rows;
 use super::statements::{Mark, Outcome, Statements};
-use super::{PostgresError, Shared};
 use crate::order::OrderId;
 use crate::protocol::{Change, NewIntent, Serial, Verdict};
+use crate::store::remote::{Answers, Shared, Write};
 use crate::store::{Committed, StoreError};
-
-pub(super) type Answer = oneshot::Sender<Result<Committed, StoreError>>;
-
-/// What is handed to the writer.
-pub(super) enum Request {
-    /// Write this.
-    Commit(Change, Answer),
-    /// Write what is before this, then end.
-    Close(oneshot::Sender<Result<(), StoreError>>),
-}
 
 /// The first wait before a try is repeated; doubled up to [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
     connector: Connector,
     session: Option<Session>,
     /// The last batch that was answered.
@@ -78,59 +65,12 @@ impl From<Error> for Missed {
     }
 }
 
-type Answers = Vec<Result<Committed, StoreError>>;
-
-impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, connector: Connector, session: Session) -> Self {
-        Self { shared, connector, batch: session.books.batch, session: Some(session) }
-    }
-
-    /// Writes until it is told to close, everybody has gone, or the store is latched.
-    pub(super) async fn run(mut self, mut requests: UnboundedReceiver<Request>) {
-        let (mut waiting, mut closing) = (Vec::new(), None);
-        let most = self.connector.config.batch_max.max(1);
-        while closing.is_none() && requests.recv_many(&mut waiting, most).await > 0 {
-            let (mut changes, mut answers) = (Vec::new(), Vec::new());
-            for request in waiting.drain(..) {
-                match request {
-                    Request::Commit(change, answer) => {
-                        changes.push(change);
-                        answers.push(answer);
-                    }
-                    Request::Close(answer) => closing = Some(answer),
-                }
-            }
-            match self.write_for(&changes).await {
-                Ok(results) => {
-                    for (answer, result) in answers.into_iter().zip(results) {
-                        // A caller that has gone is told by its reference.
-                        let _ = answer.send(result);
-                    }
-                    let done = u64::try_from(changes.len()).unwrap_or(u64::MAX);
-                    self.shared.done.send_modify(|all| *all = all.saturating_add(done));
-                }
-                Err(error) => {
-                    self.shared.latch(error.clone());
-                    answers.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
-                    closing.into_iter().for_each(|answer| drop(answer.send(Err(error.clone()))));
-                    return;
-                }
-            }
-        }
-        drop(self.session.take());
-        if let Some(answer) = closing {
-            let _ = answer.send(Ok(()));
-        }
-    }
-
+impl Write for Writer {
     /// Writes a batch, over any number of sessions, until it is in or the time is up.
-    async fn write_for(&mut self, changes: &[Change]) -> Result<Answers, StoreError> {
-        if changes.is_empty() {
-            return Ok(Vec::new());
-        }
+    async fn write(&mut self, shared: &Shared, changes: &[Change]) -> Result<Answers, StoreError> {
         let limit = self.connector.config.give_up_after;
         let mut last = String::from("no answer");
-        match tokio::time::timeout(limit, self.write(changes, &mut last)).await {
+        match tokio::time::timeout(limit, self.write_on(shared, changes, &mut last)).await {
             Ok(written) => written,
             Err(_) => Err(StoreError::Failed(
                 format!("{} for {limit:?}: {last}", self.connector.place).into(),
@@ -138,8 +78,19 @@ impl Writer {
         }
     }
 
-    async fn write(
+    async fn close(&mut self) {
+        drop(self.session.take());
+    }
+}
+
+impl Writer {
+    pub(super) fn new(connector: Connector, session: Session) -> Self {
+        Self { connector, batch: session.books.batch, session: Some(session) }
+    }
+
+    async fn write_on(
         &mut self,
+        shared: &Shared,
         changes: &[Change],
         last: &mut String,
     ) -> Result<Answers, StoreError> {
@@ -158,10 +109,11 @@ impl Writer {
                     Err(error) => return Err(StoreError::Failed(error.to_string().into())),
                 },
             };
-            match self.attempt(&session, changes).await {
+            match self.attempt(shared, &session, changes).await {
                 Ok((books, answers)) => {
                     self.batch = books.batch;
-                    self.shared.wrote(&books, changes.len());
+                    let number = |count: i64| u64::try_from(count).unwrap_or(0);
+                    shared.wrote(number(books.open), number(books.ended), changes.len());
                     self.session = Some(Session { books, ..session });
                     return Ok(answers);
                 }
@@ -187,12 +139,13 @@ impl Writer {
     /// an earlier try is in: then it is only read back.
     async fn attempt(
         &self,
+        shared: &Shared,
         session: &Session,
         changes: &[Change],
     ) -> Result<(Books, Answers), Missed> {
         let Session { link, statements, books } = session;
         if books.batch == self.batch {
-            return self.transaction(session, changes).await;
+            return self.transaction(shared, session, changes).await;
         }
         let outcomes: Option<Vec<_>> =
             books.outcomes.iter().map(|byte| Outcome::from_byte(*byte)).collect();
@@ -208,12 +161,13 @@ impl Writer {
 
     async fn transaction(
         &self,
+        shared: &Shared,
         session: &Session,
         changes: &[Change],
     ) -> Result<(Books, Answers), Missed> {
         let Session { link, statements, books } = session;
         let client = &link.client;
-        let highest = Serial(self.shared.next_serial.load(Ordering::Acquire).saturating_sub(1));
+        let highest = Serial(shared.next_serial().saturating_sub(1));
         let mut trip: Vec<BoxFuture<'_, Result<Sent, Error>>> = Vec::new();
         let begin = client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED");
         trip.push(begin.map(|done| done.map(|()| Sent::Other)).boxed());
@@ -236,19 +190,20 @@ impl Writer {
                 Sent::Done(outcome) => outcomes.push(outcome),
             }
         }
-        self.finish(session, changes, outcomes).await
+        self.finish(shared, session, changes, outcomes).await
     }
 
     /// The second trip: reads what refused changes met, notes the batch, commits.
     async fn finish(
         &self,
+        shared: &Shared,
         session: &Session,
         changes: &[Change],
         outcomes: Vec<Outcome>,
     ) -> Result<(Books, Answers), Missed> {
         let Session { link, statements, books } = session;
         let client = &link.client;
-        let next = self.shared.next_serial.load(Ordering::Acquire);
+        let next = shared.next_serial();
         let books = after(books, changes, &outcomes, next);
         let mut trip = found(statements, client, changes, &outcomes);
         let noted = trip.len();
