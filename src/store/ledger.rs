@@ -133,6 +133,46 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     fn place(&self) -> String;
 }
 
+/// What a backend that several routers share does beside: it gives the lease out, and passes on what
+/// was asked of a router that does not have it.
+pub(crate) trait Meeting: Backend {
+    /// Gives the lease out if no other node's lasts, by the server's clock, and returns its epoch,
+    /// higher than any before; `None` if another node has it. A node that asks while it has the lease
+    /// itself gets a new epoch at once: it was started anew.
+    fn acquire(
+        &self,
+        node: &str,
+        length: std::time::Duration,
+    ) -> impl Future<Output = Result<Option<u64>, Fault>> + Send;
+
+    /// Puts requests where they are absent, durably.
+    fn put_requests(&self, requests: &[Request]) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Requests that nobody has answered, at most so many, oldest first as far as that is cheap.
+    fn requests(&self, most: usize) -> impl Future<Output = Result<Vec<Request>, Fault>> + Send;
+
+    /// Takes requests away: each is done with, or has a reply, which is kept for ten minutes.
+    fn settle_requests(
+        &self,
+        settled: &[(String, Option<Vec<u8>>)],
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// The replies to these requests, in the order of the question.
+    fn replies(
+        &self,
+        keys: &[String],
+    ) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>, Fault>> + Send;
+}
+
+/// What was asked of a router that does not have the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// Names it: the reference and a digest of the order as sent. At most 160 bytes of ASCII and UTF-8.
+    pub(crate) key: String,
+    /// The order, sealed: some kilobytes at most.
+    pub(crate) order: Vec<u8>,
+}
+
 /// The keys that values are sealed with.
 pub(crate) mod key {
     use crate::order::{ClientRef, OrderId};
