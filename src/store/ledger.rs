@@ -167,9 +167,9 @@ pub(crate) trait Meeting: Backend {
 /// What was asked of a router that does not have the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// Names it: the reference and a digest of the order as sent. At most 160 bytes of ASCII and UTF-8.
+    /// Names it: the reference and a digest of the order as sent. At most 300 bytes of printable ASCII.
     pub(crate) key: String,
-    /// The order, sealed: some kilobytes at most.
+    /// The order, sealed: 20 KiB at most.
     pub(crate) order: Vec<u8>,
 }
 
