@@ -99,6 +99,7 @@
 //! A host that embeds the router takes none of them: `default-features = false`.
 
 mod actors;
+pub mod cluster;
 mod config;
 mod crash;
 mod dispatch;

@@ -97,6 +97,16 @@ pub struct Ticket {
 #[derive(Debug)]
 struct CallerPlace(Arc<AtomicUsize>);
 
+impl CallerPlace {
+    fn take(callers: &Arc<AtomicUsize>, bound: usize) -> Result<Self, SubmitError> {
+        let place = Self(callers.clone());
+        if callers.fetch_add(1, Ordering::Relaxed) >= bound {
+            return Err(SubmitError::Overloaded { what: "the number of waiting callers", bound });
+        }
+        Ok(place)
+    }
+}
+
 impl Drop for CallerPlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
@@ -104,6 +114,18 @@ impl Drop for CallerPlace {
 }
 
 impl Ticket {
+    /// A ticket that somebody else tells, and its caller's place.
+    pub(crate) fn told(
+        callers: &Arc<AtomicUsize>,
+        bound: usize,
+    ) -> Result<(Teller, Self), SubmitError> {
+        let place = CallerPlace::take(callers, bound)?;
+        let (teller, progress) = slot(Progress::Submitted, false);
+        // No store of its own: it never fails by it.
+        let failed = watch::Sender::new(None).subscribe();
+        Ok((teller, Self { progress, failed, _place: place }))
+    }
+
     /// Waits until the order has come further than when this was last asked, and says how far.
     /// `None` after the end. Once the store has failed it says [`Progress::Failed`], always.
     ///
@@ -695,12 +717,7 @@ impl OrderRouter {
     }
 
     fn take_place(&self) -> Result<CallerPlace, SubmitError> {
-        let place = CallerPlace(self.inner.callers.clone());
-        let bound = self.shared().config.callers_max;
-        if self.inner.callers.fetch_add(1, Ordering::Relaxed) >= bound {
-            return Err(SubmitError::Overloaded { what: "the number of waiting callers", bound });
-        }
-        Ok(place)
+        CallerPlace::take(&self.inner.callers, self.shared().config.callers_max)
     }
 
     async fn stored(&self, client_ref: &ClientRef) -> Result<Stored, SubmitError> {

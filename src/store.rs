@@ -13,8 +13,13 @@ mod book;
 mod embedded;
 mod index;
 mod journal;
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "a store that is shared gives leases out")
+)]
 mod lease;
 #[cfg(feature = "redb")]
+#[allow(dead_code, reason = "not every backend is shared, or on a server")]
 mod ledger;
 mod memory;
 mod open_error;
@@ -27,6 +32,7 @@ mod record;
 pub mod redb;
 #[cfg(any(feature = "postgres", feature = "redb"))]
 mod remote;
+mod shared;
 pub mod tools;
 
 pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
@@ -36,6 +42,7 @@ pub use lease::{Lease, LeaseTerms};
 pub use memory::MemoryStore;
 pub use open_error::OpenError;
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
+pub use shared::{Request, SettledRequest, SharedStore};
 
 /// What came of a change. In every case but [`Committed::Done`] nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -341,12 +341,6 @@ impl Book {
         self.intents.get(&intent).map(|entry| &entry.row.stored)
     }
 
-    /// Whether it holds an intent with this reference.
-    #[cfg(feature = "redb")]
-    pub(crate) fn has(&self, client_ref: &ClientRef) -> bool {
-        self.by_ref.contains_key(client_ref)
-    }
-
     /// The intent with this reference.
     pub(crate) fn find(
         &self,

@@ -63,7 +63,6 @@ impl Asked {
     }
 
     /// How long ago.
-    #[cfg_attr(not(any(feature = "postgres")), allow(dead_code))]
     pub(crate) fn ago(self) -> Duration {
         Duration::from_nanos(now().saturating_sub(self.0))
     }
@@ -112,10 +111,16 @@ impl Lease {
         self.lost.store(true, Ordering::Release);
     }
 
+    /// Whether another has it.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
     /// How long until it ends, by this process's own count; zero once it is lost.
     #[must_use]
     pub fn left(&self) -> Duration {
-        if self.lost.load(Ordering::Acquire) {
+        if self.is_lost() {
             return Duration::ZERO;
         }
         Duration::from_nanos(self.ends.load(Ordering::Acquire).saturating_sub(now()))
@@ -125,6 +130,36 @@ impl Lease {
     #[must_use]
     pub fn may_send(&self) -> bool {
         self.left() > self.terms.margin
+    }
+}
+
+/// Prolongs a lease until another has it; `prolong` says whether it is still this process's.
+pub(crate) async fn keep<F: Future<Output = Result<bool, String>>>(
+    lease: Arc<Lease>,
+    mut prolong: impl FnMut() -> F,
+) {
+    let LeaseTerms { length, pause_max, .. } = lease.terms();
+    let mut last = Asked::now();
+    loop {
+        tokio::time::sleep(length / 3).await;
+        if last.ago() > length + pause_max {
+            tracing::error!(
+                stopped = ?last.ago(),
+                "this process was stopped for longer than is allowed for (assumption A8): an order \
+                 that was on its way may have left after another router took over"
+            );
+        }
+        last = Asked::now();
+        // A question that hangs is not to keep the next one waiting.
+        match tokio::time::timeout(length / 3, prolong()).await {
+            Ok(Ok(true)) => lease.renewed(last),
+            Ok(Ok(false)) => {
+                tracing::error!(epoch = lease.epoch(), "another router has taken the store over");
+                return lease.lose();
+            }
+            Ok(Err(why)) => tracing::warn!(why, "the lease was not renewed"),
+            Err(_) => tracing::warn!("the lease was not renewed in time"),
+        }
     }
 }
 

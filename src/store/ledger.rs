@@ -18,6 +18,7 @@ use super::index::unsealed;
 use super::lease::Lease;
 use super::record::{ClaimRow, Reader, Row, decode_account, decode_claim, decode_row};
 use super::remote::{Remote, Started};
+use super::shared::Request;
 use super::{
     Claim, Committed, Durability, IntentStore, Known, Rehydration, StoreError, StoreStats, Stored,
 };
@@ -162,15 +163,6 @@ pub(crate) trait Meeting: Backend {
         &self,
         keys: &[String],
     ) -> impl Future<Output = Result<Vec<Option<Vec<u8>>>, Fault>> + Send;
-}
-
-/// What was asked of a router that does not have the lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
-    /// Names it: the reference and a digest of the order as sent. At most 300 bytes of printable ASCII.
-    pub(crate) key: String,
-    /// The order, sealed: 20 KiB at most.
-    pub(crate) order: Vec<u8>,
 }
 
 /// The keys that values are sealed with.

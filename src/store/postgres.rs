@@ -18,7 +18,8 @@ use futures_util::future::BoxFuture;
 
 use super::remote::{Remote, Started};
 use super::{
-    Claim, Committed, Durability, IntentStore, Known, Rehydration, StoreError, StoreStats, Stored,
+    Claim, Committed, Durability, IntentStore, Known, Lease, Rehydration, StoreError, StoreStats,
+    Stored,
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
@@ -26,9 +27,11 @@ use crate::protocol::{Change, Serial};
 mod config;
 mod connect;
 mod error;
+mod lease;
 mod reader;
 mod rows;
 mod schema;
+mod shared;
 mod statements;
 mod writer;
 
@@ -37,6 +40,7 @@ use connect::Connector;
 pub use error::PostgresError;
 use reader::Reader;
 pub use schema::SCHEMA_VERSION;
+pub use shared::SharedPostgres;
 use writer::Writer;
 
 /// The [`IntentStore`] of one router in one schema of a Postgres database.
@@ -46,6 +50,7 @@ use writer::Writer;
 pub struct PostgresStore {
     remote: Remote,
     reader: Arc<Reader>,
+    lease: Option<Arc<Lease>>,
     unsynced: bool,
 }
 
@@ -67,21 +72,30 @@ impl PostgresStore {
         let place = config.place();
         let lost = move |why: String| PostgresError::Failed { place: place.clone(), why };
         let name = "order-router-postgres";
-        let (remote, reader) = Remote::open(name, batch_max, || start(config), lost).await?;
-        Ok(Self { remote, reader, unsynced })
+        let opened = Remote::open(name, batch_max, || start(config), lost).await?;
+        let (remote, (reader, lease)) = opened;
+        Ok(Self { remote, reader, lease, unsynced })
     }
 }
 
-async fn start(config: PostgresConfig) -> Result<Started<Writer, Arc<Reader>>, PostgresError> {
+async fn start(
+    config: PostgresConfig,
+) -> Result<Started<Writer, (Arc<Reader>, Option<Arc<Lease>>)>, PostgresError> {
     let connector = Connector::new(config);
-    let session = connector.open().await?;
+    let (session, lease) = connector.open().await?;
+    let reader = Arc::new(Reader::new(connector.clone()));
+    let renewing = lease.as_ref().map(|lease| {
+        // A connection of its own: it is not to wait for questions.
+        let own = Arc::new(Reader::new(connector.clone()));
+        tokio::spawn(lease::renew(own, lease.clone(), connector.owner.clone()))
+    });
     let number = |count: i64| u64::try_from(count).unwrap_or(0);
     Ok(Started {
         next_serial: number(session.books.serial_next).max(1),
         open: number(session.books.open),
         ended: number(session.books.ended),
-        reader: Arc::new(Reader::new(connector.clone())),
-        writer: Writer::new(connector, session),
+        writer: Writer::new(connector, session, renewing),
+        reader: (reader, lease),
     })
 }
 
@@ -126,6 +140,10 @@ impl IntentStore for PostgresStore {
 
     fn durability(&self) -> Durability {
         if self.unsynced { Durability::Unsynced } else { Durability::Synced }
+    }
+
+    fn lease(&self) -> Option<Arc<Lease>> {
+        self.lease.clone()
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time; `tidy` bans the rest")]
 
 mod client;
+mod cluster;
 mod command;
 mod examples;
 mod postgres;

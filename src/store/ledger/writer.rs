@@ -10,9 +10,9 @@ use super::{
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial, Verdict};
-use crate::store::book::{Base, Book, Feed, FeedRow, claim_of};
+use crate::store::book::{Base, Book, Feed, FeedRow, NoBase, claim_of};
 use crate::store::index::seal;
-use crate::store::lease::{Asked, Lease};
+use crate::store::lease::{Lease, keep};
 use crate::store::record::{ClaimRow, Row, encode_account, encode_claim, encode_row};
 use crate::store::remote::{Answers, Shared, Write};
 use crate::store::{Committed, StoreError};
@@ -78,7 +78,9 @@ impl<B: Backend> Writer<B> {
         let (mut refs, mut ids) = (BTreeSet::new(), BTreeSet::new());
         for change in changes {
             match change {
-                Change::Accept { intent, .. } if !self.book.has(&intent.client_ref) => {
+                Change::Accept { intent, .. }
+                    if self.book.find(&NoBase, &intent.client_ref)?.is_none() =>
+                {
                     refs.insert(intent.client_ref.clone());
                 }
                 Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
@@ -188,31 +190,16 @@ impl<B: Backend> Write for Writer<B> {
 
 /// Prolongs the lease until another has it.
 async fn renew<B: Backend>(backend: B, lease: Arc<Lease>) {
-    let terms = lease.terms();
-    let mut last = Asked::now();
-    loop {
-        tokio::time::sleep(terms.length / 3).await;
-        if last.ago() > terms.length + terms.pause_max {
-            tracing::error!(
-                stopped = ?last.ago(),
-                "this process was stopped for longer than is allowed for (assumption A8): an order \
-                 that was on its way may have left after another router took over"
-            );
+    let held = lease.clone();
+    let prolong = move || {
+        let (backend, held) = (backend.clone(), held.clone());
+        async move {
+            backend.renew(&held).await.map_err(|fault| match fault {
+                Fault::Passes(why) | Fault::Fatal(why) => why,
+            })
         }
-        last = Asked::now();
-        // A question that hangs is not to keep the next one waiting.
-        match tokio::time::timeout(terms.length / 3, backend.renew(&lease)).await {
-            Ok(Ok(true)) => lease.renewed(last),
-            Ok(Ok(false)) => {
-                tracing::error!(place = backend.place(), "another router has taken the store over");
-                return lease.lose();
-            }
-            Ok(Err(Fault::Passes(why) | Fault::Fatal(why))) => {
-                tracing::warn!(place = backend.place(), why, "the lease was not renewed");
-            }
-            Err(_) => tracing::warn!(place = backend.place(), "the lease was not renewed in time"),
-        }
-    }
+    };
+    keep(lease, prolong).await;
 }
 
 /// What was looked up for one batch.

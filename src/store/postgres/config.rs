@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::PostgresError;
+use crate::store::LeaseTerms;
 
 /// Where a Postgres store is and how it waits. Every field but the URL has a default.
 ///
@@ -28,6 +29,9 @@ pub struct PostgresConfig {
     /// A server that does not sync its log (`fsync=off`, `full_page_writes=off`) is accepted.
     /// Default: no. What it acknowledged can be gone after a power cut, and is bought again.
     pub accept_unsynced: bool,
+    /// The lease under which the schema is written, where several routers share it (rule 16).
+    /// Default: none, the server's lock and the connection keep others out.
+    pub lease: Option<LeaseTerms>,
 }
 
 /// The schema when the URL names none.
@@ -84,6 +88,7 @@ impl PostgresConfig {
             give_up_after: Duration::from_secs(30),
             batch_max: 256,
             accept_unsynced: false,
+            lease: None,
         })
     }
 
@@ -121,6 +126,7 @@ impl fmt::Debug for PostgresConfig {
             .field("give_up_after", &self.give_up_after)
             .field("batch_max", &self.batch_max)
             .field("accept_unsynced", &self.accept_unsynced)
+            .field("lease", &self.lease)
             .finish_non_exhaustive()
     }
 }

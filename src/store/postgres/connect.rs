@@ -1,6 +1,7 @@
 //! A session that may write: connected, checked, migrated, and the only one of its schema.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::rows::parse_moment;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION, VERSION_TABLE};
 use super::statements::Statements;
 use super::{PostgresConfig, PostgresError};
+use crate::store::lease::Lease;
 
 /// A connection and the task that drives it.
 pub(super) struct Link {
@@ -75,18 +77,13 @@ impl Connector {
     }
 
     /// The first session: brings the tables up to date and takes the store over.
-    pub(super) async fn open(&self) -> Result<Session, PostgresError> {
+    pub(super) async fn open(&self) -> Result<(Session, Option<Arc<Lease>>), PostgresError> {
         let link = self.connect(&self.owner).await?;
         self.within(self.check(&link.client)).await?;
         self.within_for(LOCK_PATIENCE, self.lock(&link.client, false)).await?;
         self.within(self.migrate(&link.client)).await?;
-        let owner = [&self.owner as &(dyn tokio_postgres::types::ToSql + Sync)];
-        let taken = link.client.execute("UPDATE order_router SET owner = $1", &owner);
-        if self.said(taken).await? != 1 {
-            let why = "the table order_router has no row: was it emptied? Put a backup back";
-            return Err(PostgresError::Unusable { place: self.place(), why: why.into() });
-        }
-        self.session(link).await
+        let lease = self.within(self.take(&link.client)).await?;
+        Ok((self.session(link).await?, lease))
     }
 
     /// A further session, after a connection was lost: the lock is taken anew, what the old
@@ -193,6 +190,8 @@ impl Connector {
             let _ = client.execute(END_OLD, &[&self.owner]).await;
         }
         let mut waited = Duration::ZERO;
+        // Where the lock is shared, whoever asks will ask again.
+        let patience = if self.config.lease.is_some() { Duration::ZERO } else { LOCK_PATIENCE };
         loop {
             let try_lock = "SELECT pg_try_advisory_lock($1, $2)";
             let taken = client.query_one(try_lock, &[&LOCK_CLASS, &object]).await;
@@ -207,7 +206,11 @@ impl Connector {
                 let why = "the server still serves a lost connection of ours".to_owned();
                 return Err(PostgresError::Failed { place: self.place(), why });
             }
-            if waited >= LOCK_PATIENCE || (again && !ours) {
+            if let Some(pid) = pid.filter(|_| !again)
+                && self.ends(client, pid).await
+            {
+                tracing::warn!(place = self.place, "the lease of another router has ended");
+            } else if waited >= patience || (again && !ours) {
                 return Err(PostgresError::InUse { place: self.place(), pid });
             }
             tokio::time::sleep(LOCK_INTERVAL).await;
@@ -216,7 +219,7 @@ impl Connector {
     }
 
     /// Makes the schema's tables the ones that are meant.
-    async fn enter(&self, client: &Client) -> Result<(), PostgresError> {
+    pub(super) async fn enter(&self, client: &Client) -> Result<(), PostgresError> {
         let path = format!("SET search_path TO {}", self.config.schema);
         client.batch_execute(&path).await.map_err(|e| PostgresError::of(&self.place, &e))
     }

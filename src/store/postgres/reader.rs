@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 use super::connect::{Connector, Link};
@@ -37,6 +38,71 @@ impl Reader {
         });
         let row = row.await?;
         row.map(|row| rows::stored(&row)).transpose()
+    }
+
+    /// The intents with these references, in the order of the question.
+    pub(super) async fn find_all(
+        &self,
+        refs: &[ClientRef],
+    ) -> Result<Vec<Option<Stored>>, StoreError> {
+        let text = format!("SELECT {COLUMNS} FROM order_intents WHERE client_ref = ANY($1)");
+        let wanted: Vec<String> = refs.iter().map(|one| one.as_str().to_owned()).collect();
+        let found = self.query(&text, wanted).await?;
+        let mut stored = HashMap::with_capacity(found.len());
+        for row in &found {
+            let one = rows::stored(row)?;
+            stored.insert(one.client_ref.clone(), one);
+        }
+        Ok(refs.iter().map(|one| stored.get(one).cloned()).collect())
+    }
+
+    /// The rows of a query with one parameter.
+    pub(super) async fn query<P>(&self, text: &str, parameter: P) -> Result<Vec<Row>, StoreError>
+    where
+        P: ToSql + Sync + Send + 'static,
+    {
+        let parameter = Arc::new(parameter);
+        let found = self.ask(move |link| {
+            let (text, parameter) = (text.to_owned(), parameter.clone());
+            async move { link.client.query(&text, &[&*parameter]).await }
+        });
+        found.await
+    }
+
+    /// Runs a statement with one parameter, that may be run again.
+    pub(super) async fn execute_one<P>(&self, text: &str, parameter: P) -> Result<(), StoreError>
+    where
+        P: ToSql + Sync + Send + 'static,
+    {
+        self.query(text, parameter).await.map(|_| ())
+    }
+
+    /// Runs a statement with two parameters, that may be run again.
+    pub(super) async fn execute<P, Q>(&self, text: &str, both: (P, Q)) -> Result<(), StoreError>
+    where
+        P: ToSql + Sync + Send + 'static,
+        Q: ToSql + Sync + Send + 'static,
+    {
+        let both = Arc::new(both);
+        let done = self.ask(move |link| {
+            let (text, both) = (text.to_owned(), both.clone());
+            async move { link.client.execute(&text, &[&both.0, &both.1]).await }
+        });
+        done.await.map(|_| ())
+    }
+
+    /// Runs a statement once; how many rows it changed.
+    pub(super) async fn execute_once(
+        &self,
+        text: &str,
+        both: (String, String),
+    ) -> Result<u64, Fault> {
+        let both = Arc::new(both);
+        let question = move |link: Arc<Link>| {
+            let (text, both) = (text.to_owned(), both.clone());
+            async move { link.client.execute(&text, &[&both.0, &both.1]).await }
+        };
+        self.once(Over::Shared, &question).await
     }
 
     /// Who has these orders.

@@ -1,7 +1,7 @@
 //! The tables, and how they came to be: migrations, each applied once.
 
 /// The version of the tables that this build writes, and the newest that it knows.
-pub const SCHEMA_VERSION: i32 = 2;
+pub const SCHEMA_VERSION: i32 = 3;
 
 /// What brings the tables from each version to the next; the first makes them.
 ///
@@ -70,6 +70,20 @@ pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     CREATE INDEX order_intents_claimed ON order_intents (ended_at, changed)
         WHERE order_id IS NOT NULL;
     ",
+    // Several routers on one schema.
+    r#"
+    ALTER TABLE order_router ADD COLUMN epoch bigint NOT NULL DEFAULT 0;
+    ALTER TABLE order_router ADD COLUMN lease_until timestamptz;
+    ALTER TABLE order_router ADD COLUMN lease_pause interval;
+    CREATE TABLE order_router_requests (
+        key      text COLLATE "C" PRIMARY KEY,
+        asked    bytea NOT NULL,
+        reply    bytea,
+        asked_at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE INDEX order_router_requests_open ON order_router_requests (asked_at)
+        WHERE reply IS NULL;
+    "#,
 ];
 
 /// The table of the version; there before any other.

@@ -16,6 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, maybe_done};
+use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Error, Row};
 
 use super::PostgresError;
@@ -37,6 +38,7 @@ pub(super) struct Writer {
     session: Option<Session>,
     /// The last batch that was answered.
     batch: i64,
+    renewing: Option<JoinHandle<()>>,
 }
 
 /// How a try to write a batch ended without an answer.
@@ -79,13 +81,24 @@ impl Write for Writer {
     }
 
     async fn close(&mut self) {
-        drop(self.session.take());
+        if let Some(renewing) = self.renewing.take() {
+            renewing.abort();
+            // It is over before the lease is given back.
+            let _ = renewing.await;
+        }
+        if let Some(session) = self.session.take() {
+            self.connector.release(&session.link.client).await;
+        }
     }
 }
 
 impl Writer {
-    pub(super) fn new(connector: Connector, session: Session) -> Self {
-        Self { connector, batch: session.books.batch, session: Some(session) }
+    pub(super) fn new(
+        connector: Connector,
+        session: Session,
+        renewing: Option<JoinHandle<()>>,
+    ) -> Self {
+        Self { connector, batch: session.books.batch, session: Some(session), renewing }
     }
 
     async fn write_on(

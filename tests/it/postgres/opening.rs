@@ -62,14 +62,15 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(store.commit(change).await.expect("works"), Committed::Done);
     assert_eq!(store.commit(placed((id, seq), "o1")).await.expect("works"), Committed::Done);
     drop(store);
-    // Version 2 brought an index.
+    // Version 2 brought an index, version 3 the lease and requests.
     server.sql(&format!(
-        "DROP INDEX {name}.order_intents_claimed; \
-         DELETE FROM {name}.order_router_schema WHERE version = 2"
+        "DROP INDEX {name}.order_intents_claimed; DROP TABLE {name}.order_router_requests; \
+         ALTER TABLE {name}.order_router DROP COLUMN epoch, DROP COLUMN lease_until, \
+         DROP COLUMN lease_pause; DELETE FROM {name}.order_router_schema WHERE version > 1"
     ));
     let store = open(&server.url(&name)).await;
     let versions = format!("SELECT max(version) FROM {name}.order_router_schema");
-    assert_eq!(server.sql(&versions), "2");
+    assert_eq!(server.sql(&versions), "3");
     let index = format!(
         "SELECT count(*) FROM pg_indexes WHERE schemaname = '{name}' \
         AND indexname = 'order_intents_claimed'"
@@ -77,9 +78,9 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(server.sql(&index), "1");
     assert_eq!(store.known_since(Serial(0)).await.expect("works").len(), 1);
     drop(store);
-    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (3)"));
+    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (4)"));
     let error = refused(config(&server.url(&name))).await;
-    let newer = matches!(error, PostgresError::NewerVersion { found: 3, known: 2 });
+    let newer = matches!(error, PostgresError::NewerVersion { found: 4, known: 3 });
     assert!(newer, "{error:?}");
 }
 

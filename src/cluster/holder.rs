@@ -1,0 +1,209 @@
+//! Takes the lease, runs the router under it, and serves what other nodes pass on.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::request::{Reply, decode, encode_reply};
+use super::{ACQUIRE_EVERY, Role, Shared};
+use crate::error::SubmitError;
+use crate::router::{OrderRouter, Progress};
+use crate::store::{IntentStore, Request, SettledRequest};
+
+/// How often the holder looks for requests, and the longest wait while that fails.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(1);
+/// Requests that are taken up at once.
+const REQUESTS_MAX: usize = 512;
+/// How long a node that could not start its router waits before it asks for the lease again.
+const TROUBLE: Duration = Duration::from_secs(2);
+
+/// Asks for the lease and holds it, again and again, until the node stops.
+pub(super) async fn drive(shared: Arc<Shared>) {
+    let mut stop = shared.stop.subscribe();
+    while !shared.stopping.load(Ordering::SeqCst) {
+        let wait = match shared.store.open().await {
+            Ok(Some(store)) => match hold(&shared, store).await {
+                Ok(()) => ACQUIRE_EVERY,
+                Err(why) => {
+                    tracing::error!(why, "this node cannot send");
+                    shared.role.send_replace(Role::Trouble(why));
+                    TROUBLE
+                }
+            },
+            Ok(None) => {
+                shared.role.send_replace(Role::Standby);
+                ACQUIRE_EVERY
+            }
+            Err(error) => {
+                let why = error.to_string();
+                tracing::warn!(why, "the lease cannot be asked for");
+                shared.role.send_replace(Role::Trouble(why));
+                ACQUIRE_EVERY
+            }
+        };
+        tokio::select! {
+            () = shared.runtime.sleep(wait) => {}
+            _ = stop.wait_for(Option::is_some) => {}
+        }
+    }
+}
+
+/// Runs the router until the lease is lost, the store has failed, or the node stops.
+async fn hold(shared: &Arc<Shared>, store: Arc<dyn IntentStore>) -> Result<(), String> {
+    let lease = store.lease();
+    let builder = OrderRouter::builder(shared.supplier.clone(), store.clone());
+    let builder = builder.config(shared.config.clone()).runtime(shared.runtime.clone());
+    let router = match builder.start().await {
+        Ok(router) => router,
+        Err(error) => {
+            // The lease is given back.
+            let _ = store.close().await;
+            return Err(told(&error));
+        }
+    };
+    shared.router.send_replace(Some(router.clone()));
+    shared.role.send_replace(Role::Holder);
+    tracing::info!(place = shared.store.place(), "this node has the lease");
+    let lost = async {
+        while lease.as_ref().is_none_or(|lease| !lease.is_lost()) {
+            shared.runtime.sleep(ACQUIRE_EVERY).await;
+        }
+    };
+    let not_ready = async {
+        match router.ready().await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => told(&error),
+        }
+    };
+    let mut stop = shared.stop.subscribe();
+    let mut grace = Duration::ZERO;
+    let outcome = tokio::select! {
+        error = router.failed() => Err(error.to_string()),
+        () = lost => Err("another node has taken the lease".to_owned()),
+        why = not_ready => Err(why),
+        () = serve(shared, &router) => Ok(()),
+        Ok(limit) = stop.wait_for(Option::is_some) => {
+            grace = limit.unwrap_or_default();
+            Ok(())
+        }
+    };
+    // From here on callers go through the store.
+    shared.router.send_replace(None);
+    shared.role.send_replace(Role::Standby);
+    if let Err(error) = router.shutdown(grace).await {
+        tracing::debug!(%error, "the store was not closed properly");
+    }
+    outcome
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Requests that are being submitted.
+type UnderWay = Arc<Mutex<BTreeSet<String>>>;
+
+/// Submits what other nodes pass on. It never ends.
+async fn serve(shared: &Arc<Shared>, router: &OrderRouter) {
+    let under_way = UnderWay::default();
+    let (settle, mut settled) = tokio::sync::mpsc::unbounded_channel();
+    let mut wait = LOOK_EVERY;
+    loop {
+        let mut done: Vec<SettledRequest> = Vec::new();
+        while let Ok(one) = settled.try_recv() {
+            done.push(one);
+        }
+        let found = async {
+            if !done.is_empty() {
+                shared.store.settle_requests(done.clone()).await?;
+                let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+                for (key, _) in done.drain(..) {
+                    under_way.remove(&key);
+                }
+            }
+            shared.store.requests(REQUESTS_MAX).await
+        };
+        match found.await {
+            Ok(requests) => {
+                wait = LOOK_EVERY;
+                for request in requests {
+                    let first = under_way
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(request.key.clone());
+                    if first {
+                        let (router, settle) = (router.clone(), settle.clone());
+                        tokio::spawn(take_up(router, request, settle, under_way.clone()));
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "requests of other nodes cannot be read");
+                // What could not be settled is settled next time.
+                done.into_iter().for_each(|one| drop(settle.send(one)));
+                wait = (wait * 2).min(LOOK_EVERY_MAX);
+            }
+        }
+        shared.runtime.sleep(wait).await;
+    }
+}
+
+/// Submits one request; it is settled once the store knows it, or has to say something else.
+async fn take_up(
+    router: OrderRouter,
+    request: Request,
+    settle: tokio::sync::mpsc::UnboundedSender<SettledRequest>,
+    under_way: UnderWay,
+) {
+    let reply = match decode(&request) {
+        Ok(order) => match router.track(order) {
+            Ok(mut ticket) => match ticket.next().await {
+                Some(Progress::Failed(error)) => reply_to(&error),
+                Some(_) => Settled::Known,
+                None => Settled::Later,
+            },
+            Err(error) => reply_to(&error),
+        },
+        Err(why) => Settled::Reply(Reply::Failed(format!("the request was not understood: {why}"))),
+    };
+    let settled = match reply {
+        Settled::Known => (request.key, None),
+        Settled::Reply(reply) => (request.key, Some(encode_reply(&reply))),
+        Settled::Later => {
+            let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+            under_way.remove(&request.key);
+            return;
+        }
+    };
+    // Nobody receives once this node has lost the lease; the next holder settles it.
+    let _ = settle.send(settled);
+}
+
+enum Settled {
+    /// The store says all there is to say.
+    Known,
+    Reply(Reply),
+    /// It stays, for this holder or the next.
+    Later,
+}
+
+fn reply_to(error: &SubmitError) -> Settled {
+    match error {
+        SubmitError::LaneHeld { why } => Settled::Reply(Reply::LaneHeld(why.to_string())),
+        SubmitError::Overloaded { .. } | SubmitError::Stopped | SubmitError::Store { .. } => {
+            Settled::Later
+        }
+        // Whoever asked sees the other order under the reference.
+        SubmitError::Conflict { .. } => Settled::Known,
+        other => Settled::Reply(Reply::Failed(other.to_string())),
+    }
+}
