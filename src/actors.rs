@@ -203,8 +203,10 @@ impl Shared {
 
     /// Measures the supplier's clock.
     pub(crate) fn supplier_clock(&self, date: Option<Timestamp>) {
-        if let Some(date) = date {
-            self.account().supplier_clock(date, self.runtime.clock.wall());
+        let wall = self.runtime.clock.wall();
+        match date {
+            Some(date) => self.account().supplier_clock(date, wall),
+            None => self.account().assume_clock(wall, self.runtime.now()),
         }
     }
 

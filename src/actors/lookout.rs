@@ -84,6 +84,8 @@ pub(crate) struct Lookout {
     follows: Vec<Follow>,
     polling: bool,
     probing: bool,
+    /// It was time to forget while a listing was read.
+    prune_due: bool,
     /// Floors of some moments ago: what is on the wire now cannot be older.
     floors: Vec<(Moment, Option<Timestamp>)>,
 }
@@ -156,6 +158,7 @@ impl Lookout {
             follows: Vec::new(),
             polling: false,
             probing: false,
+            prune_due: false,
             floors: Vec::new(),
         }
     }
@@ -214,6 +217,9 @@ impl Lookout {
                 lookout.shared.alarm("a listing has panicked; it is read again");
                 lookout.asks.extend(asks);
             }
+            if std::mem::take(&mut lookout.prune_due) {
+                lookout.prune();
+            }
             lookout.begin(ctx);
         });
         ctx.spawn(done);
@@ -270,8 +276,13 @@ impl Lookout {
         floor.max(read)
     }
 
-    /// Forgets what no listing can reach any more.
+    /// Forgets what no listing can reach any more. Not while one is read: an order that was known when
+    /// the store was asked for the others would look like nobody's when the list is judged.
     fn prune(&mut self) {
+        self.prune_due = self.reading;
+        if self.reading {
+            return;
+        }
         let now = self.shared.runtime.now();
         let mut account = self.shared.account();
         self.floors.push((now, account.floor(now)));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{AbortHandle, Abortable};
+use jiff::Timestamp;
 use tracing::Instrument;
 
 use crate::actors::{LaneMessage, Shared};
@@ -130,10 +131,18 @@ pub(crate) fn send(shared: &Arc<Shared>, job: Job) {
     tokio::spawn(post(shared, job, recorded).instrument(span));
 }
 
+/// When an attempt was recorded, and what was known then.
+#[derive(Clone, Copy)]
+struct Left {
+    recorded: Moment,
+    floor: Option<Timestamp>,
+}
+
 async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let (lane, intent, seq) = (job.lane, job.intent, job.seq);
     let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
     let closes = shared.config.left_out.keeps(Clause::GateCloses);
+    let left_at = Left { recorded, floor: shared.account().floor(recorded) };
     let window = if closes { shared.config.send_window } else { Duration::MAX };
     let gate = Arc::new(Gate::new(recorded.plus(window)).under(shared.lease.clone()));
     crash::point("post.recorded");
@@ -141,7 +150,7 @@ async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
         Ok(exchange) => {
             crash::point("post.answered");
-            let judgement = judged(&shared, &job, &gate, &exchange, recorded);
+            let judgement = judged(&shared, &job, &gate, &exchange, left_at);
             let reported = shared.config.left_out.keeps(Clause::SettledFromReport);
             let now = if reported { shared.runtime.now() } else { recorded };
             report.send(judgement.outcome, Some(now));
@@ -153,7 +162,7 @@ async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
                 let reported = shared.config.left_out.keeps(Clause::SettledFromReport);
                 let now = if reported { shared.runtime.now() } else { recorded };
                 report.send(Outcome::Unknown("timeout".into()), Some(now));
-                read_on(&shared, &job, &gate, exchange, recorded, &mut report).await;
+                read_on(&shared, &job, &gate, exchange, left_at, &mut report).await;
             }
             GateState::Unasked | GateState::Closed => {
                 report.send(Outcome::NotSent("timeout before it was sent".into()), None);
@@ -168,7 +177,7 @@ async fn read_on(
     job: &Job,
     gate: &Gate,
     exchange: impl Future<Output = Exchange>,
-    recorded: Moment,
+    left_at: Left,
     report: &mut Report,
 ) {
     let (handle, registration) = AbortHandle::new_pair();
@@ -178,7 +187,7 @@ async fn read_on(
     shared.late_sockets.remove(job.seq);
     if let Ok(Ok(exchange)) = answer {
         crash::point("post.late_answer");
-        let judgement = judged(shared, job, gate, &exchange, recorded);
+        let judgement = judged(shared, job, gate, &exchange, left_at);
         if !matches!(judgement.outcome, Outcome::Unknown(_)) {
             report.send(judgement.outcome, Some(shared.runtime.now()));
         }
@@ -191,7 +200,7 @@ fn judged(
     job: &Job,
     gate: &Gate,
     exchange: &Exchange,
-    recorded: Moment,
+    left_at: Left,
 ) -> Judgement {
     let seen = match exchange {
         Exchange::Broken { why } => Seen::Broken { why },
@@ -206,12 +215,17 @@ fn judged(
     };
     let evidence =
         Evidence { gate: gate.close(), exchange: seen, items: &job.items, echo: shared.echo };
-    let judgement = judge(&evidence, &shared.policy, |id| shared.seen_before(id, recorded));
+    let judgement = judge(&evidence, &shared.policy, |id| shared.seen_before(id, left_at.recorded));
     tracing::Span::current().record("outcome", outcome_word(&judgement.outcome));
     if let AccountEffect::Alarm(alarm) = judgement.account {
         shared.alarm(&format!("order {}: {alarm:?}", job.client_ref));
     }
     let created = matches!(judgement.outcome, Outcome::Created { .. });
+    if let Outcome::Created { created_at: Some(date), .. } = judgement.outcome
+        && let Some(alarm) = shared.account().own_date(date, left_at.floor)
+    {
+        shared.alarm(&alarm.to_string());
+    }
     let left = matches!(gate.state(), GateState::Yielded(_));
     shared.dispatch.left(shared, left);
     shared.dispatch.effect(shared, judgement.account, created);

@@ -38,7 +38,9 @@ pub struct AccountRules {
     pub landing_bound: Option<Duration>,
     /// How long an answer to a POST is waited for: the landing bound must be well above it.
     pub request_timeout: Duration,
-    /// By how much the list's order by `createdAt` may be off. Default: 10 s.
+    /// By how much the list's order by `createdAt` may be off, and how much older than the newest
+    /// order known when it left an order may be dated (assumption A9). Beyond half of it no list is
+    /// evidence. Default: 10 s.
     pub list_margin: Duration,
     /// By how much the supplier's `createdAt` may be off: only rows older than the history line by
     /// more are history (rule 14). Beyond half of it no list is evidence. Default: 1 h.
@@ -94,6 +96,17 @@ pub enum AccountAlarm {
         bound: Duration,
         /// The longest lag that was seen.
         lag: Duration,
+    },
+    /// An order of ours is dated before orders that were known when it left, by more than half of the
+    /// list margin (A9): one whose answer is lost might be older than a listing reaches, and be bought
+    /// again. Nothing is released until a start with a longer margin.
+    #[error(
+        "an order is dated {by:?} before orders that were known when it was sent: nothing is \
+         released; start again with a list margin of more than twice that"
+    )]
+    DatedBack {
+        /// By how much.
+        by: Duration,
     },
     /// The supplier's clock is off by more than half of the clock margin (rule 14). Nothing is
     /// released while it is so.
@@ -164,6 +177,8 @@ pub struct Account {
     clock: Option<(Timestamp, Moment)>,
     clock_off: Option<Duration>,
     clock_alarm_due: bool,
+    /// By how much an order of ours was dated before what was known when it left.
+    dated_back: Option<Duration>,
     sheets: u64,
     silence: Option<Silence>,
     /// Rows that were seen to differ from the orders that they are.
@@ -204,6 +219,7 @@ impl Account {
             clock: None,
             clock_off: None,
             clock_alarm_due: false,
+            dated_back: None,
             sheets: 0,
             silence: None,
             differing: BTreeSet::new(),
@@ -235,6 +251,28 @@ impl Account {
     /// What the supplier's clock showed when an answer arrived.
     pub fn read_clock(&mut self, date: Option<Timestamp>, arrived: Moment) {
         self.clock = date.map(|date| (date, arrived)).or(self.clock);
+    }
+
+    /// The supplier shows no clock: until it does, this machine's is taken for it. It only keeps an order
+    /// that is dated in the future from shortening the listings that look for later ones.
+    pub fn assume_clock(&mut self, wall: Timestamp, now: Moment) {
+        self.clock.get_or_insert((wall, now));
+    }
+
+    /// The date of an order whose POST left when the floor was `floor`: a listing for it would have
+    /// begun at the floor less the margin (assumption A9). The first one that is dated too early is
+    /// told.
+    #[must_use]
+    pub fn own_date(
+        &mut self,
+        created_at: Timestamp,
+        floor: Option<Timestamp>,
+    ) -> Option<AccountAlarm> {
+        let by = Duration::try_from(floor?.duration_since(created_at)).unwrap_or_default();
+        if by <= self.rules.list_margin / 2 {
+            return None;
+        }
+        self.dated_back.replace(by).is_none().then_some(AccountAlarm::DatedBack { by })
     }
 
     /// An order was claimed durably: by its own answer, by a list or by a person.

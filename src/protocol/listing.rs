@@ -61,6 +61,9 @@ pub enum NoEvidence {
     /// The supplier's clock is too far from ours (rule 14).
     #[error("the supplier's clock is too far from ours")]
     ClockOff,
+    /// An order was dated before orders that were known when it left (A9).
+    #[error("an order was dated before orders that were known when it was sent")]
+    DatedBack,
 }
 
 /// A row of a list that begins with the oldest order: later listings need not begin before it.

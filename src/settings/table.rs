@@ -542,8 +542,9 @@ pub static TABLE: &[Setting] = &[
         "list_margin",
         Kind::Duration,
         Is("10s"),
-        "How much further back than the oldest order in doubt a listing reads, for rows that \
-            are slightly out of order",
+        "How much further back than the oldest order in doubt a listing reads. An order that the \
+            supplier dates earlier than this before orders that were known when it was sent can \
+            be bought twice: an alarm rings, and nothing is released, from half of it on",
         |d, t| put(&mut d.config.list_margin, duration(t)),
     ),
     row(

@@ -69,10 +69,11 @@ impl Account {
         if std::mem::take(&mut self.clock_alarm_due) {
             alarms.extend(self.clock_off.map(|skew| AccountAlarm::ClockOff { skew }));
         }
-        let evidence = match (&self.distrust, self.clock_off) {
-            (Some(id), _) => Err(NoEvidence::EchoDiffers(id.clone())),
-            (None, Some(_)) => Err(NoEvidence::ClockOff),
-            (None, None) => evidence,
+        let evidence = match (&self.distrust, self.clock_off, self.dated_back) {
+            (Some(id), ..) => Err(NoEvidence::EchoDiffers(id.clone())),
+            (None, Some(_), _) => Err(NoEvidence::ClockOff),
+            (None, None, Some(_)) => Err(NoEvidence::DatedBack),
+            (None, None, None) => evidence,
         };
         let mut assessment = Assessment::of(free, open, products);
         self.orphans.extend(assessment.orphans.iter().cloned());

@@ -271,6 +271,38 @@ fn a_clock_off_by_more_than_half_the_margin_is_no_evidence() {
     }
 }
 
+/// Assumption A9: an order dated 6 s before what was known when it left; the margin is 10 s.
+#[test]
+fn an_order_of_ours_dated_too_early_ends_all_evidence_and_is_told_once() {
+    let mut account = account();
+    account.learnt(answered(1, 100, "card"), minute(0));
+    let shown = || sheet(Some(100), &[row(1, 100, "card")]);
+    assert_eq!(account.own_date(at(95), account.floor(minute(1))), None);
+    assert_eq!(account.own_date(at(95), None), None);
+    check(&mut account, shown(), 20, reach(Some(100)));
+    let by = Duration::from_secs(6);
+    let floor = account.floor(minute(1));
+    assert_eq!(account.own_date(at(94), floor), Some(AccountAlarm::DatedBack { by }));
+    assert_eq!(account.own_date(at(94), floor), None);
+    let seen = account.see(shown(), &open(&[]), 21);
+    assert_eq!(seen.evidence, Err(NoEvidence::DatedBack));
+}
+
+/// An order dated an hour ahead must not shorten the listings that look for later ones, also where
+/// the supplier shows no clock.
+#[test]
+fn without_the_suppliers_clock_this_machines_bounds_the_floor() {
+    let mut account = account();
+    account.learnt(answered(1, 3_700, "card"), minute(0));
+    assert_eq!(account.floor(minute(0)), Some(at(3_700)));
+    account.assume_clock(at(100), minute(0));
+    account.assume_clock(at(9_000), minute(1));
+    assert_eq!(account.floor(minute(1)), Some(at(160)), "the first one counts, and goes on");
+    account.read_clock(Some(at(200)), minute(1));
+    account.assume_clock(at(100), minute(1));
+    assert_eq!(account.floor(minute(2)), Some(at(260)), "the supplier's own goes before");
+}
+
 #[test]
 fn the_longest_lag_until_an_order_shows_is_measured_and_a_short_bound_is_told_once() {
     let bound = Duration::from_secs(5 * 60);
