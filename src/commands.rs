@@ -6,6 +6,7 @@
     of their own"
 )]
 
+mod buyer;
 mod check;
 mod config;
 #[cfg(feature = "postgres")]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use order_router::store::IntentStore;
-use order_router::store::postgres::{PostgresConfig, PostgresError, PostgresStore};
+use order_router::store::postgres::{PostgresConfig, PostgresError, PostgresStore, SharedPostgres};
+use order_router::store::{IntentStore, LeaseTerms, SharedStore};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::failure::Failure;
@@ -13,6 +13,14 @@ pub async fn open(url: &SecretString) -> Result<Arc<dyn IntentStore>, Failure> {
     let config = PostgresConfig::new(url.expose_secret()).map_err(|error| not_opened(&error))?;
     let store = PostgresStore::open(config).await;
     Ok(Arc::new(store.map_err(|error| not_opened(&error))?))
+}
+
+/// The store that a URL names, to be shared with other routers.
+pub fn shared(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn SharedStore>, Failure> {
+    let mut config =
+        PostgresConfig::new(url.expose_secret()).map_err(|error| not_opened(&error))?;
+    config.lease = Some(terms);
+    Ok(Arc::new(SharedPostgres::new(config)))
 }
 
 /// Why the database was not opened, and what to do. Nothing of the URL is shown.

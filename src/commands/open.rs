@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use order_router::cluster::Node;
 use order_router::runtime::Runtime;
 use order_router::settings::Loaded;
 use order_router::store::{
@@ -11,14 +12,35 @@ use order_router::store::{
 };
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
-use order_router::{OrderRouter, StartError};
+use order_router::{Config, OrderRouter, StartError};
 
+use super::buyer::Buyer;
 use super::failure::{Failure, chain};
 use super::output::errln;
 use super::settings;
 
+/// Starts a router, or where the store is shared, a node. A router is not ready yet: see [`ready`].
+pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
+    #[cfg(feature = "postgres")]
+    if let (Some(terms), Some(url)) = (args.shared(), args.database()) {
+        let (config, supplier, runtime) = parts(args, posts)?;
+        let store = super::database::shared(url, terms)?;
+        return Ok(Buyer::Node(Node::start(supplier, store, config, runtime)));
+    }
+    open(args, posts).await.map(Buyer::Router)
+}
+
 /// Starts a router. It is not ready yet: see [`ready`].
 pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
+    let (config, supplier, runtime) = parts(args, posts)?;
+    let store = remembered(args, &runtime).await?;
+    let router =
+        OrderRouter::builder(supplier, store).config(config).runtime(runtime).start().await;
+    router.map_err(|error| not_started(args, &error))
+}
+
+/// What a router is made of, but for its store.
+fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Runtime), Failure> {
     let config = args.config(posts);
     config.check().map_err(|error| {
         let next = "change --landing-bound, --request-timeout or the limit that is named";
@@ -38,13 +60,7 @@ pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
         };
         Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
     })?;
-    let store = remembered(args, &runtime).await?;
-    let router = OrderRouter::builder(Arc::new(supplier), store)
-        .config(config)
-        .runtime(runtime)
-        .start()
-        .await;
-    router.map_err(|error| not_started(args, &error))
+    Ok((config, Arc::new(supplier), runtime))
 }
 
 /// Opens the store that the settings name.

@@ -13,6 +13,7 @@ use clap::Args;
 use order_router::settings::Loaded;
 use order_router::simulator::parse_duration;
 
+use super::buyer::{self, Buyer};
 use super::failure::Failure;
 use super::input::Input;
 use super::open;
@@ -149,11 +150,17 @@ async fn submit(
         let what = format!("signals cannot be listened to: {error}");
         Failure::nothing_sent(what, "run again")
     })?;
-    let router = open::open(&loaded, args.concurrency as usize).await?;
+    let router = open::buyer(&loaded, args.concurrency as usize).await?;
+    let ready = async {
+        match &router {
+            Buyer::Router(router) => open::ready(router, &loaded).await,
+            Buyer::Node(node) => buyer::settled(node).await,
+        }
+    };
     tokio::select! {
-        ready = open::ready(&router, &loaded) => ready?,
+        ready = ready => ready?,
         () = signals.next() => {
-            open::stop(&router, Duration::ZERO).await;
+            router.stop(Duration::ZERO).await;
             let what = "interrupted before the supplier's list was understood";
             return Err(Failure::nothing_sent(what, "run again"));
         }

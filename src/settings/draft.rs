@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::store::LeaseTerms;
 use crate::supplier::foxreload::{self, InvalidSetting, Paging, Settings};
 use crate::{Config, ConfigError, StartAnswer};
 
@@ -22,6 +23,9 @@ pub(super) enum Place {
 pub struct Draft {
     pub(super) data: PathBuf,
     pub(super) store: Option<Place>,
+    pub(super) share: bool,
+    pub(super) lease: Duration,
+    pub(super) pause_max: Duration,
     pub(super) base_url: Option<String>,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) root_certificates: Option<PathBuf>,
@@ -46,6 +50,9 @@ impl Default for Draft {
         Self {
             data: PathBuf::from("./order-router-data"),
             store: None,
+            share: false,
+            lease: LeaseTerms::default().length,
+            pause_max: LeaseTerms::default().pause_max,
             base_url: None,
             api_key_file: None,
             root_certificates: None,
@@ -75,6 +82,11 @@ impl Draft {
             Some(Place::Directory(dir)) => Some(dir),
             Some(Place::Database(_)) => None,
         }
+    }
+
+    /// The terms of the lease.
+    pub(super) fn lease(&self) -> LeaseTerms {
+        LeaseTerms { length: self.lease, margin: self.lease / 10, pause_max: self.pause_max }
     }
 
     /// The router's configuration; `posts` can be under way at once at least.

@@ -11,6 +11,7 @@ use super::draft::Place;
 use super::file::{self, Entry};
 use super::{Draft, Kind, Places, Problem, Setting, TABLE, Unset};
 use crate::simulator::parse_duration;
+use crate::store::LeaseTerms;
 use crate::supplier::foxreload::Settings;
 use crate::supplier::{ApiKey, KeyError};
 use crate::{Config, ConfigError};
@@ -204,6 +205,12 @@ impl Loaded {
         }
     }
 
+    /// The terms of the lease, if the store is shared with other routers.
+    #[must_use]
+    pub fn shared(&self) -> Option<LeaseTerms> {
+        self.draft.share.then(|| self.draft.lease())
+    }
+
     /// The supplier's base URL.
     #[must_use]
     pub fn base_url(&self) -> &str {
@@ -295,6 +302,13 @@ impl Loaded {
             let text = "cannot be used with --adopt-unknown-orders: a new account is either \
                 history or somebody else's";
             problems.push(self.problem("accept_new_account", text));
+        }
+        if self.draft.share && self.database().is_none() {
+            let text = "needs a store on a server: name one with --store";
+            problems.push(self.problem("share", text));
+        }
+        if let Some(why) = self.draft.lease().wrong() {
+            problems.push(self.problem("lease", why));
         }
         match &self.draft.base_url {
             None => {

@@ -79,6 +79,33 @@ pub static TABLE: &[Setting] = &[
     )
     .secret(),
     row(
+        GENERAL,
+        "share",
+        Kind::Switch,
+        Is("false"),
+        "Share the store with other routers: one at a time has its lease and sends, the others pass \
+            their orders on to it and take over when it is gone. Needs a store on a server",
+        |d, t| put(&mut d.share, switch(t)),
+    ),
+    row(
+        GENERAL,
+        "lease",
+        Kind::Duration,
+        Is("10s"),
+        "How long the lease lasts without being renewed: how long others wait when its holder is gone. \
+            Nothing is sent in its last tenth",
+        |d, t| put(&mut d.lease, duration(t)),
+    ),
+    row(
+        GENERAL,
+        "pause_max",
+        Kind::Duration,
+        Is("30s"),
+        "The longest time for which a process may be stopped while it sends an order. Whoever takes \
+            over waits for as long before it takes an order of the former holder for not bought",
+        |d, t| put(&mut d.pause_max, duration(t)),
+    ),
+    row(
         SUPPLIER,
         "supplier",
         Kind::Url,

@@ -9,6 +9,7 @@ mod pauses;
 mod purchases;
 mod secrets;
 mod settings;
+mod shared;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::session::{Shared, Stop, Trouble};
 use super::tally::{Snapshot, Tally};
+use crate::commands::buyer::{Buyer, tell_roles};
 use crate::commands::output::{errln, keep_clear_of, outln};
 
 /// How often progress is told where there is no terminal.
@@ -35,7 +36,10 @@ impl Reporter {
         });
         let (stop, stopped) = oneshot::channel();
         keep_clear_of(bar.clone());
-        let alarms = tokio::spawn(tell_alarms(shared.router.events()));
+        let alarms = match &shared.router {
+            Buyer::Router(router) => tokio::spawn(tell_alarms(router.events())),
+            Buyer::Node(node) => tokio::spawn(tell_roles(node.clone(), tell_alarms)),
+        };
         let task = tokio::spawn(tell_progress(shared, bar.clone(), stopped));
         Self { stop, task, alarms }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use order_router::store::StoreError;
-use order_router::{ClientRef, Item, OrderRouter, SubmitError};
+use order_router::{ClientRef, Item, SubmitError};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -17,9 +17,9 @@ use super::SubmitArgs;
 use super::follow::{Left, follow};
 use super::report::{Reporter, Summary};
 use super::tally::Tally;
+use crate::commands::buyer::Buyer;
 use crate::commands::failure::chain;
 use crate::commands::input::{Input, Line};
-use crate::commands::open;
 use crate::commands::output::errln;
 use crate::commands::results::{Outcome, ResultLine, Results};
 use crate::commands::signals::Signals;
@@ -37,7 +37,7 @@ const EARLIER_AT_ONCE: usize = 256;
 
 /// What the tasks of a run share.
 pub(super) struct Shared {
-    pub(super) router: OrderRouter,
+    pub(super) router: Buyer,
     pub(super) results: Results,
     pub(super) tally: Tally,
     /// Nobody waits any more: every task writes where its line stands, and ends.
@@ -111,7 +111,7 @@ impl Session {
     pub(super) async fn begin(
         args: &SubmitArgs,
         request_timeout: Duration,
-        router: OrderRouter,
+        router: Buyer,
         results: Results,
     ) -> Result<Self, StoreError> {
         let open = router.open_orders().await?;
@@ -155,7 +155,7 @@ impl Session {
         }
         errln!("no longer waiting: writing where each order stands");
         let finish = async {
-            open::stop(&shared.router, GRACE).await;
+            shared.router.stop(GRACE).await;
             shared.given_up.send_replace(true);
             all_ended.await;
         };
@@ -167,7 +167,7 @@ impl Session {
     }
 
     async fn end(self, stop: Stop) -> Summary {
-        open::stop(&self.shared.router, GRACE).await;
+        self.shared.router.stop(GRACE).await;
         self.reporter.stop().await;
         Summary::new(&self.shared.tally, stop, self.shared.trouble.borrow().clone())
     }

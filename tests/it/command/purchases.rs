@@ -12,18 +12,19 @@ const KILLS: u32 = 20;
 /// How long the whole may take.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Purchases of one month of a real shop, where that file is there; else a look-alike of it.
-fn purchases() -> String {
+/// Purchases of one month of a real shop, where that file is there; else a look-alike of it. Each so
+/// many times in a row.
+pub(super) fn purchases(count: usize, times: usize) -> String {
     let real =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/online-retail-2011-11.csv");
-    let text = std::fs::read_to_string(real).unwrap_or_else(|_| look_alike(PURCHASES, 11));
+    let text = std::fs::read_to_string(real).unwrap_or_else(|_| look_alike(count, 11));
     let mut lines = text.lines();
     let header = lines.next().expect("a header");
-    let mut twice = format!("{header}\n");
-    for line in lines.take(PURCHASES) {
-        writeln!(twice, "{line}\n{line}").expect("memory");
+    let mut text = format!("{header}\n");
+    for line in lines.take(count) {
+        (0..times).for_each(|_| writeln!(text, "{line}").expect("memory"));
     }
-    twice
+    text
 }
 
 /// As in the real file: some items are hot, purchases come in bursts, and every sixtieth repeats
@@ -59,7 +60,7 @@ fn look_alike(purchases: usize, seed: u64) -> String {
 #[test]
 fn five_thousand_purchases_twice_at_once_survive_twenty_kills_and_are_bought_exactly_once() {
     let bench = Bench::new();
-    bench.file("in.csv", &purchases());
+    bench.file("in.csv", &purchases(PURCHASES, 2));
     let supplier = simulator(Faults {
         withheld_after_creation: 0.02,
         created_late: 0.01,
