@@ -25,8 +25,10 @@ use super::{
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
 
+mod shared;
 mod writer;
 
+pub(crate) use shared::SharedLedger;
 use writer::{Writer, patiently};
 
 /// Why a backend did not do something.
