@@ -6,8 +6,10 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::OrderId;
+use crate::protocol::lane::{Candidate, ListView};
 use crate::protocol::{Learnt, Serial, Verdict};
 use crate::router::{RouterEvent, Ticket};
+use crate::simulator::PostFault;
 use crate::store::{
     Claim, Committed, Durability, Known, Rehydration, StoreError, StoreStats, Stored,
 };
@@ -72,12 +74,28 @@ impl IntentStore for KeptBack {
     }
 }
 
+/// A lane that is down until the store's answers go on.
+struct Down {
+    router: OrderRouter,
+    ticket: Ticket,
+    lane: ItemsHash,
+    answers: Arc<Semaphore>,
+}
+
+impl Down {
+    /// Lets it be rebuilt.
+    fn up(self) -> (OrderRouter, Ticket) {
+        self.answers.add_permits(1);
+        (self.router, self.ticket)
+    }
+}
+
 /// An order whose lane panics when this decision about it is durable and the lane does not know.
 async fn panics_before_it_knows(
     simulator: &Simulator,
     keeps_back: fn(&Verdict) -> bool,
     state: &str,
-) -> (OrderRouter, Ticket) {
+) -> Down {
     let answers = Arc::new(Semaphore::new(0));
     let inner = MemoryStore::new();
     let store = Arc::new(KeptBack { inner, keeps_back, answers: answers.clone() });
@@ -103,15 +121,14 @@ async fn panics_before_it_knows(
         |event| matches!(event, RouterEvent::Alarm { what } if what.contains("panicked"));
     let down = async { while !panicked(events.next().await.expect("an event")) {} };
     timeout(SOON, down).await.expect("an alarm");
-    answers.add_permits(1);
-    (router, ticket)
+    Down { router, ticket, lane, answers }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_is_told_of_an_end_that_became_durable_while_the_lane_was_down() {
     let simulator = simulator(Faults::default());
     let placed = |verdict: &Verdict| matches!(verdict, Verdict::Placed { .. });
-    let (router, ticket) = panics_before_it_knows(&simulator, placed, "placed").await;
+    let (router, ticket) = panics_before_it_knows(&simulator, placed, "placed").await.up();
     let end = timeout(SOON, end(ticket, &router, "ref")).await.expect("told");
     assert!(matches!(end, End::Placed { learnt: Learnt::Answer, .. }), "{end:?}");
     assert_eq!((router.stats().open, simulator.ledger().len()), (0, 1));
@@ -121,7 +138,7 @@ async fn who_waits_is_told_of_an_end_that_became_durable_while_the_lane_was_down
 async fn who_waits_is_told_of_a_claim_from_a_list_that_became_durable_while_the_lane_was_down() {
     let simulator = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
     let placed = |verdict: &Verdict| matches!(verdict, Verdict::Placed { .. });
-    let (router, mut ticket) = panics_before_it_knows(&simulator, placed, "placed").await;
+    let (router, mut ticket) = panics_before_it_knows(&simulator, placed, "placed").await.up();
     let end = async {
         loop {
             // The lane has it still, while its own POST is not settled, and says so itself.
@@ -139,11 +156,41 @@ async fn who_waits_is_told_of_a_claim_from_a_list_that_became_durable_while_the_
 async fn who_waits_is_told_of_a_doubt_that_became_durable_while_the_lane_was_down() {
     let simulator = simulator(Faults { withheld_never_created: 1.0, ..Faults::default() });
     let doubt = |verdict: &Verdict| matches!(verdict, Verdict::InDoubt(_));
-    let (router, mut ticket) = panics_before_it_knows(&simulator, doubt, "in_doubt").await;
+    let (router, mut ticket) = panics_before_it_knows(&simulator, doubt, "in_doubt").await.up();
     let told = async {
         while !matches!(ticket.next().await.expect("the lane has it"), Progress::InDoubt) {}
     };
     // Less than a landing bound: what comes in doubt after a second POST would be told anyhow.
     timeout(Duration::from_secs(1), told).await.expect("told");
     drop(router);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_the_lane_before_asked_for_is_not_used_by_the_lane_after() {
+    let script = [Some(PostFault::WithheldNeverCreated)].into();
+    let simulator = simulator(Faults { script, ..Faults::default() });
+    let doubt = |verdict: &Verdict| matches!(verdict, Verdict::InDoubt(_));
+    let down = panics_before_it_knows(&simulator, doubt, "in_doubt").await;
+    // The lane before had claimed one of them, which this list did not know, and it would say so.
+    let candidate = |id: &str| {
+        let id = OrderId::new(id).expect("an id");
+        Candidate { id, created_at: Timestamp::UNIX_EPOCH }
+    };
+    let candidates = vec![candidate("#1"), candidate("#2")];
+    let view = Box::new(ListView { ask: 1, candidates, proof: None, near_miss: None });
+    down.router.shared().deliver(down.lane, LaneMessage::Listed { view, epoch: 0 });
+    let (router, mut ticket) = down.up();
+    let end = async {
+        loop {
+            match ticket.next().await {
+                Some(Progress::Ended(end)) => return end,
+                Some(Progress::Held(why)) => panic!("held: {why}"),
+                Some(_) => {}
+                None => panic!("the lane has it"),
+            }
+        }
+    };
+    let end = timeout(SOON, end).await.expect("an end");
+    assert!(matches!(end, End::Placed { .. }), "{end:?}");
+    assert_eq!((router.stats().open, simulator.ledger().len()), (0, 1));
 }
