@@ -29,3 +29,15 @@ fn a_list_is_kept_until_it_is_used_up() {
     bench.answer(b, created(1));
     assert!(!bench.lane.keeps_a_list());
 }
+
+#[test]
+fn a_lane_with_nothing_left_is_as_new() {
+    let mut bench = Bench::new();
+    let a = bench.submit("x");
+    bench.answer(a, lost());
+    bench.list(&[]);
+    bench.answer(a, created(1));
+    assert!(bench.lane.is_idle());
+    let rules = Rules { look_again_max: bench.rules.look_again_min, ..bench.rules };
+    assert_eq!(bench.lane.rebased(&rules, bench.now, bench.now), Lane::default());
+}
