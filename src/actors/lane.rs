@@ -61,8 +61,8 @@ pub(crate) enum LaneMessage {
     Permitted { intent: IntentId },
     /// The outcome of a POST.
     Answered { intent: IntentId, seq: AttemptSeq, outcome: Outcome, left: Option<Moment> },
-    /// A list that was asked for.
-    Listed(Box<ListView>),
+    /// A list that was asked for, in this epoch of the lane.
+    Listed { view: Box<ListView>, epoch: u64 },
     /// A person's decision.
     Resolve(Resolve),
     /// A person ends the hold.
@@ -186,7 +186,12 @@ impl LaneActor {
             LaneMessage::Answered { intent, seq, outcome, left } => {
                 self.feed(Event::Answered { intent, seq, outcome, left }, ctx);
             }
-            LaneMessage::Listed(view) => self.feed(Event::Listed(*view), ctx),
+            LaneMessage::Listed { view, epoch } if epoch == self.epoch => {
+                self.feed(Event::Listed(*view), ctx);
+            }
+            // Asked for before a rebuild: what was claimed since the lane does not remember, and
+            // would take for orders of somebody else. It has asked anew.
+            LaneMessage::Listed { .. } => {}
             LaneMessage::Resolve(resolve) => self.resolve(resolve, ctx),
             LaneMessage::Free { done } => {
                 self.feed(Event::Freed, ctx);

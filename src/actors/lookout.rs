@@ -45,6 +45,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Ask {
     pub(crate) lane: ItemsHash,
     pub(crate) ask: u64,
+    /// Which lane asks: one that was rebuilt since does not take the answer.
+    pub(crate) epoch: u64,
     pub(crate) since: Option<Timestamp>,
     pub(crate) products: Arc<[Arc<str>]>,
     pub(crate) shapes: BTreeSet<Shape>,
@@ -243,7 +245,8 @@ impl Lookout {
         shared.remember_free_rows(&assessment.free_ids(), is_evidence, arrived);
         for ask in asks {
             let view = assessment.view(ask.ask, ask.lane, &ask.products, &ask.shapes);
-            shared.deliver(ask.lane, LaneMessage::Listed(Box::new(view)));
+            let (view, epoch) = (Box::new(view), ask.epoch);
+            shared.deliver(ask.lane, LaneMessage::Listed { view, epoch });
         }
         crash::point("list.handed_out");
         self.conclude(assessment);

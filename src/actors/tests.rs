@@ -15,6 +15,8 @@ use crate::store::{IntentStore, MemoryStore};
 use crate::supplier::{ApiKey, FoxReload, foxreload};
 use crate::{ClientRef, Config, EchoProfile, Item, ItemsHash, Order};
 
+mod waking;
+
 fn order(reference: &str, item: &str) -> Order {
     let item = Item::new(item, 1).expect("an item");
     Order::new(ClientRef::new(reference).expect("a reference"), vec![item]).expect("an order")

@@ -31,7 +31,8 @@ impl LaneActor {
                 let shapes = items.map(|items| Shape::of(items)).collect();
                 let products =
                     self.gauge.products.get().cloned().unwrap_or_else(|| Vec::new().into());
-                let ask = Ask { lane: self.hash, ask, since, products, shapes };
+                let (lane, epoch) = (self.hash, self.epoch);
+                let ask = Ask { lane, ask, epoch, since, products, shapes };
                 self.shared.look(LookoutMessage::Ask(ask));
             }
             Effect::Tell { intent, told: Told::LaneHeld(why) } => self.turn_away(intent, why, ctx),

@@ -255,16 +255,15 @@ impl Lane {
                 let (attempt, list) = (sent.attempt.fingerprint, reach.fingerprint);
                 effects.push(Effect::Alarm(Alarm::OtherKey { attempt, list }));
             } else if reach.covers(sent.attempt.floor) {
-                let held = intent.phase == Phase::InDoubt { held: true };
                 match sent.answered.or(answered) {
                     Some(last) if !is_clear(last) => waiting.push((id, last)),
-                    _ => absentees.push((id, intent.tries, held)),
+                    _ => absentees.push((id, intent.tries)),
                 }
             }
         }
         let near_miss = kept.view.near_miss.as_ref();
         let Some(row) = near_miss.filter(|_| rules.keeps(Clause::NearMissHeld)) else {
-            for (id, tries, _) in absentees {
+            for (id, tries) in absentees {
                 self.decide_doubt(id, absent(rules, tries, "not bought in any try"), effects);
             }
             waiting.into_iter().for_each(|(id, last)| self.wait_for_answered(id, last));
@@ -272,7 +271,7 @@ impl Lane {
         };
         // A near miss is a question for a person, never absence.
         let waiting = waiting.into_iter().map(|(id, _)| id);
-        for id in absentees.into_iter().map(|(id, ..)| id).chain(waiting) {
+        for id in absentees.into_iter().map(|(id, _)| id).chain(waiting) {
             let held = Some(Phase::InDoubt { held: true });
             if self.intents.get(&id).map(|intent| &intent.phase) != held.as_ref() {
                 effects.push(Effect::Alarm(Alarm::NearMiss { id: row.clone() }));

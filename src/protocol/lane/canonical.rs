@@ -25,7 +25,6 @@ impl Lane {
         let end = Moment::after_origin(Duration::MAX);
         let moved = |at: Moment| match at {
             at if at == end => end,
-            at if at <= now => base,
             at => base.plus(at.since(now)),
         };
         let before = |at: Moment, span: Duration| {

@@ -47,7 +47,7 @@ impl Lane {
         for one in restored {
             lane.restore(rules, one, left, &mut effects);
         }
-        if lane.doubts().next().is_some() || !effects.is_empty() {
+        if lane.doubts().next().is_some() {
             lane.look_soon(rules, now);
         }
         lane.go_on(rules, now, &mut effects);

@@ -8,12 +8,20 @@ use super::*;
 use crate::order::{Item, ItemsDigest};
 use crate::protocol::{Serial, State};
 
+mod canonical;
 mod chaos;
+mod driven;
 mod edges;
+mod eras;
 mod found;
+mod left_out;
 mod rules;
 
 const MIN: Duration = Duration::from_secs(60);
+
+fn at(second: i64) -> Option<Timestamp> {
+    Some(Timestamp::from_second(second).expect("a moment"))
+}
 
 fn digest(word: &str) -> ItemsDigest {
     ItemsDigest::delivered(&[Item::new(word, 1).expect("item")], false)
@@ -47,6 +55,16 @@ fn told_to(effect: &Effect, whom: IntentId) -> Option<&Told> {
         Effect::Tell { intent, told } if *intent == whom => Some(told),
         _ => None,
     }
+}
+
+/// The floor with which the newest attempt was recorded.
+fn recorded_floor(bench: &Bench) -> Option<Timestamp> {
+    let recorded = bench.seen.iter().rev().find_map(|effect| match effect {
+        Effect::Write(Write::Accept { attempt, .. }) => *attempt,
+        Effect::Write(Write::Record { attempt, .. }) => Some(*attempt),
+        _ => None,
+    });
+    recorded.expect("an attempt").floor
 }
 
 /// A lane whose writes are durable at once unless told otherwise, and whose permits are free.
@@ -140,7 +158,19 @@ impl Bench {
 
     fn submit(&mut self, word: &str) -> IntentId {
         let intent = self.serial();
-        let permit = Some(self.attempt());
+        let attempt = self.attempt();
+        self.submit_with(word, intent, attempt)
+    }
+
+    /// The same, with the attempt's number right after the last one.
+    fn submit_next(&mut self, word: &str) -> IntentId {
+        let attempt = self.attempt();
+        let intent = self.serial();
+        self.submit_with(word, intent, attempt)
+    }
+
+    fn submit_with(&mut self, word: &str, intent: IntentId, attempt: Attempt) -> IntentId {
+        let permit = Some(attempt);
         let good_until = self.now.plus(600 * MIN);
         self.feed(Event::Submitted { intent, delivered: digest(word), good_until, permit });
         intent
@@ -177,13 +207,37 @@ impl Bench {
     }
 
     fn list_as(&mut self, ask: u64, rows: &[u64], near: Option<u64>) {
-        let view = ListView {
-            ask,
-            candidates: rows.iter().map(|n| candidate(*n)).collect(),
-            proof: Some(Reach { since: None, fingerprint: Fingerprint(1) }),
-            near_miss: near.map(order),
-        };
+        let proof = Some(Reach { since: None, fingerprint: Fingerprint(1) });
+        let candidates = rows.iter().map(|n| candidate(*n)).collect();
+        self.feed(Event::Listed(ListView { ask, candidates, proof, near_miss: near.map(order) }));
+    }
+
+    /// A list without a row for this lane, as the answer to the question that is open.
+    fn list_none(&mut self, proof: Option<Reach>, near: Option<u64>) {
+        let view =
+            ListView { ask: self.ask(), candidates: vec![], proof, near_miss: near.map(order) };
         self.feed(Event::Listed(view));
+    }
+
+    /// An intent with an attempt, as the store gives it back.
+    fn stored(&mut self, attempt: Attempt, state: State) -> Restored {
+        Restored {
+            intent: self.serial(),
+            delivered: digest("x"),
+            good_until: self.now.plus(600 * MIN),
+            tries: 0,
+            state,
+            last_attempt: Some(attempt.seq),
+            unsettled: false,
+            unreported: false,
+        }
+    }
+
+    /// Takes in what the store holds.
+    fn rehydrate(&mut self, restored: &[Restored]) {
+        let (lane, effects) = Lane::rehydrate(&self.rules, restored, None, self.now, self.now);
+        self.lane = lane;
+        effects.into_iter().for_each(|effect| self.carry_out(effect));
     }
 
     fn told(&self, intent: IntentId) -> Vec<&Told> {

@@ -8,21 +8,9 @@ impl Bench {
     /// Takes in a lane of a former process with one attempt in doubt.
     fn restore_doubt(&mut self, floor: Option<Timestamp>) -> IntentId {
         let attempt = Attempt { floor, ..self.attempt() };
-        let intent = self.serial();
-        let restored = Restored {
-            intent,
-            delivered: digest("x"),
-            good_until: self.now.plus(600 * MIN),
-            tries: 0,
-            state: State::InDoubt(attempt, "timeout".into()),
-            last_attempt: Some(attempt.seq),
-            unsettled: false,
-            unreported: false,
-        };
-        let (lane, effects) = Lane::rehydrate(&self.rules, &[restored], None, self.now, self.now);
-        self.lane = lane;
-        effects.into_iter().for_each(|effect| self.carry_out(effect));
-        intent
+        let restored = self.stored(attempt, State::InDoubt(attempt, "timeout".into()));
+        self.rehydrate(std::slice::from_ref(&restored));
+        restored.intent
     }
 
     /// The attempts with which intents were handed to the store.
@@ -90,7 +78,7 @@ fn rule_8_an_attempt_recorded_after_the_list_came_owns_none_of_its_rows() {
     let (a, b) = (bench.submit("x"), bench.submit("x"));
     bench.answer(a, lost());
     bench.list(&[7, 8, 9]);
-    let c = bench.submit("x");
+    let c = bench.submit_next("x");
     bench.answer(c, lost());
     bench.answer(b, lost());
     assert_eq!(bench.placed_with(c), None);
@@ -117,6 +105,33 @@ fn rule_9_a_post_that_settles_while_a_list_is_under_way_stops_that_lists_release
     bench.wait(bench.rules.look_again_max);
     bench.list(&[]);
     assert_eq!(bench.sends(), 3);
+}
+
+#[test]
+fn rule_9_the_answer_to_an_earlier_question_is_none_to_this_one() {
+    let mut bench = Bench::new();
+    let a = bench.submit("x");
+    bench.answer(a, lost());
+    let earlier = bench.ask();
+    bench.list(&[]);
+    bench.wait(BOUND);
+    bench.list_as(earlier, &[], None);
+    assert_eq!(bench.sends(), 1, "it may have been requested before A's order came to be");
+    bench.list(&[]);
+    assert_eq!(bench.sends(), 2);
+}
+
+#[test]
+fn rule_9_a_list_that_gives_one_its_row_proves_another_absent() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.submit("x"), bench.submit("x"));
+    bench.answer(a, lost());
+    bench.answer(b, lost());
+    bench.list(&[]);
+    bench.wait(BOUND);
+    bench.list(&[1]);
+    assert_eq!(bench.placed_with(a), Some(order(1)));
+    assert_eq!(bench.sends(), 3, "A's POST was settled when that list was asked for, too");
 }
 
 #[test]

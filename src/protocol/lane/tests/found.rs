@@ -4,10 +4,6 @@ use super::*;
 
 const BOUND: Duration = Duration::from_secs(16 * 60);
 
-fn at(second: i64) -> Option<Timestamp> {
-    Some(Timestamp::from_second(second).expect("a moment"))
-}
-
 /// How far back the last list that was asked for reaches.
 fn listed_since(bench: &Bench) -> Option<Option<Timestamp>> {
     bench.seen.iter().rev().find_map(|effect| match effect {
@@ -152,16 +148,6 @@ fn rule_9_answers_that_go_on_do_not_keep_an_attempt_in_doubt_for_ever() {
     assert!(bench.now.since(started) > BOUND);
     let last = bench.lane.eras.clone();
     assert!(last.is_none(), "kept although nobody is open who met anybody: {last:?}");
-}
-
-/// The floor with which the newest attempt was recorded.
-fn recorded_floor(bench: &Bench) -> Option<Timestamp> {
-    let recorded = bench.seen.iter().rev().find_map(|effect| match effect {
-        Effect::Write(Write::Accept { attempt, .. }) => *attempt,
-        Effect::Write(Write::Record { attempt, .. }) => Some(*attempt),
-        _ => None,
-    });
-    recorded.expect("an attempt").floor
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn rule_8_a_list_does_not_wait_for_attempts_recorded_after_it() {
     let (a, b) = (bench.submit("x"), bench.submit("x"));
     bench.answer(a, lost());
     bench.list(&[7]);
-    bench.submit("x");
+    bench.submit_next("x");
     bench.answer(b, lost());
     assert_eq!(bench.placed_with(a), Some(order(7)));
 }
