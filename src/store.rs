@@ -14,7 +14,7 @@ mod embedded;
 mod index;
 mod journal;
 mod lease;
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "redb", feature = "redis"))]
 mod ledger;
 mod memory;
 mod open_error;
@@ -25,7 +25,9 @@ pub(crate) mod readers;
 mod record;
 #[cfg(feature = "redb")]
 pub mod redb;
-#[cfg(any(feature = "postgres", feature = "redb"))]
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(feature = "postgres", feature = "redb", feature = "redis"))]
 mod remote;
 pub mod tools;
 

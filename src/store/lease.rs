@@ -63,7 +63,10 @@ impl Asked {
     }
 
     /// How long ago.
-    #[cfg_attr(not(any(feature = "postgres")), allow(dead_code))]
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "redb", feature = "redis")),
+        allow(dead_code)
+    )]
     pub(crate) fn ago(self) -> Duration {
         Duration::from_nanos(now().saturating_sub(self.0))
     }
