@@ -60,6 +60,9 @@ mod backend;
 mod config;
 mod connect;
 mod error;
+mod meeting;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use backend::Server;
 use backend::{Given, VERSION};

@@ -7,6 +7,7 @@ mod command;
 mod examples;
 mod postgres;
 mod redb;
+mod redis;
 mod router;
 mod servers;
 mod stores;

@@ -9,17 +9,14 @@ use super::connect::{Link, Settings, ask_settings, connect, millis};
 use super::{RedisConfig, RedisError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
-use crate::store::ledger::{Backend, Batch, Fault, Kept, Meeting, Request, RowWrite, SealedClaim};
+use crate::store::ledger::{Backend, Batch, Fault, Kept, RowWrite, SealedClaim};
 use crate::store::{Durability, Lease};
 
 /// The version of the keys.
 pub(super) const VERSION: u32 = 1;
 
 /// How many values are asked for at once.
-const CHUNK: usize = 512;
-
-/// How long a reply to a request is kept.
-const REPLY_KEPT: Duration = Duration::from_secs(600);
+pub(super) const CHUNK: usize = 512;
 
 macro_rules! script {
     ($name:ident, $file:literal) => {
@@ -31,18 +28,15 @@ script!(WRITE, "write.lua");
 script!(ACQUIRE, "acquire.lua");
 script!(RENEW, "renew.lua");
 script!(RELEASE, "release.lua");
-script!(PUT, "put.lua");
-script!(ASKED, "asked.lua");
-script!(SETTLE, "settle.lua");
 
 /// A script and its hash.
-struct Program {
+pub(super) struct Program {
     text: &'static str,
     hash: String,
 }
 
 impl Program {
-    fn new(text: &'static str) -> Self {
+    pub(super) fn new(text: &'static str) -> Self {
         Self { text, hash: Script::new(text).get_hash().to_owned() }
     }
 
@@ -56,8 +50,8 @@ impl Program {
 }
 
 /// The keys of a namespace. All have one hash tag: in a cluster one node has them.
-struct Keys {
-    prefix: String,
+pub(super) struct Keys {
+    pub(super) prefix: String,
     /// Version, epoch, holder and its node, count of changes, standing, account.
     books: String,
     lease: String,
@@ -65,8 +59,6 @@ struct Keys {
     active: String,
     /// Orders by when they were claimed.
     claimed: String,
-    queue: String,
-    asked: String,
 }
 
 impl Keys {
@@ -78,8 +70,6 @@ impl Keys {
             lease: named("lease"),
             active: named("active"),
             claimed: named("claimed"),
-            queue: named("queue"),
-            asked: named("asked"),
         }
     }
 
@@ -96,25 +86,21 @@ impl Keys {
     fn claim(&self, id: &OrderId) -> String {
         format!("{}o:{}", self.prefix, id.as_str())
     }
-
-    fn reply(&self, key: &str) -> String {
-        format!("{}p:{key}", self.prefix)
-    }
 }
 
 /// The server that has a namespace. See the module above.
 #[derive(Clone)]
-pub(crate) struct Server(Arc<Inner>);
+pub(crate) struct Server(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     config: Arc<RedisConfig>,
-    keys: Keys,
+    pub(super) keys: Keys,
     /// Says that a lease is this process's: epochs alone could be given out twice, by a server that
     /// was rolled back.
     holder: String,
     durability: Durability,
     writes: Link,
-    questions: Link,
+    pub(super) questions: Link,
     /// Why the server is not what it was any more.
     worse: OnceLock<String>,
 }
@@ -130,7 +116,7 @@ pub(super) enum Given {
 /// A reply of a script: words.
 type Words = Vec<String>;
 
-fn fatal<T>(why: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn fatal<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Fatal(why.into()))
 }
 
@@ -160,7 +146,7 @@ impl Server {
     }
 
     /// Runs a script.
-    async fn run<T: FromRedisValue>(
+    pub(super) async fn run<T: FromRedisValue>(
         &self,
         link: &Link,
         program: &Program,
@@ -219,7 +205,7 @@ impl Server {
     }
 
     /// Reads values in chunks, in the order of the question.
-    async fn values(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
+    pub(super) async fn values(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(CHUNK) {
             let mut question = redis::pipe();
@@ -385,7 +371,9 @@ impl Backend for Server {
             // As of one moment: a row that ends meanwhile is in one place or the other.
             let mut question = redis::pipe();
             question.atomic().cmd("HMGET").arg(&keys.active);
-            chunk.iter().for_each(|reference| drop(question.arg(reference.as_str())));
+            for reference in chunk {
+                question.arg(reference.as_str());
+            }
             question.cmd("MGET").arg(chunk.iter().map(|r| keys.body(r)).collect::<Vec<_>>());
             question.cmd("MGET").arg(chunk.iter().map(|r| keys.row(r)).collect::<Vec<_>>());
             let (active, bodies, rows): (Values, Values, Values) =
@@ -462,62 +450,5 @@ impl Backend for Server {
 
     fn place(&self) -> String {
         self.0.config.place()
-    }
-}
-
-impl Meeting for Server {
-    async fn acquire(&self, node: &str, length: Duration) -> Result<Option<u64>, Fault> {
-        match self.ask_lease(node, length).await? {
-            Given::Taken(epoch) => Ok(Some(epoch)),
-            Given::Held { .. } => Ok(None),
-            Given::Newer(found) => {
-                Err(RedisError::NewerVersion { found, known: VERSION }).map_err(Fault::from)
-            }
-            Given::Gone => fatal(super::GONE),
-        }
-    }
-
-    async fn put_requests(&self, requests: &[Request]) -> Result<(), Fault> {
-        for chunk in requests.chunks(CHUNK) {
-            let (mut keys, mut args) = (self.meeting_keys(), Vec::new());
-            for request in chunk {
-                keys.push(self.0.keys.reply(&request.key));
-                args.extend([request.key.as_bytes(), &request.order]);
-            }
-            let _: u64 = self.run(&self.0.questions, &PUT, &keys, &args).await?;
-        }
-        Ok(())
-    }
-
-    async fn requests(&self, most: usize) -> Result<Vec<Request>, Fault> {
-        let (keys, most) = (self.meeting_keys(), most.to_string());
-        type Pairs = Vec<(String, Vec<u8>)>;
-        let pairs: Pairs = self.run(&self.0.questions, &ASKED, &keys, &[most]).await?;
-        Ok(pairs.into_iter().map(|(key, order)| Request { key, order }).collect())
-    }
-
-    async fn settle_requests(&self, settled: &[(String, Option<Vec<u8>>)]) -> Result<(), Fault> {
-        let kept = millis(REPLY_KEPT).to_string();
-        for chunk in settled.chunks(CHUNK) {
-            let (mut keys, mut args) = (self.meeting_keys(), vec![kept.as_bytes()]);
-            for (key, reply) in chunk {
-                keys.push(self.0.keys.reply(key));
-                let replied: &[u8] = if reply.is_some() { b"1" } else { b"0" };
-                args.extend([key.as_bytes(), replied, reply.as_deref().unwrap_or_default()]);
-            }
-            let _: u64 = self.run(&self.0.questions, &SETTLE, &keys, &args).await?;
-        }
-        Ok(())
-    }
-
-    async fn replies(&self, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
-        let keys: Vec<_> = keys.iter().map(|key| self.0.keys.reply(key)).collect();
-        self.values(&keys).await
-    }
-}
-
-impl Server {
-    fn meeting_keys(&self) -> Vec<String> {
-        vec![self.0.keys.queue.clone(), self.0.keys.asked.clone()]
     }
 }
