@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use order_router::protocol::{Change, Serial, State, Verdict};
+use order_router::protocol::{Change, Serial, State};
 use order_router::store::redis::{RedisConfig, RedisError, RedisStore};
 use order_router::store::{Committed, Durability, IntentStore, LeaseTerms, StoreError};
 use order_router::testing::conformance::{self, MakeStore, Store};

@@ -368,9 +368,10 @@ impl Backend for Server {
         let keys = &self.0.keys;
         let mut found = Vec::with_capacity(refs.len());
         for chunk in refs.chunks(CHUNK) {
-            // As of one moment: a row that ends meanwhile is in one place or the other.
+            // In this order no row is missed that ends meanwhile. A transaction would be refused
+            // where memory is full.
             let mut question = redis::pipe();
-            question.atomic().cmd("HMGET").arg(&keys.active);
+            question.cmd("HMGET").arg(&keys.active);
             for reference in chunk {
                 question.arg(reference.as_str());
             }

@@ -134,11 +134,10 @@ impl From<RedisError> for Fault {
 
 /// The server's word for what went wrong.
 pub(super) fn code(error: &redis::RedisError) -> Option<String> {
-    if let Some(code) = error.code() {
-        return Some(code.to_owned());
-    }
-    let errors = error.clone().into_server_errors()?;
-    errors.first().map(|(_, error)| error.code().to_owned())
+    // Of a transaction that was aborted it is the reason.
+    let errors = error.clone().into_server_errors();
+    let first = errors.as_ref().and_then(|errors| errors.first());
+    first.map(|(_, error)| error.code().to_owned()).or_else(|| error.code().map(str::to_owned))
 }
 
 /// Errors after which the same may succeed; nothing was written.

@@ -51,9 +51,11 @@ impl Meeting for Server {
     }
 
     async fn requests(&self, most: usize) -> Result<Vec<Request>, Fault> {
-        let (keys, most) = (self.meeting_keys(), most.to_string());
+        // A range of Redis ends with its last.
+        let Some(last) = most.min(i32::MAX as usize).checked_sub(1) else { return Ok(Vec::new()) };
+        let (keys, last) = (self.meeting_keys(), last.to_string());
         type Pairs = Vec<(String, Vec<u8>)>;
-        let pairs: Pairs = self.run(&self.0.questions, &ASKED, &keys, &[most]).await?;
+        let pairs: Pairs = self.run(&self.0.questions, &ASKED, &keys, &[last]).await?;
         Ok(pairs.into_iter().map(|(key, order)| Request { key, order }).collect())
     }
 

@@ -141,6 +141,9 @@ async fn server_that_is_out_of_memory_is_waited_for() {
     let waited = tokio::time::timeout(Duration::from_millis(300), &mut full).await;
     assert!(waited.is_err(), "{waited:?}");
     assert_eq!(changes(&server, &name), "1");
+    // The look before the write still works.
+    let said = server.cli(&["INFO", "errorstats"]);
+    assert!(said.contains("errorstat_OOM"), "{said}");
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
     assert_eq!(full.await.expect("works"), Committed::Done);
     assert_eq!(changes(&server, &name), "2");

@@ -66,8 +66,8 @@ impl Redis {
     pub(crate) fn run(&self) {
         let mut keeper = Command::new("sh");
         // A background job's standard input is not the pipe.
-        let script = r#"trap '' INT TERM; "$@" </dev/null & server=$!; echo $server
-            cat >/dev/null; kill -KILL $server; wait $server"#;
+        let script = r#"trap '' INT TERM; sh -c 'echo $$; exec "$@"' server "$@" </dev/null &
+            server=$!; cat >/dev/null; kill -KILL $server; wait $server"#;
         keeper
             .args(["-c", script, "keeper", "redis-server"])
             .arg(self.dir.path().join("redis.conf"));
