@@ -99,9 +99,10 @@ pub enum RedisError {
 }
 
 impl RedisError {
-    /// Whether the same try a moment later may succeed: the server restarts or fails over.
+    /// Whether the same try a moment later may succeed: the server restarts or fails over. The client
+    /// says that the password is wrong also where the server has too many connections.
     fn passes(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::ReadOnly { .. })
+        matches!(self, Self::Unreachable { .. } | Self::ReadOnly { .. } | Self::Refused { .. })
     }
 
     /// By what the client says while connecting and looking around.

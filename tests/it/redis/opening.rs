@@ -68,7 +68,11 @@ async fn what_is_no_redis_is_told_and_not_believed() {
     let error = refused(config(&url(parrot(says)))).await;
     assert!(!matches!(error, RedisError::Unreachable { .. }), "{error:?}");
     let says = "-ERR canary-pa55 is what you said\r\n";
-    eprintln!("{}", refused(config(&url(parrot(says)))).await);
+    assert!(matches!(refused(config(&url(parrot(says)))).await, RedisError::Refused { .. }));
+    // The same later, where the client passes on what a server says.
+    let says = "+OK\r\n-ERR canary-pa55\r\n-ERR canary-pa55\r\n-ERR x\r\n-ERR x\r\n-ERR x\r\n";
+    let error = refused(config(&url(parrot(says)))).await;
+    assert!(error.to_string().contains("***"), "{error}");
     // It says yes to everything.
     let error = refused(config(&url(parrot("+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n")))).await;
     assert!(matches!(&error, RedisError::Unusable { why, .. } if why.contains("version")));
