@@ -60,6 +60,7 @@ mod backend;
 mod config;
 mod connect;
 mod error;
+#[cfg_attr(not(test), allow(dead_code, reason = "for routers that share a store"))]
 mod meeting;
 #[cfg(test)]
 mod tests;

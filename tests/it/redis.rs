@@ -276,10 +276,7 @@ async fn reference_or_claim_that_came_in_between_is_not_overwritten() {
         };
         proxy.silence(true);
         let before = asked(&server);
-        let told = tokio::spawn({
-            let told = store.commit(change);
-            async move { told.await }
-        });
+        let told = tokio::spawn(store.commit(change));
         while asked(&server) == before {
             tokio::task::yield_now().await;
         }

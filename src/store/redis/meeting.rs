@@ -32,7 +32,7 @@ impl Meeting for Server {
             Given::Taken(epoch) => Ok(Some(epoch)),
             Given::Held { .. } => Ok(None),
             Given::Newer(found) => {
-                Err(RedisError::NewerVersion { found, known: VERSION }).map_err(Fault::from)
+                Err(Fault::from(RedisError::NewerVersion { found, known: VERSION }))
             }
             Given::Gone => fatal(GONE),
         }
