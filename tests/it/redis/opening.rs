@@ -37,18 +37,19 @@ async fn server_that_is_down_or_refuses_is_told_apart() {
     done(&*store, Change::Resume).await;
 }
 
-/// Answers whatever it is sent with the same.
-fn parrot(says: &'static str) -> u16 {
+/// Answers what it is sent first, and whatever comes later, with always the same.
+fn parrot(first: &'static str, later: &'static str) -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for mut socket in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || {
-                let mut buffer = [0; 4096];
+                let (mut buffer, mut says) = ([0; 4096], first);
                 while let Ok(1..) = socket.read(&mut buffer) {
                     if socket.write_all(says.as_bytes()).is_err() {
                         break;
                     }
+                    says = later;
                 }
             });
         }
@@ -60,21 +61,22 @@ fn parrot(says: &'static str) -> u16 {
 async fn what_is_no_redis_is_told_and_not_believed() {
     let url = |port| format!("redis://router:{PASSWORD}@127.0.0.1:{port}");
     for says in ["HTTP/1.1 400 Bad Request\r\n\r\n", "ERROR\r\n"] {
-        let error = refused(config(&url(parrot(says)))).await;
+        let error = refused(config(&url(parrot(says, says)))).await;
         assert!(matches!(&error, RedisError::Unusable { why, .. } if why.contains("not Redis")));
     }
     // A server that repeats what it does not understand.
     let says = "-ERR unknown command 'AUTH', with args beginning with: 'router' 'canary-pa55'\r\n";
-    let error = refused(config(&url(parrot(says)))).await;
+    let error = refused(config(&url(parrot(says, says)))).await;
     assert!(!matches!(error, RedisError::Unreachable { .. }), "{error:?}");
     let says = "-ERR canary-pa55 is what you said\r\n";
-    assert!(matches!(refused(config(&url(parrot(says)))).await, RedisError::Refused { .. }));
+    assert!(matches!(refused(config(&url(parrot(says, says)))).await, RedisError::Refused { .. }));
     // The same later, where the client passes on what a server says.
-    let says = "+OK\r\n-ERR canary-pa55\r\n-ERR canary-pa55\r\n-ERR x\r\n-ERR x\r\n-ERR x\r\n";
-    let error = refused(config(&url(parrot(says)))).await;
+    let says = "-ERR canary-pa55\r\n-ERR canary-pa55\r\n-ERR x\r\n-ERR x\r\n-ERR x\r\n";
+    let error = refused(config(&url(parrot("+OK\r\n", says)))).await;
     assert!(error.to_string().contains("***"), "{error}");
     // It says yes to everything.
-    let error = refused(config(&url(parrot("+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n")))).await;
+    let says = "+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n";
+    let error = refused(config(&url(parrot("+OK\r\n", says)))).await;
     assert!(matches!(&error, RedisError::Unusable { why, .. } if why.contains("version")));
 }
 
