@@ -94,6 +94,7 @@
 //! | `cli` (default) | the command `order-router`, its `settings`, and `simulator` |
 //! | `simulator` | the simulated supplier, in process: `simulator` |
 //! | `postgres` | the store in a Postgres database: `store::postgres` |
+//! | `redis` | the store on a Redis server: `store::redis` |
 //! | `testing` | the conformance suite for stores and the disk that forgets: `testing` |
 //!
 //! A host that embeds the router takes none of them: `default-features = false`.

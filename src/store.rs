@@ -18,7 +18,7 @@ mod journal;
     allow(dead_code, reason = "a store that is shared gives leases out")
 )]
 mod lease;
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "redb", feature = "redis"))]
 #[allow(dead_code, reason = "not every backend is shared, or on a server")]
 mod ledger;
 mod memory;
@@ -30,7 +30,9 @@ pub(crate) mod readers;
 mod record;
 #[cfg(feature = "redb")]
 pub mod redb;
-#[cfg(any(feature = "postgres", feature = "redb"))]
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(any(feature = "postgres", feature = "redb", feature = "redis"))]
 mod remote;
 mod shared;
 pub mod tools;

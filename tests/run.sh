@@ -18,23 +18,30 @@ have_postgres() {
     command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
 }
 
-install_servers() {
+have_redis() {
+    command -v redis-server >/dev/null
+}
+
+# Installs one package; what cannot be installed keeps no other from it.
+install_server() {
     local options=(-o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
     as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq "${options[@]}" &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-            "${options[@]}" postgresql
+            "${options[@]}" "$1"
 }
 
-if ! have_postgres; then
-    install_servers </dev/null >/dev/null || true
-fi
-if have_postgres; then
+missing=()
+have_postgres || install_server postgresql </dev/null >/dev/null || true
+have_postgres || missing+=('Postgres (Debian: postgresql)')
+have_redis || install_server redis-server </dev/null >/dev/null || true
+have_redis || missing+=('Redis (Debian: redis-server)')
+if ((${#missing[@]} == 0)); then
     export TEST_STORES=1
 else
-    printf 'SKIPPED: Postgres could not be installed (Debian: postgresql); tests of it will say so\n' >&2
+    printf 'SKIPPED: %s could not be installed; tests of it will say so\n' "${missing[@]}" >&2
 fi
 
 status=0
 cargo test --all-features "$@" || status=$?
-have_postgres || printf 'SKIPPED: the tests of PostgresStore, for want of a server\n' >&2
+((${#missing[@]} == 0)) || printf 'SKIPPED: the tests of %s, for want of a server\n' "${missing[@]}" >&2
 exit $status

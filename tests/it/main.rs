@@ -8,6 +8,7 @@ mod command;
 mod examples;
 mod postgres;
 mod redb;
+mod redis;
 mod router;
 mod servers;
 mod stores;

@@ -33,11 +33,11 @@ async fn open(url: &str) -> PostgresStore {
     PostgresStore::open(config(url)).await.expect("opens")
 }
 
-fn reference(text: &str) -> ClientRef {
+pub(crate) fn reference(text: &str) -> ClientRef {
     ClientRef::new(text).expect("a reference")
 }
 
-fn accept(store: &dyn IntentStore, name: &str) -> (Change, Serial, Serial) {
+pub(crate) fn accept(store: &dyn IntentStore, name: &str) -> (Change, Serial, Serial) {
     let items = [Item::new("a", 1).expect("an item")];
     let (id, seq) = (store.next_serial(), store.next_serial());
     let intent = NewIntent {
@@ -54,13 +54,13 @@ fn accept(store: &dyn IntentStore, name: &str) -> (Change, Serial, Serial) {
     (Change::Accept { intent, attempt: Some(attempt) }, id, seq)
 }
 
-fn placed((intent, attempt): (Serial, Serial), id: &str) -> Change {
+pub(crate) fn placed((intent, attempt): (Serial, Serial), id: &str) -> Change {
     let id = OrderId::new(id).expect("an id");
     let verdict = Verdict::Placed { id, learnt: Learnt::Answer, created_at: None };
     Change::Decide { intent, attempt, verdict }
 }
 
-async fn find(store: &dyn IntentStore, name: &str) -> Option<Stored> {
+pub(crate) async fn find(store: &dyn IntentStore, name: &str) -> Option<Stored> {
     store.find(reference(name)).await.expect("works")
 }
 

@@ -13,8 +13,10 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 mod proxy;
+mod redis;
 
 pub(crate) use proxy::Proxy;
+pub(crate) use redis::Redis;
 
 /// The password of the tests' databases: nothing may ever show it.
 pub(crate) const PASSWORD: &str = "canary-pa55";

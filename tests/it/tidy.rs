@@ -62,6 +62,7 @@ const NOT_EMBEDDED: &[&str] = &[
     "proptest",
     "rand",
     "rcgen",
+    "redis",
     "tempfile",
     "tokio-postgres",
     "toml",
@@ -176,9 +177,11 @@ fn embedded_set_has_no_command_line_no_server_and_no_test_helper() {
         assert!(embedded.contains(expected), "{expected} is not even in the list: {embedded:?}");
     }
     let command = crates(&[], "99");
-    assert!(!command.contains("tokio-postgres"), "a backend is built only where it is asked for");
-    let postgres = crates(&["--no-default-features", "--features", "postgres"], "99");
-    assert!(postgres.contains("tokio-postgres"), "tokio-postgres is not found where it is");
+    for (feature, client) in [("postgres", "tokio-postgres"), ("redis", "redis")] {
+        assert!(!command.contains(client), "a backend is built only where it is asked for");
+        let with = crates(&["--no-default-features", "--features", feature], "99");
+        assert!(with.contains(client), "{client} is not found where it is");
+    }
     for expected in ["clap", "csv", "indicatif", "comfy-table", "toml"] {
         assert!(command.contains(expected), "{expected} is not found where it is");
     }

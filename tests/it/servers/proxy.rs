@@ -2,8 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 /// See the module.
 pub(crate) struct Proxy {
@@ -14,8 +13,9 @@ pub(crate) struct Proxy {
 /// What becomes of the next message that contains the marker.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// It reaches the server and takes effect; its answer is lost, and the connection with it.
-    LoseAnswer,
+    /// It reaches the server and takes effect, which an answer with these bytes tells; that is lost,
+    /// and the connection with it.
+    LoseAnswer(&'static [u8]),
     /// It is lost, and the connection with it.
     LoseMessage,
 }
@@ -25,6 +25,7 @@ struct State {
     fault: Option<(Fault, &'static [u8])>,
     silent: bool,
     refuse: bool,
+    to: u16,
     sockets: Vec<TcpStream>,
     lost: usize,
 }
@@ -39,12 +40,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::<(Mutex<State>, Condvar)>::default();
+        locked(&state).to = to;
         let shared = state.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                if !locked(&shared).refuse
-                    && let Ok(server) = TcpStream::connect(("127.0.0.1", to))
-                {
+                let (refuse, to) = {
+                    let state = locked(&shared);
+                    (state.refuse, state.to)
+                };
+                if !refuse && let Ok(server) = TcpStream::connect(("127.0.0.1", to)) {
                     relay(&client, &server, &shared);
                 }
             }
@@ -54,7 +58,13 @@ impl Proxy {
 
     /// The next `COMMIT` reaches the server and takes effect, and its answer reaches nobody.
     pub(crate) fn lose_answer_to_commit(&self) {
-        locked(&self.state).fault = Some((Fault::LoseAnswer, b"COMMIT\0"));
+        locked(&self.state).fault = Some((Fault::LoseAnswer(b"COMMIT\0"), b"COMMIT\0"));
+    }
+
+    /// The next message with these bytes reaches the server, and its answer, which has others, reaches
+    /// nobody.
+    pub(crate) fn lose_answer(&self, marker: &'static [u8], answered: &'static [u8]) {
+        locked(&self.state).fault = Some((Fault::LoseAnswer(answered), marker));
     }
 
     /// The next message with these bytes reaches nobody.
@@ -71,6 +81,11 @@ impl Proxy {
     pub(crate) fn silence(&self, silent: bool) {
         locked(&self.state).silent = silent;
         self.state.1.notify_all();
+    }
+
+    /// New connections reach another server.
+    pub(crate) fn turn_to(&self, to: u16) {
+        locked(&self.state).to = to;
     }
 
     /// Refuses new connections, or takes them again.
@@ -92,7 +107,7 @@ fn relay(client: &TcpStream, server: &TcpStream, state: &Arc<(Mutex<State>, Cond
         socket.set_nodelay(true).unwrap();
         locked(state).sockets.push(socket.try_clone().unwrap());
     }
-    let losing = Arc::new(AtomicBool::new(false));
+    let losing = Arc::new(OnceLock::<&[u8]>::new());
     let both = || (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (mut from, mut to) = both();
     let (shared, lose) = (state.clone(), losing.clone());
@@ -107,7 +122,7 @@ fn relay(client: &TcpStream, server: &TcpStream, state: &Arc<(Mutex<State>, Cond
             drop(state);
             match fault {
                 Some((Fault::LoseMessage, _)) => break,
-                Some((Fault::LoseAnswer, _)) => lose.store(true, Ordering::SeqCst),
+                Some((Fault::LoseAnswer(answered), _)) => drop(lose.set(answered)),
                 None => {}
             }
             if to.write_all(bytes).is_err() {
@@ -122,9 +137,9 @@ fn relay(client: &TcpStream, server: &TcpStream, state: &Arc<(Mutex<State>, Cond
     std::thread::spawn(move || {
         let mut buffer = [0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if losing.load(Ordering::SeqCst) {
+            if let Some(answered) = losing.get() {
                 // The command has taken effect once the server names it done.
-                match buffer[..count].windows(7).any(|part| part == b"COMMIT\0") {
+                match buffer[..count].windows(answered.len()).any(|part| part == *answered) {
                     true => break,
                     false => continue,
                 }
