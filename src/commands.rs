@@ -9,7 +9,7 @@
 mod buyer;
 mod check;
 mod config;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "redb", feature = "redis"))]
 mod database;
 mod demo;
 mod failure;

@@ -1,40 +1,108 @@
-//! A store in a database.
+//! A store in a database, by the scheme of its URL.
 
 use std::sync::Arc;
 
-use order_router::store::postgres::{PostgresConfig, PostgresError, PostgresStore, SharedPostgres};
 use order_router::store::{IntentStore, LeaseTerms, SharedStore};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::failure::Failure;
 
-/// Opens the store that a URL names.
+const IN_USE: &str = "wait for the other router to end, or stop it, or let all of them share the store with \
+    --share; another schema, namespace or file for the same account is no way out: it would buy again";
+
+/// Opens the store that a URL names. The settings let no scheme pass that is not in this build.
 pub async fn open(url: &SecretString) -> Result<Arc<dyn IntentStore>, Failure> {
-    let config = PostgresConfig::new(url.expose_secret()).map_err(|error| not_opened(&error))?;
-    let store = PostgresStore::open(config).await;
-    Ok(Arc::new(store.map_err(|error| not_opened(&error))?))
+    let url = url.expose_secret();
+    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        #[cfg(feature = "redb")]
+        "redb" => {
+            use order_router::store::redb::{self, RedbError};
+            let file = std::path::Path::new(url.split_once(':').map_or("", |(_, file)| file));
+            redb::open(file).await.map_err(|error| {
+                let in_use = matches!(error, RedbError::InUse { .. });
+                not_opened(&error, if in_use { IN_USE } else { "see the message" })
+            })
+        }
+        #[cfg(feature = "redis")]
+        "redis" => {
+            use order_router::store::redis::RedisStore;
+            RedisStore::open(redis_config(url)?).await.map_err(|error| redis_failed(&error))
+        }
+        #[cfg(feature = "postgres")]
+        _ => {
+            use order_router::store::postgres::PostgresStore;
+            let store = PostgresStore::open(postgres_config(url)?).await;
+            Ok(Arc::new(store.map_err(|error| postgres_failed(&error))?))
+        }
+        #[cfg(not(feature = "postgres"))]
+        _ => Err(Failure::nothing_sent("the store is not in this build", "name another")),
+    }
 }
 
 /// The store that a URL names, to be shared with other routers.
 pub fn shared(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn SharedStore>, Failure> {
-    let mut config =
-        PostgresConfig::new(url.expose_secret()).map_err(|error| not_opened(&error))?;
-    config.lease = Some(terms);
-    Ok(Arc::new(SharedPostgres::new(config)))
+    let url = url.expose_secret();
+    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        #[cfg(feature = "redis")]
+        "redis" => {
+            let mut config = redis_config(url)?;
+            config.lease = terms;
+            Ok(order_router::store::redis::shared(config))
+        }
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => {
+            let mut config = postgres_config(url)?;
+            config.lease = Some(terms);
+            Ok(Arc::new(order_router::store::postgres::SharedPostgres::new(config)))
+        }
+        scheme => {
+            let what = format!("--share: a store of the kind {scheme} cannot be shared");
+            let _ = terms;
+            Err(Failure::nothing_sent(what, "name one on a server, or leave --share out"))
+        }
+    }
 }
 
-/// Why the database was not opened, and what to do. Nothing of the URL is shown.
-fn not_opened(error: &PostgresError) -> Failure {
+/// Why the store was not opened, and what to do. Nothing of the URL is shown.
+fn not_opened(error: &dyn std::error::Error, next: &str) -> Failure {
+    Failure::nothing_sent(format!("the store was not opened: {error}"), next)
+}
+
+#[cfg(feature = "redis")]
+fn redis_config(url: &str) -> Result<order_router::store::redis::RedisConfig, Failure> {
+    order_router::store::redis::RedisConfig::new(url).map_err(|error| redis_failed(&error))
+}
+
+#[cfg(feature = "redis")]
+fn redis_failed(error: &order_router::store::redis::RedisError) -> Failure {
+    use order_router::store::redis::RedisError;
+    let next = match error {
+        RedisError::Url(_) => "name it as the message says, with --store or ORDER_ROUTER_STORE",
+        RedisError::Tls => "connect over a private network or a tunnel",
+        RedisError::Unreachable { .. } => "start the server, see that it is reached from here",
+        RedisError::Refused { .. } => "correct user and password of the URL",
+        RedisError::ReadOnly { .. } => "name the primary",
+        RedisError::InUse { .. } => IN_USE,
+        _ => "see the message",
+    };
+    not_opened(error, next)
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_config(url: &str) -> Result<order_router::store::postgres::PostgresConfig, Failure> {
+    order_router::store::postgres::PostgresConfig::new(url).map_err(|error| postgres_failed(&error))
+}
+
+#[cfg(feature = "postgres")]
+fn postgres_failed(error: &order_router::store::postgres::PostgresError) -> Failure {
+    use order_router::store::postgres::PostgresError;
     let next = match error {
         PostgresError::Url(_) => "name embedded:DIR or a postgres:// URL with --store",
         PostgresError::Tls => "connect over a private network or a tunnel, without sslmode",
         PostgresError::Unreachable { .. } => "start the server, see that it is reached from here",
         PostgresError::Refused { .. } => "correct user, password and database of the URL",
         PostgresError::ReadOnly { .. } => "name the primary, or make the database writable",
-        PostgresError::InUse { .. } => {
-            "wait for the other router to end, or stop it; another schema for the same account is \
-             no way out: it would buy again"
-        }
+        PostgresError::InUse { .. } => IN_USE,
         PostgresError::NewerVersion { .. } => {
             "run the version of order-router that made the tables, or a newer"
         }
@@ -44,5 +112,5 @@ fn not_opened(error: &PostgresError) -> Failure {
         }
         _ => "see the message",
     };
-    Failure::nothing_sent(format!("the store was not opened: {error}"), next)
+    not_opened(error, next)
 }

@@ -72,9 +72,11 @@ pub static TABLE: &[Setting] = &[
         "store",
         Kind::Url,
         Says("embedded:DIR, with the directory of data"),
-        "Where orders are remembered, instead of data: `embedded:DIR`, or \
-            `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=NAME`, one schema for one account. \
-            With a password in it, in the environment alone",
+        "Where orders are remembered, instead of data: `embedded:DIR`, `redb:FILE`, \
+            `postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=NAME`, \
+            `redis://USER:PASSWORD@HOST:PORT/DB?namespace=NAME` or \
+            `dynamodb://TABLE?region=REGION&namespace=NAME`; one file, schema or namespace for one \
+            account. With a password in it, in the environment alone",
         |d, t| put(&mut d.store, place(t).map(Some)),
     )
     .secret(),
@@ -688,20 +690,27 @@ fn path(value: &str) -> Result<PathBuf, String> {
     text(value).map(|text| PathBuf::from(text.into_owned()))
 }
 
+/// The kinds of stores that there are, and the feature that each is built with.
+const SCHEMES: [(&str, &str, bool); 5] = [
+    ("postgres", "postgres", cfg!(feature = "postgres")),
+    ("postgresql", "postgres", cfg!(feature = "postgres")),
+    ("redis", "redis", cfg!(feature = "redis")),
+    ("dynamodb", "dynamodb", cfg!(feature = "dynamodb")),
+    ("redb", "redb", cfg!(feature = "redb")),
+];
+
 /// It may have a password in it: no error shows it.
 fn place(value: &str) -> Result<Place, String> {
-    let Some((scheme, rest)) = value.split_once(':') else {
-        return Err("is not a store: embedded:DIR or postgres://...".to_owned());
-    };
-    match scheme {
-        "embedded" => path(rest).map(Place::Directory),
-        "postgres" | "postgresql" if cfg!(feature = "postgres") => {
-            Ok(Place::Database(SecretString::from(value)))
-        }
-        "postgres" | "postgresql" => Err("this build has no Postgres in it: build it with the \
-            feature `postgres`"
-            .to_owned()),
-        _ => Err("is not a store that there is: embedded:DIR or postgres://...".to_owned()),
+    let not_one = "is not a store that there is: embedded:DIR, redb:FILE, postgres://..., \
+        redis://... or dynamodb://...";
+    let (scheme, rest) = value.split_once(':').ok_or(not_one)?;
+    if scheme == "embedded" {
+        return path(rest).map(Place::Directory);
+    }
+    let (_, feature, built) = SCHEMES.iter().find(|(name, ..)| *name == scheme).ok_or(not_one)?;
+    match built {
+        true => Ok(Place::Database(SecretString::from(value))),
+        false => Err(format!("is not in this build: build it with the feature `{feature}`")),
     }
 }
 

@@ -52,15 +52,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::FutureExt;
+
 use super::lease::Asked;
-use super::ledger::{Backend, Fault, LedgerStore};
-use super::{IntentStore, Lease, StoreError};
+use super::ledger::{Backend, Fault, LedgerStore, SharedLedger};
+use super::{IntentStore, Lease, SharedStore, StoreError};
 
 mod backend;
 mod config;
 mod connect;
 mod error;
-#[cfg_attr(not(test), allow(dead_code, reason = "for routers that share a store"))]
 mod meeting;
 #[cfg(test)]
 mod tests;
@@ -132,4 +133,20 @@ async fn take(server: &Server, config: &RedisConfig) -> Result<Arc<Lease>, Redis
         }
         tokio::time::sleep(left.min(AGAIN)).await;
     }
+}
+
+/// A namespace of a Redis server that several routers share; nothing is connected yet.
+#[must_use]
+pub fn shared(config: RedisConfig) -> Arc<dyn SharedStore> {
+    let (terms, place) = (config.lease, config.place());
+    let connect = move || {
+        let config = config.clone();
+        async move {
+            let server = Server::connect(&config).await.map_err(|error| error.to_string())?;
+            let durability = server.durability();
+            Ok((server, durability))
+        }
+        .boxed()
+    };
+    Arc::new(SharedLedger::new(Box::new(connect), terms, place))
 }

@@ -12,6 +12,7 @@ use order_router::{End, Order, Progress, SubmitError};
 use super::router::{World, check_books, order};
 
 mod postgres;
+mod redis;
 
 const NODES: usize = 3;
 const ORDERS: usize = 150;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::backend::{CHUNK, Given, Program, Server, VERSION, fatal};
 use super::connect::millis;
 use super::{GONE, RedisError};
-use crate::store::ledger::{Fault, Meeting, Request};
+use crate::store::Request;
+use crate::store::ledger::{Fault, Meeting};
 
 /// How long a reply to a request is kept.
 const REPLY_KEPT: Duration = Duration::from_secs(600);

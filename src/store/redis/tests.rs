@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{RedisConfig, Server};
-use crate::store::ledger::{Fault, Meeting, Request};
+use crate::store::Request;
+use crate::store::ledger::{Fault, Meeting};
 
 #[allow(dead_code, reason = "shared with the integration tests, which use all of it")]
 #[path = "../../../tests/it/servers/redis.rs"]

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::purchases::purchases;
 use super::*;
-use crate::servers::Postgres;
+use crate::servers::{Postgres, Redis};
 
 /// How many purchases: each is submitted to all routers.
 const PURCHASES: usize = 5_000;
@@ -135,5 +135,11 @@ fn three_routers_buy_once(store: String) {
 #[test]
 fn three_routers_on_one_postgres_buy_once_over_kills_and_pauses() {
     let Some(server) = Postgres::shared() else { return };
+    three_routers_buy_once(server.url("three_routers"));
+}
+
+#[test]
+fn three_routers_on_one_redis_buy_once_over_kills_and_pauses() {
+    let Some(server) = Redis::shared() else { return };
     three_routers_buy_once(server.url("three_routers"));
 }

@@ -1,0 +1,35 @@
+//! On one namespace of Redis.
+
+use order_router::store::redis::{RedisConfig, shared};
+
+use super::*;
+use crate::servers::{Proxy, Redis};
+
+fn store(url: &str) -> Arc<dyn SharedStore> {
+    let mut config = RedisConfig::new(url).expect("a URL");
+    config.lease = terms();
+    shared(config)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holder_that_stops_hands_over() {
+    let Some(server) = Redis::shared() else { return };
+    let url = server.url("cluster_handed_over");
+    super::holder_that_stops_hands_over((0..NODES).map(|_| store(&url)).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holder_that_is_cut_off_is_replaced() {
+    let Some(server) = Redis::shared() else { return };
+    let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::start(server.port)).collect();
+    let url = |proxy: &Proxy| server.url_at(proxy.port, "cluster_cut_off");
+    let stores = proxies.iter().map(|proxy| store(&url(proxy))).collect();
+    let cut = |at: usize, off: bool| {
+        proxies[at].refuse(off);
+        proxies[at].silence(off);
+        if !off {
+            proxies[at].cut();
+        }
+    };
+    super::holder_that_is_cut_off_is_replaced(stores, cut).await;
+}
