@@ -64,10 +64,22 @@ impl Redis {
 
     /// Starts it, and waits until it takes connections.
     pub(crate) fn run(&self) {
+        let mut said = String::new();
+        // Its port may be somebody's for a moment: of a connection that goes out.
+        for _ in 0..100 {
+            match self.try_run() {
+                Ok(()) => return,
+                Err(why) => said = why,
+            }
+        }
+        panic!("no server: {said}");
+    }
+
+    fn try_run(&self) -> Result<(), String> {
         let mut keeper = Command::new("sh");
         // A background job's standard input is not the pipe.
         let script = r#"trap '' INT TERM; sh -c 'echo $$; exec "$@"' server "$@" </dev/null &
-            server=$!; cat >/dev/null; kill -KILL $server; wait $server"#;
+            server=$!; exec >/dev/null; cat; kill -KILL $server; wait $server"#;
         keeper
             .args(["-c", script, "keeper", "redis-server"])
             .arg(self.dir.path().join("redis.conf"));
@@ -77,11 +89,19 @@ impl Redis {
         let server = Pid::from_raw(lines.next().unwrap().parse().unwrap()).unwrap();
         let mut said = String::new();
         while !said.contains("Ready to accept connections") {
-            said = lines.next().unwrap_or_else(|| panic!("no server: {said}"));
+            match lines.next() {
+                Some(line) => said = line,
+                None => {
+                    drop(keeper.stdin.take());
+                    keeper.wait().unwrap();
+                    return Err(said);
+                }
+            }
         }
         // Whatever it says later is read, so that it never waits.
         std::thread::spawn(move || lines.for_each(drop));
         *self.running.lock().unwrap() = Some(Running { keeper, server });
+        Ok(())
     }
 
     /// Kills it, as a crash does.
