@@ -51,6 +51,8 @@ pub struct Setup {
     pub fast: u8,
     /// Ticks before its lease's end from which a gate yields nothing.
     pub margin: u8,
+    /// Ticks from its hand-out in which a gate yields; `None`: it yields at any time.
+    pub window: Option<u8>,
     /// Ticks that a process stands still at most, between the yield of a gate and the wire.
     pub pause: u8,
     /// How often another router gets the lease.
@@ -63,6 +65,9 @@ pub struct Setup {
     pub rebuilds: u8,
     /// The router with the lease may stand still too, not only one that has lost it.
     pub sleepy: bool,
+    /// A router that has lost its lease stands still for good, but for what is under way: writes,
+    /// gates, and bytes that have been yielded.
+    pub stalls: bool,
     /// A write is durable some time before its router hears of it.
     pub split_writes: bool,
     /// A list may lack orders that are younger than the landing bound allows.
@@ -89,12 +94,14 @@ impl Default for Setup {
             lease: 1,
             fast: 0,
             margin: 0,
+            window: None,
             pause: 1,
             take_overs: 1,
             renewals: 0,
             hand_overs: 0,
             rebuilds: 0,
             sleepy: false,
+            stalls: false,
             split_writes: false,
             lag: true,
             mute: false,

@@ -93,6 +93,7 @@ impl Setup {
     /// Whether bytes may leave is decided when the gate is asked.
     fn gate(&self, world: &mut World, seq: AttemptSeq) {
         let Some(post) = world.posts.iter().find(|post| post.seq == seq) else { return };
+        let in_time = self.window.is_none() || post.stage != (Stage::Handed { window: 0 });
         let lasts = match self.slip {
             // The process may have the lease again.
             Some(Slip::AnyEpoch) => world.newest() % 2 == post.router % 2,
@@ -101,8 +102,9 @@ impl Setup {
         let lasts = lasts && self.believes(world.holder())
             || self.believes(&world.routers[post.router])
             || !self.keeps(Clause::LeaseChecked);
-        if lasts {
-            let within = self.pause;
+        if lasts && in_time {
+            // Counted from the end of this tick, the last moment at which it may have yielded.
+            let within = self.pause + 1;
             world.on(seq, |post| post.stage = Stage::Yielded { within });
             return;
         }
@@ -175,7 +177,7 @@ impl Setup {
         for post in &mut world.posts {
             match &mut post.stage {
                 Stage::Yielded { within } => *within = within.saturating_sub(1),
-                Stage::Handed => {}
+                Stage::Handed { window } => *window = window.saturating_sub(1),
                 Stage::Out | Stage::Landed => post.until = post.until.saturating_sub(1),
             }
         }
@@ -244,7 +246,8 @@ impl Setup {
     }
 
     fn hand_out(&self, world: &mut World, router: usize, intent: IntentId, seq: AttemptSeq) {
-        let (stage, until) = (Stage::Handed, 0);
+        let window = self.window.unwrap_or(0);
+        let (stage, until) = (Stage::Handed { window }, 0);
         world.posts.push(Post { router, intent, seq, stage, until, reported: false, open: true });
     }
 }

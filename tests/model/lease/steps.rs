@@ -91,7 +91,7 @@ impl Model for Setup {
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
         self.happen(&mut world, action);
-        world.tidy();
+        world.tidy(self);
         Some(world)
     }
 
@@ -103,8 +103,12 @@ impl Model for Setup {
 impl Setup {
     fn router_actions(&self, world: &World, at: usize, router: &Router, actions: &mut Vec<Action>) {
         let Some(lane) = &router.lane else { return };
-        let newest = at == world.newest();
         let mut when = |possible: bool, action| actions.extend(possible.then_some(action));
+        when(router.writes.iter().any(|p| p.answer.is_none()), Action::Durable(at));
+        let newest = at == world.newest();
+        if !newest && self.stalls {
+            return;
+        }
         let stranger = |n: &u8| world.callers.iter().all(|caller| caller.intent.0 != u64::from(*n));
         let next = (1..=self.intents).find(stranger).map(|n| Serial(u64::from(n)));
         if self.believes(router) {
@@ -112,11 +116,12 @@ impl Setup {
             let permits = router.permits.iter();
             permits.for_each(|intent| when(true, Action::Permit(at, *intent)));
         }
-        when(router.writes.iter().any(|p| p.answer.is_none()), Action::Durable(at));
         when(router.writes.first().is_some_and(|p| p.answer.is_some()), Action::Heard(at));
         match &router.list {
             Some(List::Asked) => {
-                self.lists(world).into_iter().for_each(|rows| when(true, Action::ListRead(at, rows)));
+                self.lists(world)
+                    .into_iter()
+                    .for_each(|rows| when(true, Action::ListRead(at, rows)));
             }
             Some(List::Read(_)) => when(true, Action::ListArrives(at)),
             None => {}
@@ -135,7 +140,7 @@ impl Setup {
     fn post_actions(&self, world: &World, post: &Post, actions: &mut Vec<Action>) {
         let seq = post.seq;
         match post.stage {
-            Stage::Handed => return actions.push(Action::Gate(seq)),
+            Stage::Handed { .. } => return actions.push(Action::Gate(seq)),
             Stage::Yielded { .. } => return actions.push(Action::Leaves(seq)),
             Stage::Out if post.may_land() => actions.push(Action::Lands(seq)),
             Stage::Out | Stage::Landed => {}

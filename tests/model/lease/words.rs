@@ -25,7 +25,9 @@ pub fn told(setup: &Setup, path: Vec<(World, Option<Action>)>) -> Vec<String> {
         }
         let text = match action {
             Action::Durable(at) => write(setup, &world, at),
-            Action::Acquires => format!("the lease is over, router {} has it", world.routers.len() + 1),
+            Action::Acquires => {
+                format!("the lease is over, router {} has it", world.routers.len() + 1)
+            }
             _ => action.to_string(),
         };
         lines.push(named(&text, &names));

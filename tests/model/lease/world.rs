@@ -25,8 +25,9 @@ pub struct Pending {
 /// Where a POST is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// With its task; its gate has not been asked.
-    Handed,
+    /// With its task; its gate has not been asked. Where there is a send window, it yields for so
+    /// many ticks.
+    Handed { window: u8 },
     /// Its gate has yielded the bytes, and the process stands still before they leave: for so many
     /// ticks at most.
     Yielded { within: u8 },
@@ -51,12 +52,16 @@ pub struct Post {
 }
 
 impl Post {
+    fn has_left(&self) -> bool {
+        matches!(self.stage, Stage::Out | Stage::Landed)
+    }
+
     /// It may still land. One whose gate has yielded may too.
     pub fn may_land(&self) -> bool {
         match self.stage {
             Stage::Yielded { .. } => true,
             Stage::Out => self.until > 0,
-            Stage::Handed | Stage::Landed => false,
+            Stage::Handed { .. } | Stage::Landed => false,
         }
     }
 }
@@ -172,29 +177,30 @@ impl World {
     }
 
     /// Forgets what cannot matter any more, and orders what has no order.
-    pub fn tidy(&mut self) {
+    pub fn tidy(&mut self, setup: &Setup) {
         for at in 0..self.posts.len() {
-            let stopped = self.routers[self.posts[at].router].lane.is_none();
+            let router = self.posts[at].router;
+            let stopped = self.routers[router].lane.is_none()
+                || setup.stalls && router < self.newest() && self.posts[at].has_left();
             let has_owner = self.owner(&order(self.posts[at].seq, false)).is_some();
             let post = &mut self.posts[at];
             if stopped {
                 (post.reported, post.open) = (true, false);
             }
-            let is_silent = matches!(post.stage, Stage::Out) && post.until == 0;
-            post.open &= !(post.reported && (post.until == 0 || is_silent));
+            post.open &= !(post.reported && post.until == 0);
             if post.reported && !post.open && has_owner && post.stage == Stage::Landed {
                 post.until = 0;
             }
         }
         let routers = &self.routers;
         self.posts.retain(|post| match post.stage {
-            Stage::Handed => routers[post.router].lane.is_some(),
+            Stage::Handed { .. } => routers[post.router].lane.is_some(),
             Stage::Yielded { .. } | Stage::Landed => true,
             Stage::Out => post.may_land() || post.open || !post.reported,
         });
         let mut posts = std::mem::take(&mut self.posts);
         posts.sort_by_key(|post| match post.stage {
-            Stage::Handed | Stage::Yielded { .. } | Stage::Out => (0, post.seq),
+            Stage::Handed { .. } | Stage::Yielded { .. } | Stage::Out => (0, post.seq),
             Stage::Landed if self.owner(&order(post.seq, false)).is_some() => (1, post.seq),
             Stage::Landed => (2, Serial(0)),
         });
