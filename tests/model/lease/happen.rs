@@ -77,6 +77,8 @@ impl Setup {
             }
             Action::HandsOver(at) => {
                 world.hand_overs -= 1;
+                // What its gates have yielded was yielded before this moment.
+                world.hurry(at, self.pause);
                 world.routers[at].stop();
                 world.free_in = 0;
             }
@@ -257,6 +259,15 @@ impl World {
         let seq = Serial(self.serial);
         self.serial += 1;
         Attempt { seq, fingerprint: Fingerprint(1), floor: None }
+    }
+
+    /// The bytes that a router's gates have yielded leave within so many ticks.
+    fn hurry(&mut self, router: usize, ticks: u8) {
+        for post in self.posts.iter_mut().filter(|post| post.router == router) {
+            if let Stage::Yielded { within } = &mut post.stage {
+                *within = ticks.min(*within);
+            }
+        }
     }
 
     /// The store asks whether the router's epoch is the newest, and gives it more time.
