@@ -18,6 +18,7 @@ mod world;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use order_router::protocol::Clause;
 use order_router::protocol::lane::Rules;
@@ -143,7 +144,7 @@ impl Setup {
     pub fn rules(&self) -> Rules {
         Rules {
             tries_max: self.tries_max,
-            wire_bound: TICK * 0,
+            wire_bound: Duration::ZERO,
             landing_bound: Some(TICK * u32::from(self.landing)),
             in_flight_max: 8,
             look_again_min: TICK,
