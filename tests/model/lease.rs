@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use order_router::protocol::Clause;
 use order_router::protocol::lane::Rules;
+use order_router::protocol::{Clause, LeftOut};
 
 use super::props::Ended;
 use super::setup::TICK;
@@ -149,7 +149,7 @@ impl Setup {
             in_flight_max: 8,
             look_again_min: TICK,
             look_again_max: TICK,
-            ..Rules::default()
+            left_out: self.without.map(LeftOut::only).unwrap_or_default(),
         }
     }
 }
