@@ -92,19 +92,23 @@ impl Setup {
         }
     }
 
-    /// Whether bytes may leave is decided when the gate is asked.
-    fn gate(&self, world: &mut World, seq: AttemptSeq) {
-        let Some(post) = world.posts.iter().find(|post| post.seq == seq) else { return };
+    /// Whether the gate of a POST yields its bytes, if it is asked now.
+    pub fn yields(&self, world: &World, post: &Post) -> bool {
         let in_time = self.window.is_none() || post.stage != (Stage::Handed { window: 0 });
-        let lasts = match self.slip {
-            // The process may have the lease again.
+        let again = match self.slip {
+            // The process of its router may have the lease again.
             Some(Slip::AnyEpoch) => world.newest() % 2 == post.router % 2,
             _ => false,
         };
-        let lasts = lasts && self.believes(world.holder())
+        let lasts = again && self.believes(world.holder())
             || self.believes(&world.routers[post.router])
             || !self.keeps(Clause::LeaseChecked);
-        if lasts && in_time {
+        in_time && lasts
+    }
+
+    fn gate(&self, world: &mut World, seq: AttemptSeq) {
+        let Some(post) = world.posts.iter().find(|post| post.seq == seq) else { return };
+        if self.yields(world, post) {
             // Counted from the end of this tick, the last moment at which it may have yielded.
             let within = self.pause + 1;
             world.on(seq, |post| post.stage = Stage::Yielded { within });

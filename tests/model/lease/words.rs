@@ -28,6 +28,11 @@ pub fn told(setup: &Setup, path: Vec<(World, Option<Action>)>) -> Vec<String> {
             Action::Acquires => {
                 format!("the lease is over, router {} has it", world.routers.len() + 1)
             }
+            Action::Gate(seq) => {
+                let mut posts = world.posts.iter().filter(|post| post.seq == seq);
+                let yields = posts.next().is_some_and(|post| setup.yields(&world, post));
+                format!("the gate of @{} {}", seq.0, if yields { "yields" } else { "closes" })
+            }
             _ => action.to_string(),
         };
         lines.push(named(&text, &names));
