@@ -1,5 +1,5 @@
 //! The rules, model-checked: every order of events that the bounds allow, against the crate's own
-//! [`Lane::step`](order_router::protocol::lane::Lane::step).
+//! [`Lane::step`](order_router::protocol::lane::Lane::step). `lease` has several routers on one store.
 
 mod model {
     mod account;
@@ -9,6 +9,7 @@ mod model {
     mod happen;
     mod hunt;
     mod large;
+    mod lease;
     mod props;
     mod runs;
     mod setup;

@@ -95,6 +95,13 @@ pub enum Clause {
     HistoryExcluded,
     /// Rule 15: the start stops where the list knows more than the store.
     StartStops,
+    /// Rule 16: a gate yields its bytes only while the lease that its attempt was recorded under
+    /// lasts, less a margin.
+    LeaseChecked,
+    /// Rule 16: a write is refused in its own transaction once a newer epoch was given out.
+    Fenced,
+    /// Rule 16: who takes over counts settled from the longest pause after the lease's end.
+    PauseCovered,
     /// The store answers a change after the sync that makes it durable.
     AnswerAfterSync,
     /// A lane is put to sleep only if no message is on its way to it.

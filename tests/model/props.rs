@@ -341,11 +341,11 @@ impl Ended {
         self.0[(mark % 16) as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has(&self, mark: u64) -> bool {
+    pub fn has(&self, mark: u64) -> bool {
         self.shard(mark).contains(&mark)
     }
 
-    fn note(&self, marks: &[u64]) {
+    pub fn note(&self, marks: &[u64]) {
         for mark in marks {
             self.shard(*mark).insert(*mark);
         }

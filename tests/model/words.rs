@@ -35,7 +35,7 @@ pub fn told(path: Vec<(World, Option<Action>)>) -> Vec<String> {
 }
 
 /// What is durable now.
-fn durable(write: &Write, half: bool) -> String {
+pub fn durable(write: &Write, half: bool) -> String {
     let name = |intent: &IntentId| letter(*intent);
     match write {
         Write::Accept { intent, attempt: None } => format!("{} is accepted", name(intent)),
@@ -63,7 +63,7 @@ fn durable(write: &Write, half: bool) -> String {
 }
 
 /// Puts the names of attempts in the place of their numbers.
-fn named(text: &str, names: &BTreeMap<u64, String>) -> String {
+pub fn named(text: &str, names: &BTreeMap<u64, String>) -> String {
     let mut parts = text.split('@');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
