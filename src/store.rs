@@ -10,11 +10,13 @@ use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, OrderId};
 use crate::protocol::{Change, IntentId, Learnt, Serial, Shape, State, Why};
 
 mod book;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 mod embedded;
 mod index;
 mod journal;
 mod lease;
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "dynamodb", feature = "redb"))]
 mod ledger;
 mod memory;
 mod open_error;
@@ -25,7 +27,7 @@ pub(crate) mod readers;
 mod record;
 #[cfg(feature = "redb")]
 pub mod redb;
-#[cfg(any(feature = "postgres", feature = "redb"))]
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb"))]
 mod remote;
 pub mod tools;
 
