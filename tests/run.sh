@@ -25,16 +25,44 @@ install_servers() {
             "${options[@]}" postgresql
 }
 
+# A local DynamoDB, from PyPI, in a directory of its own beside what cargo builds; once.
+moto_version=5.2.5
+moto_dir="${CARGO_TARGET_DIR:-target}/test-servers/moto"
+
+have_moto() {
+    [ "$(cat "$moto_dir/version" 2>/dev/null)" = "$moto_version" ]
+}
+
+install_moto() {
+    rm -rf "$moto_dir"
+    mkdir -p "${moto_dir%/*}"
+    # Debian has the means to make an environment in a package of its own.
+    python3 -m venv "$moto_dir" || {
+        rm -rf "$moto_dir"
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv &&
+            python3 -m venv "$moto_dir"
+    } || return
+    "$moto_dir/bin/pip" install --quiet --disable-pip-version-check \
+        "moto[dynamodb]==$moto_version" flask flask-cors &&
+        printf '%s' "$moto_version" >"$moto_dir/version"
+}
+
 if ! have_postgres; then
     install_servers </dev/null >/dev/null || true
 fi
-if have_postgres; then
-    export TEST_STORES=1
-else
+if ! have_moto; then
+    install_moto </dev/null >/dev/null || true
+fi
+have_postgres ||
     printf 'SKIPPED: Postgres could not be installed (Debian: postgresql); tests of it will say so\n' >&2
+have_moto ||
+    printf 'SKIPPED: moto could not be installed (PyPI: moto); tests of DynamoDB will say so\n' >&2
+if have_postgres && have_moto; then
+    export TEST_STORES=1
 fi
 
 status=0
 cargo test --all-features "$@" || status=$?
 have_postgres || printf 'SKIPPED: the tests of PostgresStore, for want of a server\n' >&2
+have_moto || printf 'SKIPPED: the tests of the store in DynamoDB, for want of a server\n' >&2
 exit $status

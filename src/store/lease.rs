@@ -63,7 +63,7 @@ impl Asked {
     }
 
     /// How long ago.
-    #[cfg_attr(not(any(feature = "postgres")), allow(dead_code))]
+    #[cfg_attr(not(any(feature = "dynamodb", feature = "redb")), allow(dead_code))]
     pub(crate) fn ago(self) -> Duration {
         Duration::from_nanos(now().saturating_sub(self.0))
     }

@@ -4,6 +4,7 @@
 
 mod client;
 mod command;
+mod dynamodb;
 mod examples;
 mod postgres;
 mod redb;

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, Weak};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+mod dynamodb;
 mod proxy;
 
+pub(crate) use dynamodb::{DynamoDb, SECRET_KEY, url_at as dynamodb_at};
 pub(crate) use proxy::Proxy;
 
 /// The password of the tests' databases: nothing may ever show it.

@@ -48,6 +48,7 @@ const IMPURE: &[&str] = &[
 const NOT_EMBEDDED: &[&str] = &[
     "actix-http",
     "actix-web",
+    "aws-sdk-dynamodb",
     "axum",
     "clap",
     "comfy-table",
@@ -177,8 +178,15 @@ fn embedded_set_has_no_command_line_no_server_and_no_test_helper() {
     }
     let command = crates(&[], "99");
     assert!(!command.contains("tokio-postgres"), "a backend is built only where it is asked for");
+    assert!(!command.contains("aws-sdk-dynamodb"), "a backend is built only where it is asked for");
     let postgres = crates(&["--no-default-features", "--features", "postgres"], "99");
     assert!(postgres.contains("tokio-postgres"), "tokio-postgres is not found where it is");
+    let dynamodb = crates(&["--no-default-features", "--features", "dynamodb"], "99");
+    assert!(dynamodb.contains("aws-sdk-dynamodb"), "aws-sdk-dynamodb is not found where it is");
+    // One TLS, and no client of a service that is not used.
+    for absent in ["aws-config", "aws-lc-rs", "aws-sdk-sts", "openssl-sys", "tokio-postgres"] {
+        assert!(!dynamodb.contains(absent), "the client of DynamoDB brings {absent}");
+    }
     for expected in ["clap", "csv", "indicatif", "comfy-table", "toml"] {
         assert!(command.contains(expected), "{expected} is not found where it is");
     }

@@ -2,8 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 
 /// See the module.
 pub(crate) struct Proxy {
@@ -14,8 +13,9 @@ pub(crate) struct Proxy {
 /// What becomes of the next message that contains the marker.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// It reaches the server and takes effect; its answer is lost, and the connection with it.
-    LoseAnswer,
+    /// It reaches the server and takes effect; its answer, which these bytes tell, is lost, and the
+    /// connection with it.
+    LoseAnswer(&'static [u8]),
     /// It is lost, and the connection with it.
     LoseMessage,
 }
@@ -54,7 +54,13 @@ impl Proxy {
 
     /// The next `COMMIT` reaches the server and takes effect, and its answer reaches nobody.
     pub(crate) fn lose_answer_to_commit(&self) {
-        locked(&self.state).fault = Some((Fault::LoseAnswer, b"COMMIT\0"));
+        self.lose_answer(b"COMMIT\0", b"COMMIT\0");
+    }
+
+    /// The next message with these bytes reaches the server and takes effect, and its answer, which
+    /// has those bytes, reaches nobody.
+    pub(crate) fn lose_answer(&self, marker: &'static [u8], answer: &'static [u8]) {
+        locked(&self.state).fault = Some((Fault::LoseAnswer(answer), marker));
     }
 
     /// The next message with these bytes reaches nobody.
@@ -92,7 +98,7 @@ fn relay(client: &TcpStream, server: &TcpStream, state: &Arc<(Mutex<State>, Cond
         socket.set_nodelay(true).unwrap();
         locked(state).sockets.push(socket.try_clone().unwrap());
     }
-    let losing = Arc::new(AtomicBool::new(false));
+    let losing = Arc::new(OnceLock::new());
     let both = || (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (mut from, mut to) = both();
     let (shared, lose) = (state.clone(), losing.clone());
@@ -107,7 +113,8 @@ fn relay(client: &TcpStream, server: &TcpStream, state: &Arc<(Mutex<State>, Cond
             drop(state);
             match fault {
                 Some((Fault::LoseMessage, _)) => break,
-                Some((Fault::LoseAnswer, _)) => lose.store(true, Ordering::SeqCst),
+                // A connection has one answer that is lost: it ends with it.
+                Some((Fault::LoseAnswer(answer), _)) => drop(lose.set(answer)),
                 None => {}
             }
             if to.write_all(bytes).is_err() {
@@ -122,9 +129,9 @@ fn relay(client: &TcpStream, server: &TcpStream, state: &Arc<(Mutex<State>, Cond
     std::thread::spawn(move || {
         let mut buffer = [0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            if losing.load(Ordering::SeqCst) {
+            if let Some(answer) = losing.get() {
                 // The command has taken effect once the server names it done.
-                match buffer[..count].windows(7).any(|part| part == b"COMMIT\0") {
+                match buffer[..count].windows(answer.len()).any(|part| part == *answer) {
                     true => break,
                     false => continue,
                 }
