@@ -1,7 +1,7 @@
 //! A local DynamoDB: moto, in a process of the tests' own.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -50,7 +50,7 @@ impl DynamoDb {
     /// Starts it, empty, and waits until it takes requests.
     pub(crate) fn run(&self) {
         let script = self.dir.path().join("moto_server.py");
-        std::fs::write(&script, include_str!("moto.py")).unwrap();
+        std::fs::write(&script, include_str!("moto_server.py")).unwrap();
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(&self.python);
         command.arg(&script).arg(self.port.to_string()).args(self.options);
@@ -92,7 +92,9 @@ impl Drop for DynamoDb {
 
 /// The interpreter that has moto: where `tests/run.sh` put it, beside what cargo builds.
 fn python() -> Option<PathBuf> {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent()?;
+    // …/debug/deps/TEST
+    let test = std::env::current_exe().ok()?;
+    let target = test.ancestors().nth(3)?;
     let python = target.join("test-servers/moto/bin/python");
     python.exists().then_some(python)
 }

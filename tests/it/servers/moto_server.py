@@ -1,6 +1,6 @@
 """A local DynamoDB for the tests: moto, one request after the other, until standard input ends.
 
-    python moto.py PORT [no-tokens]
+    python moto_server.py PORT [no-tokens]
 
 moto decides the conditions of a transaction, and takes all of it back where one is not met. What it
 lacks is added here: requests are served one at a time, since its own threads would see each other's
@@ -65,7 +65,7 @@ def with_tokens(transact_write_items):
 
     def transact(self):
         token = self.body.get("ClientRequestToken")
-        said = json.dumps(self.body, sort_keys=True)
+        said = json.dumps(self.body, sort_keys=True, default=repr)
         if token in done:
             if done[token] != said:
                 raise IdempotentParameterMismatch()
