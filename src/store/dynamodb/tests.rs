@@ -26,7 +26,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 fn config(port: u16, table: &str) -> DynamoDbConfig {
-    let url = format!("dynamodb://{table}?region=local&endpoint=http://127.0.0.1:{port}");
+    let url = format!("dynamodb://{table}?region=eu-central-1&endpoint=http://127.0.0.1:{port}");
     let keys = Credentials::new("id", "key", None, None, "tests");
     DynamoDbConfig::new(&url).unwrap().credentials(keys)
 }
@@ -64,7 +64,7 @@ fn batch(epoch: u64, from: u64, to: u64, rows: Vec<RowWrite>) -> Batch {
     Batch { epoch, from, to, standing, account: None, rows }
 }
 
-const LENGTH: Duration = Duration::from_millis(400);
+const LENGTH: Duration = Duration::from_millis(1_000);
 
 #[tokio::test]
 async fn largest_batch_is_one_transaction_and_a_repeated_one_is_in_once() {
@@ -157,7 +157,7 @@ async fn requests_are_put_once_read_in_turn_and_settled_with_their_replies() {
     assert_eq!(seen.len(), 75);
     assert_eq!(seen[..60], all, "each in its turn, none put twice");
     assert_eq!(seen[60..], all[..15], "and from the first again");
-    let settled: Vec<_> = all.iter().take(40).enumerate().map(|(at, request)| {
+    let settled = all.iter().take(40).enumerate().map(|(at, request)| {
         (request.key.clone(), (at % 2 == 0).then(|| request.key.clone().into_bytes()))
     });
     let settled = settled.collect::<Vec<_>>();
