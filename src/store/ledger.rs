@@ -135,6 +135,7 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 
 /// What a backend that several routers share does beside: it gives the lease out, and passes on what
 /// was asked of a router that does not have it.
+#[allow(dead_code)] // Until routers share a store by it.
 pub(crate) trait Meeting: Backend {
     /// Gives the lease out if no other node's lasts, by the server's clock, and returns its epoch,
     /// higher than any before; `None` if another node has it. A node that asks while it has the lease
@@ -166,6 +167,7 @@ pub(crate) trait Meeting: Backend {
 
 /// What was asked of a router that does not have the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(dead_code)] // As above.
 pub(crate) struct Request {
     /// Names it: the reference and a digest of the order as sent. At most 300 bytes of printable ASCII.
     pub(crate) key: String,
