@@ -342,7 +342,7 @@ impl Book {
     }
 
     /// Whether it holds an intent with this reference.
-    #[cfg(feature = "redb")]
+    #[cfg(any(feature = "dynamodb", feature = "redb"))]
     pub(crate) fn has(&self, client_ref: &ClientRef) -> bool {
         self.by_ref.contains_key(client_ref)
     }
