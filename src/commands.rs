@@ -9,7 +9,12 @@
 mod buyer;
 mod check;
 mod config;
-#[cfg(any(feature = "postgres", feature = "redb", feature = "redis"))]
+#[cfg(any(
+    feature = "dynamodb",
+    feature = "postgres",
+    feature = "redb",
+    feature = "redis"
+))]
 mod database;
 mod demo;
 mod failure;

@@ -10,6 +10,8 @@ use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, OrderId};
 use crate::protocol::{Change, IntentId, Learnt, Serial, Shape, State, Why};
 
 mod book;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
 mod embedded;
 mod index;
 mod journal;
@@ -18,7 +20,7 @@ mod journal;
     allow(dead_code, reason = "a store that is shared gives leases out")
 )]
 mod lease;
-#[cfg(any(feature = "redb", feature = "redis"))]
+#[cfg(any(feature = "dynamodb", feature = "redb", feature = "redis"))]
 #[allow(dead_code, reason = "not every backend is shared, or on a server")]
 mod ledger;
 mod memory;
@@ -32,7 +34,7 @@ mod record;
 pub mod redb;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(any(feature = "postgres", feature = "redb", feature = "redis"))]
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
 mod remote;
 mod shared;
 pub mod tools;

@@ -30,11 +30,35 @@ install_server() {
             "${options[@]}" "$1"
 }
 
+# A local DynamoDB, from PyPI, in a directory of its own beside what cargo builds; once.
+moto_version=5.2.5
+moto_dir="${CARGO_TARGET_DIR:-target}/test-servers/moto"
+
+have_moto() {
+    [ "$(cat "$moto_dir/version" 2>/dev/null)" = "$moto_version" ]
+}
+
+install_moto() {
+    rm -rf "$moto_dir"
+    mkdir -p "${moto_dir%/*}"
+    # Debian has the means to make an environment in a package of its own.
+    python3 -m venv "$moto_dir" || {
+        rm -rf "$moto_dir"
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv &&
+            python3 -m venv "$moto_dir"
+    } || return
+    "$moto_dir/bin/pip" install --quiet --disable-pip-version-check \
+        "moto[dynamodb]==$moto_version" flask flask-cors &&
+        printf '%s' "$moto_version" >"$moto_dir/version"
+}
+
 missing=()
 have_postgres || install_server postgresql </dev/null >/dev/null || true
 have_postgres || missing+=('Postgres (Debian: postgresql)')
 have_redis || install_server redis-server </dev/null >/dev/null || true
 have_redis || missing+=('Redis (Debian: redis-server)')
+have_moto || install_moto </dev/null >/dev/null || true
+have_moto || missing+=('moto (PyPI: moto)')
 if ((${#missing[@]} == 0)); then
     export TEST_STORES=1
 else

@@ -28,6 +28,12 @@ pub async fn open(url: &SecretString) -> Result<Arc<dyn IntentStore>, Failure> {
             use order_router::store::redis::RedisStore;
             RedisStore::open(redis_config(url)?).await.map_err(|error| redis_failed(&error))
         }
+        #[cfg(feature = "dynamodb")]
+        "dynamodb" => {
+            let config = dynamodb_config(url)?;
+            let store = order_router::store::dynamodb::open(config).await;
+            store.map_err(|error| dynamodb_failed(&error))
+        }
         #[cfg(feature = "postgres")]
         _ => {
             use order_router::store::postgres::PostgresStore;
@@ -48,6 +54,12 @@ pub fn shared(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn SharedSto
             let mut config = redis_config(url)?;
             config.lease = terms;
             Ok(order_router::store::redis::shared(config))
+        }
+        #[cfg(feature = "dynamodb")]
+        "dynamodb" => {
+            let mut config = dynamodb_config(url)?;
+            config.lease = terms;
+            Ok(order_router::store::dynamodb::shared(config))
         }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
@@ -83,6 +95,25 @@ fn redis_failed(error: &order_router::store::redis::RedisError) -> Failure {
         RedisError::Refused { .. } => "correct user and password of the URL",
         RedisError::ReadOnly { .. } => "name the primary",
         RedisError::InUse { .. } => IN_USE,
+        _ => "see the message",
+    };
+    not_opened(error, next)
+}
+
+#[cfg(feature = "dynamodb")]
+fn dynamodb_config(url: &str) -> Result<order_router::store::dynamodb::DynamoDbConfig, Failure> {
+    order_router::store::dynamodb::DynamoDbConfig::new(url).map_err(|error| dynamodb_failed(&error))
+}
+
+#[cfg(feature = "dynamodb")]
+fn dynamodb_failed(error: &order_router::store::dynamodb::DynamoDbError) -> Failure {
+    use order_router::store::dynamodb::DynamoDbError;
+    let next = match error {
+        DynamoDbError::Url(_) => "name it as the message says, with --store or ORDER_ROUTER_STORE",
+        DynamoDbError::NoCredentials => "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        DynamoDbError::Unreachable { .. } => "see that the service is reached from here",
+        DynamoDbError::Refused { .. } => "correct the keys, or what they may do",
+        DynamoDbError::InUse { .. } => IN_USE,
         _ => "see the message",
     };
     not_opened(error, next)

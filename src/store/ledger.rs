@@ -134,10 +134,17 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 
     /// Where it is, for people; no password.
     fn place(&self) -> String;
+
+    /// The same with connections of its own, for another runtime: where a connection answers nothing
+    /// once the runtime is gone that it was made on.
+    fn afresh(&self) -> Self {
+        self.clone()
+    }
 }
 
 /// What a backend that several routers share does beside: it gives the lease out, and passes on what
 /// was asked of a router that does not have it.
+#[allow(dead_code)] // Until routers share a store by it.
 pub(crate) trait Meeting: Backend {
     /// Gives the lease out if no other node's lasts, by the server's clock, and returns its epoch,
     /// higher than any before; `None` if another node has it. A node that asks while it has the lease

@@ -5,6 +5,7 @@
 mod client;
 mod cluster;
 mod command;
+mod dynamodb;
 mod examples;
 mod postgres;
 mod redb;

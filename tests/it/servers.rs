@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, Weak};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+mod dynamodb;
 mod proxy;
 mod redis;
 
+pub(crate) use dynamodb::{DynamoDb, SECRET_KEY, url_at as dynamodb_at};
 pub(crate) use proxy::Proxy;
 pub(crate) use redis::Redis;
 

@@ -48,6 +48,7 @@ const IMPURE: &[&str] = &[
 const NOT_EMBEDDED: &[&str] = &[
     "actix-http",
     "actix-web",
+    "aws-sdk-dynamodb",
     "axum",
     "clap",
     "comfy-table",
@@ -177,10 +178,16 @@ fn embedded_set_has_no_command_line_no_server_and_no_test_helper() {
         assert!(embedded.contains(expected), "{expected} is not even in the list: {embedded:?}");
     }
     let command = crates(&[], "99");
-    for (feature, client) in [("postgres", "tokio-postgres"), ("redis", "redis")] {
+    for (feature, client) in
+        [("dynamodb", "aws-sdk-dynamodb"), ("postgres", "tokio-postgres"), ("redis", "redis")]
+    {
         assert!(!command.contains(client), "a backend is built only where it is asked for");
         let with = crates(&["--no-default-features", "--features", feature], "99");
         assert!(with.contains(client), "{client} is not found where it is");
+        // One TLS, and no client of a service that is not used.
+        for absent in ["aws-config", "aws-lc-rs", "aws-sdk-sts", "openssl-sys"] {
+            assert!(!with.contains(absent), "{client} brings {absent}");
+        }
     }
     for expected in ["clap", "csv", "indicatif", "comfy-table", "toml"] {
         assert!(command.contains(expected), "{expected} is not found where it is");

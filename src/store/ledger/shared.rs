@@ -75,7 +75,7 @@ impl<B: Meeting> SharedStore for SharedLedger<B> {
                 }
             };
             let lease = Lease::taken(inner.terms, epoch, asked);
-            match LedgerStore::open(backend.clone(), Some(lease), *durability).await {
+            match LedgerStore::open(backend.afresh(), Some(lease), *durability).await {
                 Ok(store) => Ok(Some(Arc::new(store) as Arc<dyn IntentStore>)),
                 Err(error) => {
                     backend.release(epoch).await;
