@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use order_router::protocol::{Change, Serial, State};
 use order_router::store::redis::{RedisConfig, RedisError, RedisStore};
-use order_router::store::{Committed, Durability, IntentStore, LeaseTerms, StoreError};
+use order_router::store::{Committed, Durability, IntentStore, Lease, LeaseTerms, StoreError};
 use order_router::testing::conformance::{self, MakeStore, Store};
 use order_router::{Item, ItemsDigest, OrderId};
 

@@ -11,7 +11,7 @@ if held[2] ~= ARGV[1] or held[3] ~= ARGV[2] then
 end
 local changes = held[4] or '0'
 if changes == ARGV[4] and ARGV[3] ~= ARGV[4] then
-  -- It is in. Written again, so that WAIT counts the replicas that have it.
+  -- It is in. Written again, for WAIT may go by what this connection wrote (7.0 goes by all).
   redis.call('HSET', books, 'changes', changes)
   return {'in'}
 end

@@ -95,11 +95,7 @@ async fn lease_outlives_connections_that_hang_or_are_cut() {
     let lease = store.lease().expect("it has one");
     for _ in 0..4 {
         proxy.cut();
-        let before = lease.left();
-        while lease.left() <= before {
-            assert!(lease.may_send(), "lost");
-            tokio::task::yield_now().await;
-        }
+        prolonged(&lease).await;
     }
     // No answer for a third of it, and the connection is not what the next one waits for.
     proxy.silence(true);
@@ -108,9 +104,19 @@ async fn lease_outlives_connections_that_hang_or_are_cut() {
     proxy.cut();
     proxy.silence(false);
     proxy.refuse(false);
-    let before = lease.left();
-    while lease.left() <= before {
+    prolonged(&lease).await;
+}
+
+/// Waits until a lease lasts longer than it did a moment ago.
+async fn prolonged(lease: &Lease) {
+    let mut before = lease.left();
+    loop {
+        let left = lease.left();
+        if left > before {
+            return;
+        }
         assert!(lease.may_send(), "lost");
+        before = left;
         tokio::task::yield_now().await;
     }
 }
