@@ -169,7 +169,7 @@ fn two_intents_and_three_routers() {
 }
 
 #[test]
-#[ignore = "minutes: run by `just model`"]
+#[ignore = "ten minutes: run by `just model`"]
 fn two_intents_and_a_lease_that_is_renewed_and_given_back() {
     let setup = Setup { renewals: 1, hand_overs: 1, rebuilds: 1, ..Setup::default() };
     let setup = Setup { mute: true, stalls: true, ..setup };
