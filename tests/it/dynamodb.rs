@@ -39,7 +39,7 @@ fn keys() -> Credentials {
 fn config(url: &str) -> DynamoDbConfig {
     let mut config = DynamoDbConfig::new(url).expect("a URL").credentials(keys());
     config.lease = LeaseTerms {
-        length: Duration::from_millis(600),
+        length: Duration::from_millis(1_500),
         margin: Duration::from_millis(100),
         pause_max: Duration::ZERO,
     };

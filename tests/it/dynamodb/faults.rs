@@ -181,6 +181,5 @@ async fn store_stops_where_a_killed_server_forgot_what_was_acknowledged() {
             assert!(named && why.contains("127.0.0.1") && !why.contains("canary"), "{why}");
         }
         assert!(matches!(store.find(reference("a")).await, Err(StoreError::Failed(_))));
-        assert!(!store.lease().expect("it has one").may_send() || !made_anew);
     }
 }
