@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use dashmap::DashSet;
 use jiff::Timestamp;
@@ -26,7 +25,7 @@ use crate::order::{EchoProfile, Item, ItemsHash, OrderId};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
 use crate::protocol::lane::Rules;
-use crate::protocol::{Change, Fingerprint, IDS_PER_RECORD_MAX, Moment, Why};
+use crate::protocol::{Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, Moment, Why};
 use crate::router::RouterEvent;
 use crate::runtime::Runtime;
 use crate::store::{IntentStore, Lease, StoreError};
@@ -101,7 +100,8 @@ impl Shared {
         let Parts { config, supplier, store, runtime, account } = parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let lease = store.lease();
-        let pause = lease.as_ref().map_or(Duration::ZERO, |lease| lease.terms().pause_max);
+        let covered = config.left_out.keeps(Clause::PauseCovered);
+        let pause = lease.as_ref().filter(|_| covered).map(|lease| lease.terms().pause_max);
         Self {
             rules: config.rules(supplier.wire_bound()),
             policy: supplier.evidence_policy(),
@@ -121,7 +121,7 @@ impl Shared {
             doubts: Mutex::default(),
             products: DashSet::default(),
             lease,
-            locked_at: locked_at.plus(pause),
+            locked_at: locked_at.plus(pause.unwrap_or_default()),
             failed: watch::channel(None).0,
             config,
             supplier,

@@ -9,12 +9,7 @@
 mod buyer;
 mod check;
 mod config;
-#[cfg(any(
-    feature = "dynamodb",
-    feature = "postgres",
-    feature = "redb",
-    feature = "redis"
-))]
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
 mod database;
 mod demo;
 mod failure;

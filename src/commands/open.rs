@@ -21,12 +21,7 @@ use super::settings;
 
 /// Starts a router, or where the store is shared, a node. A router is not ready yet: see [`ready`].
 pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
-    #[cfg(any(
-    feature = "dynamodb",
-    feature = "postgres",
-    feature = "redb",
-    feature = "redis"
-))]
+    #[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
     if let (Some(terms), Some(url)) = (args.shared(), args.database()) {
         let (config, supplier, runtime) = parts(args, posts)?;
         let store = super::database::shared(url, terms)?;
@@ -70,12 +65,7 @@ fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Runtime
 
 /// Opens the store that the settings name.
 async fn remembered(args: &Loaded, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
-    #[cfg(any(
-    feature = "dynamodb",
-    feature = "postgres",
-    feature = "redb",
-    feature = "redis"
-))]
+    #[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
     if let Some(url) = args.database() {
         return super::database::open(url).await;
     }

@@ -11,6 +11,7 @@ use order_router::{End, Order, Progress, SubmitError};
 
 use super::router::{World, check_books, order};
 
+mod dynamodb;
 mod postgres;
 mod redis;
 

@@ -81,6 +81,8 @@ impl LaneActor {
         // bytes may leave later, if the process is stopped in between: see `Unreported`, which is asked
         // below. Tasks of this lane run on its own thread, so none can report between the two.
         let left = self.shared.runtime.now().plus(self.shared.config.send_window);
+        // What a former holder of the lease may still send is settled no earlier than at a start.
+        let left = left.max(self.shared.locked_at);
         let waiting = self.rebuilding.take().unwrap_or_default();
         self.wake(Dormant { intents, hold }, left, ctx);
         for message in waiting {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::store::Asked;
-use crate::store::ledger::{ClaimWrite, Meeting, Request, RowWrite};
+use crate::store::Request;
+use crate::store::ledger::{ClaimWrite, Meeting, RowWrite};
 
 #[allow(dead_code)]
 #[path = "../../../tests/it/servers/dynamodb.rs"]
