@@ -514,11 +514,13 @@ impl OrderRouter {
             }
             let (progress, ticket) = slot(progress_of(&stored.state), true);
             let intent = stored.id;
-            shared.deliver(stored.lane, LaneMessage::Attach { intent, progress });
+            let client_ref = client_ref.clone();
+            let attach = LaneMessage::Attach { intent, client_ref, progress };
+            shared.deliver(stored.lane, attach);
             let (failed, _place) = (shared.failed.subscribe(), self.take_place()?);
             let ticket = Ticket { progress: ticket, failed, _place };
             let left = deadline.since(shared.runtime.now());
-            match self.follow(ticket, client_ref, left).await {
+            match self.follow(ticket, &stored.client_ref, left).await {
                 // It ended in between: the store knows how.
                 Err(SubmitError::Unknown { .. }) => {}
                 told => return told,

@@ -56,7 +56,7 @@ pub(crate) enum LaneMessage {
     /// A caller hands an order over.
     Submit(Box<Handover>),
     /// A caller waits for an intent that was accepted before; dropped if it has ended.
-    Attach { intent: IntentId, progress: Teller },
+    Attach { intent: IntentId, client_ref: ClientRef, progress: Teller },
     /// A permit to send.
     Permitted { intent: IntentId },
     /// The outcome of a POST.
@@ -178,7 +178,9 @@ impl LaneActor {
     fn receive(&mut self, message: LaneMessage, ctx: &mut Context<Self>) {
         match message {
             LaneMessage::Submit(handover) => self.submit(*handover, ctx),
-            LaneMessage::Attach { intent, progress } => self.attach(intent, progress),
+            LaneMessage::Attach { intent, client_ref, progress } => {
+                self.attach(intent, &client_ref, progress);
+            }
             LaneMessage::Permitted { intent } => {
                 let attempt = self.attempt();
                 self.feed(Event::Permitted { intent, attempt }, ctx);
@@ -258,8 +260,10 @@ impl LaneActor {
         self.orders.entry(intent).or_insert(Box::new(open))
     }
 
-    fn attach(&mut self, intent: IntentId, progress: Teller) {
-        if let Some(open) = self.orders.get_mut(&intent) {
+    fn attach(&mut self, intent: IntentId, client_ref: &ClientRef, progress: Teller) {
+        // Once another router has taken the store over, it gives numbers of this one's out anew.
+        let open = self.orders.get_mut(&intent).filter(|open| open.client_ref == *client_ref);
+        if let Some(open) = open {
             if let Some(standing) = self.lane.standing(intent) {
                 progress.tell(told_progress(&standing));
             }

@@ -167,6 +167,10 @@ impl Backend for Table {
         self.write_batch(batch).await
     }
 
+    async fn is_ours(&self, epoch: u64) -> Result<bool, Fault> {
+        Ok(self.meta().await?.is_some_and(|meta| meta.epoch == epoch))
+    }
+
     async fn load(&self) -> Result<Kept, Fault> {
         self.read_all().await
     }

@@ -104,6 +104,9 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     /// is `batch.epoch`. A batch that is in already is no error.
     fn write(&self, batch: &Batch) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// Whether no newer lease was given out, as of now: what was read before is what this holder wrote.
+    fn is_ours(&self, epoch: u64) -> impl Future<Output = Result<bool, Fault>> + Send;
+
     /// Everything that a start needs, as of one moment.
     fn load(&self) -> impl Future<Output = Result<Kept, Fault>> + Send;
 
@@ -202,6 +205,18 @@ fn read_row(place: &str, sealed: &[u8]) -> Result<Row, StoreError> {
     let key = key::row(&row.stored.client_ref);
     unsealed(&key, sealed).map_err(|why| damaged(place, why.0))?;
     Ok(row)
+}
+
+/// Reads the row that was asked for by its reference; another's is no answer.
+fn read_row_of(place: &str, client_ref: &ClientRef, sealed: &[u8]) -> Result<Row, StoreError> {
+    let row = read_row(place, sealed)?;
+    match row.stored.client_ref == *client_ref {
+        true => Ok(row),
+        false => {
+            let other = &row.stored.client_ref;
+            Err(damaged(place, format!("{other} is under the name of {client_ref}")))
+        }
+    }
 }
 
 fn read_claim(place: &str, id: OrderId, sealed: &[u8]) -> Result<ClaimRow, StoreError> {
@@ -325,7 +340,7 @@ impl<B: Backend> IntentStore for LedgerStore<B> {
             let refs = [client_ref];
             let found = patiently(&backend.place(), || backend.rows(&refs)).await?;
             let row = found.into_iter().next().flatten();
-            row.map(|row| Ok(read_row(&backend.place(), &row)?.stored)).transpose()
+            row.map(|row| Ok(read_row_of(&backend.place(), &refs[0], &row)?.stored)).transpose()
         })
     }
 

@@ -129,6 +129,10 @@ impl Backend for File {
         }
     }
 
+    async fn is_ours(&self, _: u64) -> Result<bool, Fault> {
+        Ok(true)
+    }
+
     async fn load(&self) -> Result<Kept, Fault> {
         self.run(|database| {
             let read = database.begin_read()?;

@@ -183,6 +183,24 @@ async fn what_is_read_in_pages_is_whole() {
 
 /// An old holder that was cut off: another takes over when its lease has ended, and what the old one
 /// still writes leaves nothing.
+/// What the new holder wrote is no answer of the old one's: numbers were given out anew.
+#[tokio::test]
+async fn old_holder_joins_nothing_that_the_new_one_accepted() {
+    let Some(server) = Redis::shared() else { return };
+    let (name, proxy) = (namespace(), Proxy::start(server.port));
+    let first = RedisStore::open(short(&server.url_at(proxy.port, &name))).await.expect("opens");
+    done(&*first, Change::Resume).await;
+    proxy.refuse(true);
+    proxy.cut();
+    let second = RedisStore::open(short(&server.url(&name))).await.expect("opens");
+    done(&*second, accept(&*second, "its").0).await;
+    proxy.refuse(false);
+    let why = latched(&*first, accept(&*first, "its").0).await;
+    assert!(why.contains("another router has taken it over"), "{why}");
+    let joined = second.commit(accept(&*second, "its").0).await;
+    assert!(matches!(joined, Ok(Committed::Joined(_))), "{joined:?}");
+}
+
 #[tokio::test]
 async fn writes_of_an_old_holder_leave_nothing_after_a_takeover() {
     let Some(server) = Redis::shared() else { return };

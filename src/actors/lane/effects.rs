@@ -122,6 +122,9 @@ impl LaneActor {
         let Some(open) = self.leave(intent) else { return };
         tracing::debug!(parent: &open.span, "joins an order under the same reference");
         if let Some(there) = self.orders.get_mut(&stored.id) {
+            if there.client_ref != stored.client_ref {
+                return self.shared.fail(&not_ours(&stored));
+            }
             let standing = self.lane.standing(stored.id);
             for waiter in open.waiters {
                 if let Some(standing) = &standing {
@@ -151,6 +154,9 @@ impl LaneActor {
         let progress = super::progress_of(&stored.state);
         notify(&waiters, &progress);
         if let Some(there) = self.orders.get_mut(&stored.id) {
+            if there.client_ref != stored.client_ref {
+                return self.shared.fail(&not_ours(stored));
+            }
             there.waiters.extend(waiters);
         }
     }
@@ -303,4 +309,10 @@ pub(super) fn notify(waiters: &[Teller], progress: &Progress) {
     for waiter in waiters {
         waiter.tell(progress.clone());
     }
+}
+
+/// The store has another order under a number of this router's: somebody else writes there.
+fn not_ours(stored: &Stored) -> StoreError {
+    let why = format!("{} has a number of another order: another router writes", stored.client_ref);
+    StoreError::Failed(why.into())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::OnceCell;
 
-use super::{Fault, LedgerStore, Meeting, patiently, read_row};
+use super::{Fault, LedgerStore, Meeting, patiently, read_row_of};
 use crate::order::ClientRef;
 use crate::store::lease::{Asked, Lease, LeaseTerms};
 use crate::store::{
@@ -92,14 +92,17 @@ impl<B: Meeting> SharedStore for SharedLedger<B> {
     ) -> BoxFuture<'static, Result<Vec<Option<Stored>>, StoreError>> {
         let place = self.inner.place.clone();
         let refs = Arc::new(refs);
+        let wanted = refs.clone();
         let asked = self.ask(move |backend| {
             let refs = refs.clone();
             async move { backend.rows(&refs).await }
         });
         async move {
-            let found = asked.await?.into_iter();
-            let read = |row: Vec<u8>| read_row(&place, &row).map(|row| row.stored);
-            found.map(|row| row.map(read).transpose()).collect()
+            let found = wanted.iter().zip(asked.await?);
+            let read = |(client_ref, row): (&ClientRef, Option<Vec<u8>>)| {
+                row.map(|row| Ok(read_row_of(&place, client_ref, &row)?.stored)).transpose()
+            };
+            found.map(read).collect()
         }
         .boxed()
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Backend, Batch, ClaimWrite, Fault, Found, RowWrite, key, put_standing, read_claim, read_row,
+    Backend, Batch, ClaimWrite, Fault, Found, RowWrite, key, put_standing, read_claim, read_row_of,
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial, Verdict};
@@ -95,7 +95,8 @@ impl<B: Backend> Writer<B> {
             let found = patiently(&self.place, || self.backend.rows(&refs)).await?;
             for (client_ref, sealed) in refs.into_iter().zip(found) {
                 if let Some(sealed) = sealed {
-                    below.rows.insert(client_ref, read_row(&self.place, &sealed)?);
+                    let row = read_row_of(&self.place, &client_ref, &sealed)?;
+                    below.rows.insert(client_ref, row);
                 }
             }
         }
@@ -170,6 +171,10 @@ impl<B: Backend> Write for Writer<B> {
             let batch = self.batch(from, &feed);
             patiently(&self.place, || self.backend.write(&batch)).await?;
             self.book.let_go(&feed);
+        } else if !patiently(&self.place, || self.backend.is_ours(self.epoch)).await? {
+            // Whoever has taken the store over wrote what was read, and numbers its intents anew.
+            let why = format!("the store at {}: another router has taken it over", self.place);
+            return Err(StoreError::Failed(why.into()));
         }
         let ended = standing.totals.intents() - standing.totals.open;
         shared.wrote(standing.totals.open, ended, changes.len());

@@ -349,6 +349,14 @@ impl Backend for Server {
         }
     }
 
+    async fn is_ours(&self, epoch: u64) -> Result<bool, Fault> {
+        let mut question = redis::pipe();
+        question.cmd("HMGET").arg(&self.0.keys.books).arg(&["epoch", "holder"]);
+        let ((newest, holder),): ((Option<u64>, Option<String>),) =
+            self.0.questions.ask(&question).await?;
+        Ok(newest == Some(epoch) && holder.as_ref() == Some(&self.0.holder))
+    }
+
     async fn load(&self) -> Result<Kept, Fault> {
         let keys = &self.0.keys;
         let mut question = redis::pipe();
