@@ -11,7 +11,8 @@ const IN_USE: &str = "wait for the other router to end, or stop it, or let all o
     --share; another schema, namespace or file for the same account is no way out: it would buy again";
 
 /// Opens the store that a URL names. The settings let no scheme pass that is not in this build.
-pub async fn open(url: &SecretString) -> Result<Arc<dyn IntentStore>, Failure> {
+pub async fn open(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn IntentStore>, Failure> {
+    let _ = terms;
     let url = url.expose_secret();
     match url.split_once(':').map_or("", |(scheme, _)| scheme) {
         #[cfg(feature = "redb")]
@@ -26,11 +27,14 @@ pub async fn open(url: &SecretString) -> Result<Arc<dyn IntentStore>, Failure> {
         #[cfg(feature = "redis")]
         "redis" => {
             use order_router::store::redis::RedisStore;
-            RedisStore::open(redis_config(url)?).await.map_err(|error| redis_failed(&error))
+            let mut config = redis_config(url)?;
+            config.lease = terms;
+            RedisStore::open(config).await.map_err(|error| redis_failed(&error))
         }
         #[cfg(feature = "dynamodb")]
         "dynamodb" => {
-            let config = dynamodb_config(url)?;
+            let mut config = dynamodb_config(url)?;
+            config.lease = terms;
             let store = order_router::store::dynamodb::open(config).await;
             store.map_err(|error| dynamodb_failed(&error))
         }

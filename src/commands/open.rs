@@ -67,7 +67,7 @@ fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Runtime
 async fn remembered(args: &Loaded, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
     #[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
     if let Some(url) = args.database() {
-        return super::database::open(url).await;
+        return super::database::open(url, args.lease()).await;
     }
     let dir = args.data().unwrap_or(Path::new("")).to_owned();
     let (place, runtime) = (dir.clone(), runtime.clone());

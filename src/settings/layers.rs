@@ -211,6 +211,12 @@ impl Loaded {
         self.draft.share.then(|| self.draft.lease())
     }
 
+    /// The terms of the lease of a store on a server.
+    #[must_use]
+    pub fn lease(&self) -> LeaseTerms {
+        self.draft.lease()
+    }
+
     /// The supplier's base URL.
     #[must_use]
     pub fn base_url(&self) -> &str {

@@ -10,6 +10,7 @@ mod purchases;
 mod secrets;
 mod settings;
 mod shared;
+mod stores;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

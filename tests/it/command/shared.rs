@@ -64,7 +64,7 @@ impl Drop for Routers<'_> {
     }
 }
 
-fn wait(span: Duration) {
+pub(super) fn wait(span: Duration) {
     let end = Instant::now() + span;
     while let Some(left) = end.checked_duration_since(Instant::now()) {
         std::thread::park_timeout(left);
