@@ -97,12 +97,15 @@ async fn rule_15_a_list_that_shows_none_of_our_orders_stops_a_later_start() {
     // A replica that is behind: valid, complete, and empty.
     let stale = Faults { list_empty: 1.0, ..Faults::default() };
     world.simulator.set_faults(stale).expect("faults");
-    let mut error = world.start().await.ready().await;
-    while error.is_ok() {
-        // The order is not older than the landing bound yet: the list need not show it.
-        error = world.start().await.ready().await;
-    }
-    let error = error.expect_err("stopped").to_string();
+    let stopped = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            // Until the order is older than the landing bound the list need not show it.
+            if let Err(error) = world.start().await.ready().await {
+                return error;
+            }
+        }
+    });
+    let error = stopped.await.expect("stopped once the list must show the order").to_string();
     assert!(error.contains("none of the orders that the store has"), "{error}");
     world.simulator.set_faults(Faults::default()).expect("faults");
     world.ready().await;
