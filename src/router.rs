@@ -233,7 +233,8 @@ impl Events {
 /// A person's decision about an order in doubt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// This supplier order is the intent's. Checked: it exists, its items match, nobody has it.
+    /// This supplier order is the intent's. Checked: it exists, was not there before the first
+    /// start, its items match, nobody has it.
     Placed(OrderId),
     /// Nothing was bought and nothing will be, by any attempt so far.
     Absent,
@@ -600,13 +601,18 @@ impl OrderRouter {
         }
     }
 
-    /// Checks that a supplier order can be an intent's: it exists and its items match. That nobody
-    /// has it is checked by the write itself.
+    /// Checks that a supplier order can be an intent's: it exists, is no history (rule 14), and its
+    /// items match. That nobody has it is checked by the write itself.
     async fn checked(&self, stored: &Stored, id: &OrderId) -> Result<Decision, ResolveError> {
         let shared = self.shared();
         let fetched = shared.supplier.fetch(id.clone()).await;
         let row =
             fetched.map_err(|source| ResolveError::NotFetched { id: id.clone(), source })?.row;
+        let line = shared.store.rehydrate().await?.history;
+        if line.is_some_and(|line| line.covers(&row.id, row.created_at, shared.config.clock_margin))
+        {
+            return Err(ResolveError::History { id: id.clone() });
+        }
         let hash =
             row.items.as_deref().and_then(|items| crate::ItemsHash::of_row(items, shared.echo));
         if hash != Some(stored.lane) {

@@ -126,6 +126,7 @@ fn next(error: &ResolveError) -> &'static str {
         ResolveError::Unknown { .. } => "`order-router orders list` shows the references",
         ResolveError::NotInDoubt { .. } => "nothing: there is nothing to decide",
         ResolveError::NotFetched { .. } => "check the id, and that the supplier is reached",
+        ResolveError::History { .. } => "look for an order that was created later",
         ResolveError::OtherItems { .. } => "look for the order with the same items",
         ResolveError::Taken { .. } => "look for another order with the same items",
         ResolveError::NoReason => "give --reason",
