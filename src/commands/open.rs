@@ -11,7 +11,7 @@ use order_router::store::{
 };
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
-use order_router::{OrderRouter, StartError};
+use order_router::{Builder, OrderRouter, StartError};
 
 use super::failure::{Failure, chain};
 use super::output::errln;
@@ -19,6 +19,19 @@ use super::settings;
 
 /// Starts a router. It is not ready yet: see [`ready`].
 pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
+    start(builder(args, posts).await?, args).await
+}
+
+/// Starts a router that sends nothing: for a person's decisions.
+pub async fn open_without_sending(args: &Loaded) -> Result<OrderRouter, Failure> {
+    start(builder(args, 1).await?.without_sending(), args).await
+}
+
+async fn start(builder: Builder, args: &Loaded) -> Result<OrderRouter, Failure> {
+    builder.start().await.map_err(|error| not_started(args, &error))
+}
+
+async fn builder(args: &Loaded, posts: usize) -> Result<Builder, Failure> {
     let config = args.config(posts);
     config.check().map_err(|error| {
         let next = "change --landing-bound, --request-timeout or the limit that is named";
@@ -39,12 +52,7 @@ pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
         Failure::nothing_sent(what, "correct the setting that is named; --help lists them")
     })?;
     let store = remembered(args, &runtime).await?;
-    let router = OrderRouter::builder(Arc::new(supplier), store)
-        .config(config)
-        .runtime(runtime)
-        .start()
-        .await;
-    router.map_err(|error| not_started(args, &error))
+    Ok(OrderRouter::builder(Arc::new(supplier), store).config(config).runtime(runtime))
 }
 
 /// Opens the store that the settings name.
