@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -293,21 +294,30 @@ fn the_help_teaches_every_command() {
     }
 }
 
-/// The address of a way to the supplier on which reading a single order takes so long.
+/// The address of a way to the supplier on which reading a single order takes so long, or until an
+/// order is sent.
 fn slowly(supplier: &Simulator, wait: Duration) -> String {
     let to = supplier.url().trim_start_matches("http://").to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let (post, posts) = mpsc::channel();
+    let posts = Arc::new(Mutex::new(posts));
     std::thread::spawn(move || {
         for mut client in listener.incoming().map_while(Result::ok) {
             let mut supplier = TcpStream::connect(&to).unwrap();
             let (mut from, mut back) = (supplier.try_clone().unwrap(), client.try_clone().unwrap());
             std::thread::spawn(move || std::io::copy(&mut from, &mut back));
+            let (post, posts) = (post.clone(), posts.clone());
             std::thread::spawn(move || {
                 let mut chunk = [0; 4096];
                 while let Ok(bytes @ 1..) = client.read(&mut chunk) {
+                    if chunk.starts_with(b"POST ") {
+                        post.send(()).unwrap();
+                    }
                     if chunk.starts_with(b"GET /api/orders/") {
-                        std::thread::sleep(wait);
+                        let posts = posts.lock().unwrap();
+                        posts.try_iter().for_each(drop);
+                        let _ = posts.recv_timeout(wait);
                     }
                     if supplier.write_all(&chunk[..bytes]).is_err() {
                         return;
