@@ -93,11 +93,13 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn IntentStore>,
     pub(crate) runtime: Runtime,
     pub(crate) account: Account,
+    /// Orders are sent.
+    pub(crate) sends: bool,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
-        let Parts { config, supplier, store, runtime, account } = parts;
+        let Parts { config, supplier, store, runtime, account, sends } = parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let lease = store.lease();
         let covered = config.left_out.keeps(Clause::PauseCovered);
@@ -107,7 +109,7 @@ impl Shared {
             policy: supplier.evidence_policy(),
             echo: supplier.capabilities().echo,
             fingerprint: supplier.fingerprint(),
-            dispatch: Dispatch::new(&config, runtime.now(), lease.clone()),
+            dispatch: Dispatch::new(&config, sends, runtime.now(), lease.clone()),
             registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
             unreported: Unreported::default(),

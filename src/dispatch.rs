@@ -39,6 +39,8 @@ pub(crate) struct Dispatch {
 struct Permits {
     /// Nothing is recorded to be sent while it does not last.
     lease: Option<Arc<Lease>>,
+    /// The router was started to send at all.
+    sends: bool,
     /// The list was understood and the account is known (rules 14 and 15).
     ready: bool,
     /// Nothing more is sent: shutdown, or the store has failed.
@@ -78,11 +80,17 @@ enum NotNow {
 }
 
 impl Dispatch {
-    pub(crate) fn new(config: &Config, now: Moment, lease: Option<Arc<Lease>>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        sends: bool,
+        now: Moment,
+        lease: Option<Arc<Lease>>,
+    ) -> Self {
         let rate = config.rate_per_minute.map(|rate| f64::from(rate) / 60.0);
         Self {
             permits: Mutex::new(Permits {
                 lease,
+                sends,
                 ready: false,
                 closed: false,
                 posts: 0,
@@ -168,6 +176,9 @@ impl Dispatch {
         let permits = self.permits();
         if permits.closed {
             return Some("the router is stopping".into());
+        }
+        if !permits.sends {
+            return Some("the router was started without sending".into());
         }
         if !permits.ready {
             return Some("the supplier's list was not understood yet".into());
@@ -293,6 +304,7 @@ impl Dispatch {
 impl Permits {
     fn take(&mut self, now: Moment) -> Result<(), NotNow> {
         if self.closed
+            || !self.sends
             || !self.ready
             || self.paused.is_some()
             || self.posts >= self.posts_max

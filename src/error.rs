@@ -171,6 +171,12 @@ pub enum ResolveError {
         /// Why.
         source: crate::supplier::ReadError,
     },
+    /// The supplier's order was there before the router's first start on the account (rule 14).
+    #[error("supplier order {id} is older than the first start on the account")]
+    History {
+        /// The supplier's order.
+        id: OrderId,
+    },
     /// The supplier's order has other items.
     #[error("supplier order {id} has other items")]
     OtherItems {

@@ -233,7 +233,8 @@ impl Events {
 /// A person's decision about an order in doubt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// This supplier order is the intent's. Checked: it exists, its items match, nobody has it.
+    /// This supplier order is the intent's. Checked: it exists, was not there before the first
+    /// start, its items match, nobody has it.
     Placed(OrderId),
     /// Nothing was bought and nothing will be, by any attempt so far.
     Absent,
@@ -276,6 +277,7 @@ pub struct Builder {
     store: Arc<dyn IntentStore>,
     config: Config,
     runtime: Runtime,
+    sends: bool,
 }
 
 impl Builder {
@@ -293,13 +295,22 @@ impl Builder {
         self
     }
 
+    /// Starts a router that sends no order, whatever it accepts or finds in the store: it reads the
+    /// account, and takes a person's decisions. What is to be sent is sent by the next router.
+    /// Default: orders are sent.
+    #[must_use]
+    pub fn without_sending(mut self) -> Self {
+        self.sends = false;
+        self
+    }
+
     /// Starts the router. It accepts orders at once and sends them as soon as it is
     /// [`OrderRouter::ready`].
     ///
     /// # Errors
     /// [`StartError`] if the settings contradict each other or the store cannot be read.
     pub async fn start(self) -> Result<OrderRouter, StartError> {
-        let Self { supplier, store, config, runtime } = self;
+        let Self { supplier, store, config, runtime, sends } = self;
         config.check()?;
         let locked_at = runtime.now();
         let found = store.rehydrate().await?;
@@ -336,8 +347,8 @@ impl Builder {
             newest_known,
             locked_at,
         );
-        let shared =
-            Arc::new(Shared::new(Parts { config, supplier, store, runtime, account }, locked_at));
+        let parts = Parts { config, supplier, store, runtime, account, sends };
+        let shared = Arc::new(Shared::new(parts, locked_at));
         lay_down(&shared, found.intents, found.held_lanes);
         let threads = Threads::start(shared.clone()).await.map_err(StartError::Thread)?;
         // Set once, here.
@@ -413,7 +424,8 @@ impl OrderRouter {
     /// Begins to build a router for an account over a store.
     #[must_use]
     pub fn builder(supplier: Arc<dyn Supplier>, store: Arc<dyn IntentStore>) -> Builder {
-        Builder { supplier, store, config: Config::default(), runtime: Runtime::system() }
+        let (config, runtime) = (Config::default(), Runtime::system());
+        Builder { supplier, store, config, runtime, sends: true }
     }
 
     /// Waits until the supplier's list was understood and the account's orders are known (rules 14
@@ -602,13 +614,18 @@ impl OrderRouter {
         }
     }
 
-    /// Checks that a supplier order can be an intent's: it exists and its items match. That nobody
-    /// has it is checked by the write itself.
+    /// Checks that a supplier order can be an intent's: it exists, is no history (rule 14), and its
+    /// items match. That nobody has it is checked by the write itself.
     async fn checked(&self, stored: &Stored, id: &OrderId) -> Result<Decision, ResolveError> {
         let shared = self.shared();
         let fetched = shared.supplier.fetch(id.clone()).await;
         let row =
             fetched.map_err(|source| ResolveError::NotFetched { id: id.clone(), source })?.row;
+        let line = shared.store.rehydrate().await?.history;
+        if line.is_some_and(|line| line.covers(&row.id, row.created_at, shared.config.clock_margin))
+        {
+            return Err(ResolveError::History { id: id.clone() });
+        }
         let hash =
             row.items.as_deref().and_then(|items| crate::ItemsHash::of_row(items, shared.echo));
         if hash != Some(stored.lane) {

@@ -78,6 +78,39 @@ fn one_seed() {
     assert_eq!(ran.violation, None);
 }
 
+/// How a seed that failed is shown and run again.
+fn replay(seed: u64, what: &str) -> String {
+    let kind = std::env::var("SIM_KIND").map_or(String::new(), |kind| format!("SIM_KIND={kind} "));
+    format!(
+        "seed {seed}: {what}\n  replay: {kind}SIM_SEED={seed} cargo test --all-features --test sim \
+         one_seed -- --nocapture"
+    )
+}
+
+/// What a run came to, or how its seed is run again: it was violated, or it panicked.
+fn checked(seed: u64, run: impl FnOnce() -> Ran) -> Result<Ran, String> {
+    let ran = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        replay(seed, &format!("panicked: {}", text.unwrap_or_default()))
+    })?;
+    match &ran.violation {
+        Some(what) => Err(replay(seed, what)),
+        None => Ok(ran),
+    }
+}
+
+#[test]
+fn a_panic_in_a_run_shows_its_seed_and_how_to_run_it_again() {
+    let told = checked(7, || panic!("on purpose {}", 1)).err().expect("a panic");
+    assert!(told.starts_with("seed 7: panicked: on purpose 1\n"), "{told}");
+    assert!(told.contains("SIM_SEED=7 cargo test"), "{told}");
+    let violated = || Ran { violation: Some("twice".to_owned()), ..run(Plan::of(7)) };
+    let told = checked(7, violated).err().expect("a violation");
+    assert!(told.starts_with("seed 7: twice\n"), "{told}");
+    assert!(checked(7, || run(Plan::of(7))).is_ok());
+}
+
 #[test]
 fn many_seeds() {
     let (from, count) = (number("SIM_FROM", 0), number("SIM_SEEDS", 1_000));
@@ -88,16 +121,20 @@ fn many_seeds() {
                 let mut failed = Vec::new();
                 let (mut lives, mut events) = (0, 0);
                 let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
-                for seed in (from + thread..from + count).step_by(usize::try_from(threads).unwrap()) {
-                    let ran = run(plan(seed));
+                for seed in (from + thread..from + count).step_by(usize::try_from(threads).unwrap())
+                {
+                    let ran = match checked(seed, || run(plan(seed))) {
+                        Ok(ran) => ran,
+                        Err(told) => {
+                            println!("{told}");
+                            failed.push(seed);
+                            continue;
+                        }
+                    };
                     lives += u64::from(ran.lives);
                     events += ran.events;
                     for (fault, times) in ran.seen {
                         *seen.entry(fault).or_default() += times;
-                    }
-                    if let Some(what) = ran.violation {
-                        println!("seed {seed}: {what}\n  replay: SIM_SEED={seed} cargo test --all-features --test sim one_seed -- --nocapture");
-                        failed.push(seed);
                     }
                 }
                 (failed, lives, events, seen)

@@ -350,3 +350,6 @@ async fn claims(shared: &Shared, ids: Vec<OrderId>) -> Result<Vec<Claim>, StoreE
     }
     Ok(shared.store.claims(ids).await?.into_iter().flatten().collect())
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::LaneMessage;
-use crate::order::ItemsDigest;
-use crate::protocol::{Attempt, Change, Fingerprint, NewIntent};
+use crate::order::{ItemsDigest, OrderId};
+use crate::protocol::{Attempt, Change, Fingerprint, Moment, NewIntent};
 use crate::router::{End, OrderRouter, Progress};
 use crate::runtime::Runtime;
 use crate::simulator::{Faults, Simulator, SimulatorConfig};
@@ -17,12 +17,16 @@ use crate::{ClientRef, Config, EchoProfile, Item, ItemsHash, Order};
 
 mod waking;
 
-fn order(reference: &str, item: &str) -> Order {
+pub(super) fn order(reference: &str, item: &str) -> Order {
     let item = Item::new(item, 1).expect("an item");
     Order::new(ClientRef::new(reference).expect("a reference"), vec![item]).expect("an order")
 }
 
-async fn router(simulator: &Simulator, store: Arc<dyn IntentStore>, config: Config) -> OrderRouter {
+pub(super) async fn router(
+    simulator: &Simulator,
+    store: Arc<dyn IntentStore>,
+    config: Config,
+) -> OrderRouter {
     let router = start(simulator, store, config).await;
     router.ready().await.expect("ready");
     router
@@ -42,7 +46,7 @@ async fn start(simulator: &Simulator, store: Arc<dyn IntentStore>, config: Confi
         .expect("a start")
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config::default()
         .request_timeout(Duration::from_millis(300))
         .landing_bound(Some(Duration::from_secs(1)))
@@ -52,7 +56,7 @@ fn config() -> Config {
         .trust_echo(true)
 }
 
-fn simulator(faults: Faults) -> Simulator {
+pub(super) fn simulator(faults: Faults) -> Simulator {
     let config = SimulatorConfig { faults, ..SimulatorConfig::default() };
     Simulator::spawn_thread(config).expect("a simulator")
 }
@@ -162,6 +166,60 @@ async fn a_rate_is_kept() {
     // 20 a second, after a burst of one second's worth at the most.
     let span = clock.now().since(begun);
     assert!(span > Duration::from_millis(900), "{span:?}");
+}
+
+/// The id of the first order that a simulated supplier gives.
+async fn first_id() -> OrderId {
+    let simulator = simulator(Faults::default());
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config()).await;
+    router.submit(order("first", "x")).await.expect("an end");
+    OrderId::new(&simulator.ledger()[0].id).expect("an id")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_an_id_that_was_free_before_the_attempt_is_in_doubt() {
+    let id = first_id().await;
+    for seen_before in [true, false] {
+        // No list shows it, so that nothing but its answer can claim it.
+        let list_lag = Duration::from_secs(3_600);
+        let simulator = simulator(Faults { list_lag, ..Faults::default() });
+        let router = router(&simulator, Arc::new(MemoryStore::new()), config()).await;
+        let shared = router.shared();
+        if seen_before {
+            shared.remember_free_rows(std::slice::from_ref(&id), true, shared.runtime.now());
+        }
+        let mut ticket = router.track(order("ours", "x")).expect("taken");
+        let progress = loop {
+            match ticket.next().await.expect("it goes on") {
+                Progress::Submitted | Progress::Accepted => {}
+                other => break other,
+            }
+        };
+        assert_eq!(simulator.ledger()[0].id, id.as_str(), "the same supplier gives the same ids");
+        match progress {
+            Progress::InDoubt => assert!(seen_before),
+            Progress::Ended(End::Placed { order_id, .. }) => {
+                assert!(order_id == id && !seen_before, "it was another's");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_was_free_before_from_the_list_that_showed_it_until_one_that_is_evidence_does_not() {
+    let simulator = simulator(Faults::default());
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config()).await;
+    let shared = router.shared();
+    let id = OrderId::new("free").expect("an id");
+    let at = |second| Moment::after_origin(Duration::from_secs(second));
+    shared.remember_free_rows(std::slice::from_ref(&id), false, at(10));
+    shared.remember_free_rows(std::slice::from_ref(&id), true, at(20));
+    shared.remember_free_rows(&[], false, at(30));
+    assert!(!shared.seen_before(&id, at(9)), "the attempt was recorded before the row was shown");
+    assert!(shared.seen_before(&id, at(10)) && shared.seen_before(&id, at(40)));
+    shared.remember_free_rows(&[], true, at(50));
+    assert!(!shared.seen_before(&id, at(60)), "it is not free any more");
 }
 
 /// A store with one attempt in doubt in each of so many lanes, of a former process.

@@ -12,7 +12,7 @@ use order_router::store::{
 };
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
-use order_router::{Config, OrderRouter, StartError};
+use order_router::{Builder, Config, OrderRouter, StartError};
 
 use super::buyer::Buyer;
 use super::failure::{Failure, chain};
@@ -32,11 +32,22 @@ pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
 
 /// Starts a router. It is not ready yet: see [`ready`].
 pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
+    start(builder(args, posts).await?, args).await
+}
+
+/// Starts a router that sends nothing: for a person's decisions.
+pub async fn open_without_sending(args: &Loaded) -> Result<OrderRouter, Failure> {
+    start(builder(args, 1).await?.without_sending(), args).await
+}
+
+async fn start(builder: Builder, args: &Loaded) -> Result<OrderRouter, Failure> {
+    builder.start().await.map_err(|error| not_started(args, &error))
+}
+
+async fn builder(args: &Loaded, posts: usize) -> Result<Builder, Failure> {
     let (config, supplier, runtime) = parts(args, posts)?;
     let store = remembered(args, &runtime).await?;
-    let router =
-        OrderRouter::builder(supplier, store).config(config).runtime(runtime).start().await;
-    router.map_err(|error| not_started(args, &error))
+    Ok(OrderRouter::builder(supplier, store).config(config).runtime(runtime))
 }
 
 /// What a router is made of, but for its store.

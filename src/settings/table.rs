@@ -195,7 +195,9 @@ pub static TABLE: &[Setting] = &[
         "page_parameter",
         Kind::Text,
         Says("none: pages by offset"),
-        "Ask for pages by number with this parameter, instead of by offset",
+        "Ask for pages by number with this parameter, instead of by offset. Pages by number do not \
+            overlap, so only a list whose first page reaches back far enough is complete: where it \
+            does not, nothing in doubt is declared absent, and no start succeeds",
         |d, t| put(&mut d.page_parameter, owned(t).map(Some)),
     ),
     row(

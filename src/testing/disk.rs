@@ -32,6 +32,9 @@ pub enum Fate {
 #[derive(Clone, Default)]
 pub struct ForgetfulDisk(Arc<Mutex<Inner>>);
 
+/// What is called at every sync.
+type AtSync = Arc<dyn Fn(u64) + Send + Sync>;
+
 #[derive(Clone, Default)]
 struct Inner {
     files: BTreeMap<u64, FileState>,
@@ -45,6 +48,7 @@ struct Inner {
     writes: u64,
     cut_at_sync: Option<u64>,
     fail_sync: Option<u64>,
+    at_sync: Option<AtSync>,
     fail_write: Option<u64>,
     full: bool,
     free_bytes: Option<u64>,
@@ -100,6 +104,22 @@ impl ForgetfulDisk {
     /// reaches the disk.
     pub fn fail_sync(&self, n: u64) {
         self.inner().fail_sync = Some(n);
+    }
+
+    /// Calls this at every sync that is asked for, with its number (from 1), before anything
+    /// reaches the disk.
+    pub fn at_sync(&self, look: impl Fn(u64) + Send + Sync + 'static) {
+        self.inner().at_sync = Some(Arc::new(look));
+    }
+
+    fn sync_begins(&self) {
+        let (look, n) = {
+            let inner = self.inner();
+            (inner.at_sync.clone(), inner.syncs + 1)
+        };
+        if let Some(look) = look {
+            look(n);
+        }
     }
 
     /// The `n`-th write (from 1) fails, once, half written.
@@ -192,6 +212,7 @@ impl Inner {
         self.locked.clear();
         (self.syncs, self.writes) = (0, 0);
         (self.cut_at_sync, self.fail_sync, self.fail_write) = (None, None, None);
+        self.at_sync = None;
         self.off = false;
     }
 
@@ -295,6 +316,7 @@ impl Disk for ForgetfulDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.sync_begins();
         let mut inner = self.inner();
         if inner.sync_asked()? {
             return Err(io::Error::from_raw_os_error(5));

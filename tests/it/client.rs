@@ -24,6 +24,9 @@ use fake::{Fake, Reply, Seen, answer, header};
 const CREATED: &str = r#"{"id":"o-1"}"#;
 const SENT: &str = r#"{"items":[{"itemId":"p-1","quantity":2}]}"#;
 
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(20);
+
 fn client(base_url: &str) -> FoxReload {
     client_with(base_url, Settings::default())
 }
@@ -251,7 +254,8 @@ async fn connecting_has_a_time_limit_and_then_the_gate_was_never_asked() {
     settings.connect_timeout = Duration::from_millis(50);
     let gate = open();
     let client = client_with(&format!("https://localhost:{port}"), settings);
-    let why = broken(client.place(items(), gate.clone()).await);
+    let place = tokio::time::timeout(LONG, client.place(items(), gate.clone()));
+    let why = broken(place.await.expect("a time limit"));
     assert_eq!((why.as_str(), gate.state()), ("connect timeout", GateState::Closed));
 }
 
@@ -369,4 +373,42 @@ async fn gate_notes_the_moment_by_the_given_clock() {
     let gate = open();
     answered(client.expect("a client").place(items(), gate.clone()).await);
     assert_eq!(gate.state(), GateState::Yielded(Fixed.now()));
+}
+
+#[tokio::test]
+async fn connection_that_was_idle_for_too_long_is_not_used_again() {
+    let created = || Reply::Keep(answer(201, "", CREATED));
+    let mut fake = Fake::start([created(), created()]).await;
+    let mut settings = Settings::default();
+    settings.pool_idle_timeout = Duration::from_millis(50);
+    let client = client_with(&fake.http(), settings);
+    answered(client.place(items(), open()).await);
+    let (head, body) = fake.request().await;
+    let one = Seen::Ended(head.len() + 4 + body.len());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    answered(client.place(items(), open()).await);
+    drop(client);
+    let mut seen = Vec::new();
+    let three = async {
+        while seen.len() < 3 {
+            seen.push(fake.next().await);
+        }
+    };
+    tokio::time::timeout(LONG, three).await.expect("two connections");
+    seen.sort_by_key(|seen| matches!(seen, Seen::Request(..)));
+    assert_eq!(seen[..2], [one, Seen::Ended(head.len() + 4 + body.len())], "two connections");
+}
+
+#[tokio::test]
+async fn order_that_is_dropped_while_it_connects_can_never_leave() {
+    // The kernel connects for a listener that never accepts; TLS then waits for a hello.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut settings = Settings::default();
+    settings.root_certificates = Some(tls::certificate().1);
+    let gate = open();
+    let place =
+        client_with(&format!("https://localhost:{port}"), settings).place(items(), gate.clone());
+    tokio::time::timeout(Duration::from_millis(50), place).await.expect_err("it connects");
+    assert_eq!(gate.state(), GateState::Closed);
 }

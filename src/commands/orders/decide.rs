@@ -14,8 +14,9 @@ use crate::commands::settings::{self, RouterArgs};
 
 /// Decide an order that is in doubt or held
 ///
-/// Checked: the supplier's order exists, its items match, and no other reference has it. Kept with
-/// its reason. No other process may be at work in the data directory.
+/// Checked: the supplier's order exists, is not older than the first start on the account, its
+/// items match, and no other reference has it. The decision is stored, its reason stands in the log
+/// alone. Nothing is sent. No other process may be at work in the data directory.
 #[derive(Args, Clone, Debug)]
 #[command(group = ArgGroup::new("decision").required(true), after_help = "\
 Examples:
@@ -24,7 +25,7 @@ Examples:
   order-router orders resolve a-18 --absent --reason 'support says no, ticket 4711' --supplier URL
 
 With --absent the order is sent again by the next `submit` while tries are left: say it only when
-nothing was bought and nothing can land any more.")]
+nothing was bought and nothing can land any more. Wait at least the landing bound after it was sent.")]
 pub(super) struct ResolveArgs {
     /// The caller's reference
     #[arg(value_name = "REF")]
@@ -46,7 +47,7 @@ pub(super) struct ResolveArgs {
 ///
 /// Where the account shows more orders than are in doubt, somebody else buys there, or an order
 /// landed twice; identical ones are then neither claimed nor sent until a person has looked.
-/// Resolve those in doubt first.
+/// Resolve those in doubt first. Nothing is sent.
 #[derive(Args, Clone, Debug)]
 pub(super) struct FreeArgs {
     /// The reference of any of the identical orders
@@ -65,6 +66,13 @@ pub(super) fn resolve(args: ResolveArgs) -> ExitCode {
         }
         None => Resolution::Absent,
     };
+    if resolution == Resolution::Absent {
+        errln!(
+            "warning: --absent must be certain: a POST of {} that lands after this is bought twice; \
+             wait at least the landing bound after it was sent",
+            args.client_ref.0
+        );
+    }
     let client_ref = args.client_ref.0.clone();
     let reason = args.reason.clone();
     with_router(&args.router, async move |router| {
@@ -101,7 +109,7 @@ fn with_router(
         }
     };
     let decided: Result<_, Failure> = runtime.block_on(async {
-        let router = open::open(&loaded, 1).await?;
+        let router = open::open_without_sending(&loaded).await?;
         let decided = decide(&router).await;
         open::stop(&router, Duration::from_secs(2)).await;
         Ok(decided)
@@ -126,6 +134,7 @@ fn next(error: &ResolveError) -> &'static str {
         ResolveError::Unknown { .. } => "`order-router orders list` shows the references",
         ResolveError::NotInDoubt { .. } => "nothing: there is nothing to decide",
         ResolveError::NotFetched { .. } => "check the id, and that the supplier is reached",
+        ResolveError::History { .. } => "look for an order that was created later",
         ResolveError::OtherItems { .. } => "look for the order with the same items",
         ResolveError::Taken { .. } => "look for another order with the same items",
         ResolveError::NoReason => "give --reason",

@@ -12,6 +12,8 @@ use crate::runtime::Runtime;
 use crate::testing::conformance::{Bench, WHY, decide, order, placed, reference};
 use crate::testing::disk::{Fate, ForgetfulDisk};
 
+mod answers;
+
 fn config() -> EmbeddedConfig {
     EmbeddedConfig {
         // Small: the workload crosses several segments.

@@ -128,6 +128,7 @@ impl DiskFile for ForgetfulFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.sync_begins();
         let fails = self.disk.inner().sync_asked()?;
         self.state(|file| {
             if fails {

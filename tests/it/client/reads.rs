@@ -7,7 +7,7 @@ use order_router::supplier::{ListEnvelope, Page, PageRequest, ReadError, Supplie
 use order_router::{EchoProfile, EchoedItem, OrderId};
 
 use super::fake::{Fake, Reply, answer, header};
-use super::{client, client_with};
+use super::{LONG, client, client_with};
 
 const FIRST: PageRequest = PageRequest { offset: 0, limit: 100 };
 const AT: &str = r#""createdAt":"2026-01-31T12:00:00Z""#;
@@ -212,7 +212,8 @@ async fn reading_has_a_time_limit() {
     let fake = Fake::start([Reply::Slow(head, wait, String::new())]).await;
     let mut settings = Settings::default();
     settings.read_timeout = Duration::from_millis(50);
-    let page = client_with(&fake.http(), settings).list(FIRST).await;
+    let page = client_with(&fake.http(), settings).list(FIRST);
+    let page = tokio::time::timeout(LONG, page).await.expect("a time limit");
     assert_eq!(page, Err(ReadError::Broken("timeout".into())));
 }
 

@@ -1,5 +1,10 @@
 //! How runs end: results, exit codes, signals, a person's decision.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
@@ -40,7 +45,6 @@ fn json_lines_come_from_standard_input_and_notes_stay_out_of_the_results() {
     let mut child = bench.submit(&supplier.url(), "-").stdin(Stdio::piped()).spawn().unwrap();
     let line = "{\"client_ref\":\"a\",\"items\":[{\"itemId\":\"x\",\"quantity\":2,\
         \"note\":{\"player\":\"note-canary\"}}]}\n";
-    use std::io::Write;
     child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -80,7 +84,7 @@ fn an_alarm_is_told_once() {
     let bench = Bench::new();
     bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
     // Both are in doubt at once: the list does not show the first one before the second is too.
-    let lag = std::time::Duration::from_millis(1_000);
+    let lag = Duration::from_millis(1_000);
     let faults = Faults { withheld_after_creation: 1.0, ..Faults::default() };
     let supplier = simulator(Faults { list_lag: lag, ..faults });
     let mut submit = bench.submit(&supplier.url(), "in.csv");
@@ -125,7 +129,7 @@ fn an_order_in_doubt_is_exit_code_3_and_the_next_run_goes_on() {
     // Seen late: by the end of the run nobody can know.
     let supplier = simulator(Faults {
         withheld_after_creation: 1.0,
-        list_lag: std::time::Duration::from_secs(3600),
+        list_lag: Duration::from_secs(3600),
         ..Faults::default()
     });
     let mut command = bench.submit(&supplier.url(), "in.csv");
@@ -191,7 +195,7 @@ fn a_person_decides_an_order_in_doubt() {
     bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
     let faults = Faults {
         withheld_after_creation: 1.0,
-        list_lag: std::time::Duration::from_secs(3600),
+        list_lag: Duration::from_secs(3600),
         ..Faults::default()
     };
     let supplier = simulator(faults);
@@ -288,4 +292,69 @@ fn the_help_teaches_every_command() {
     for part in ["client_ref,item_id,quantity", "Exit code:", "--give-up-after", "Examples:"] {
         assert!(submit.contains(part), "{part}");
     }
+}
+
+/// The address of a way to the supplier on which reading a single order takes so long, or until an
+/// order is sent.
+fn slowly(supplier: &Simulator, wait: Duration) -> String {
+    let to = supplier.url().trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (post, posts) = mpsc::channel();
+    let posts = Arc::new(Mutex::new(posts));
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut supplier = TcpStream::connect(&to).unwrap();
+            let (mut from, mut back) = (supplier.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut back));
+            let (post, posts) = (post.clone(), posts.clone());
+            std::thread::spawn(move || {
+                let mut chunk = [0; 4096];
+                while let Ok(bytes @ 1..) = client.read(&mut chunk) {
+                    if chunk.starts_with(b"POST ") {
+                        post.send(()).unwrap();
+                    }
+                    if chunk.starts_with(b"GET /api/orders/") {
+                        let posts = posts.lock().unwrap();
+                        posts.try_iter().for_each(drop);
+                        let _ = posts.recv_timeout(wait);
+                    }
+                    if supplier.write_all(&chunk[..bytes]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn what_a_person_declares_absent_is_sent_by_the_next_submit_and_not_by_a_decision() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1", "b,y,1"]));
+    let supplier = simulator(withheld());
+    let url = slowly(&supplier, Duration::from_secs(1));
+    let mut command = bench.submit(&url, "in.csv");
+    command.args(["--give-up-after", "1200ms"]);
+    run(command, 3);
+    supplier.set_faults(Faults::default()).unwrap();
+    let posts = supplier.stats().posts;
+    let person = |words: &[&str], code: i32| {
+        let mut command = bench.command(&["orders", "resolve"]);
+        command.args(words).args(["--data", "data", "--supplier", &url, "--reason", "a test"]);
+        command.args(["--request-timeout", "1s", "--landing-bound", "2s"]);
+        run(command, code)
+    };
+    let told = person(&["b", "--absent"], 0);
+    assert!(stdout(&told).contains("b: queued"), "{}", stdout(&told));
+    assert!(stderr(&told).contains("at least the landing bound"), "{}", stderr(&told));
+    // Long enough at work to read the account, and to send what is queued.
+    let nobodys = "00000000-0000-4000-8000-000000000000";
+    let told = person(&["a", "--placed", nobodys], 1);
+    assert!(!stderr(&told).contains("warning: --absent"), "{}", stderr(&told));
+    person(&["a", "--absent"], 0);
+    assert_eq!((supplier.stats().posts, supplier.ledger().len()), (posts, 0), "a decision bought");
+    run(bench.submit(&url, "in.csv"), 0);
+    assert_eq!((supplier.stats().posts, supplier.ledger().len()), (posts + 2, 2));
 }

@@ -108,3 +108,22 @@ async fn keys_notes_and_codes_are_shown_nowhere_whatever_happens() {
         assert!(!holds(&shown, &code) && !holds(&data, &code), "a delivered code is kept or shown");
     }
 }
+
+#[test]
+fn a_proxy_of_the_environment_sees_nothing() {
+    let bench = Bench::new();
+    bench.file("in.csv", &csv(&["a,x,1"]));
+    let supplier = simulator(Faults::default());
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let mut submit = bench.submit(&supplier.url(), "in.csv");
+    for name in ["http_proxy", "https_proxy", "all_proxy"] {
+        submit.env(name, &url).env(name.to_uppercase(), &url);
+    }
+    submit.args(["--probe-limit", "3s"]);
+    let output = submit.output().unwrap();
+    assert!(proxy.accept().is_err(), "the key went to a proxy that nobody named");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(supplier.ledger().len(), 1);
+}

@@ -1,6 +1,7 @@
 use order_router::protocol::Moment;
+use order_router::simulator::PostFault;
 use order_router::supplier::{Answer, Exchange, Gate, Supplier};
-use order_router::{StartAnswer, StartError};
+use order_router::{Resolution, ResolveError, StartAnswer, StartError, SubmitError};
 
 use super::*;
 
@@ -97,13 +98,59 @@ async fn rule_15_a_list_that_shows_none_of_our_orders_stops_a_later_start() {
     // A replica that is behind: valid, complete, and empty.
     let stale = Faults { list_empty: 1.0, ..Faults::default() };
     world.simulator.set_faults(stale).expect("faults");
-    let mut error = world.start().await.ready().await;
-    while error.is_ok() {
-        // The order is not older than the landing bound yet: the list need not show it.
-        error = world.start().await.ready().await;
-    }
-    let error = error.expect_err("stopped").to_string();
+    let stopped = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            // Until the order is older than the landing bound the list need not show it.
+            if let Err(error) = world.start().await.ready().await {
+                return error;
+            }
+        }
+    });
+    let error = stopped.await.expect("stopped once the list must show the order").to_string();
     assert!(error.contains("none of the orders that the store has"), "{error}");
     world.simulator.set_faults(Faults::default()).expect("faults");
     world.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_14_a_person_cannot_name_an_order_from_before_the_first_start() {
+    let mut world = World::new(Faults::default());
+    buy_by_hand(&world, "x").await;
+    world.config = world.config.clone().start(StartAnswer::NewAccount);
+    let router = world.ready().await;
+    let script = [Some(PostFault::WithheldAfterCreation)];
+    // The router cannot find it by itself.
+    let list_lag = Duration::from_secs(60);
+    let faults = Faults { script: script.into(), list_lag, ..Faults::default() };
+    world.simulator.set_faults(faults).expect("faults");
+    let mut ticket = router.track(order("lost", "x", 1)).expect("taken");
+    while !matches!(ticket.next().await, Some(Progress::InDoubt)) {}
+    let ledger = world.simulator.ledger();
+    let [history, own] = [0, 1].map(|n| order_router::OrderId::new(&ledger[n].id).expect("an id"));
+    let lost = ClientRef::new("lost").expect("a reference");
+    let resolve = |id| router.resolve(&lost, Resolution::Placed(id), "seen");
+    let error = resolve(history.clone()).await.expect_err("it is not ours");
+    assert!(matches!(&error, ResolveError::History { id } if *id == history), "{error}");
+    resolve(own).await.expect("decided");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_without_sending_takes_orders_and_the_next_one_sends_them() {
+    let world = World::new(Faults::default());
+    let builder = OrderRouter::builder(world.supplier(), world.store.clone());
+    let builder = builder.config(world.config.clone()).runtime(world.runtime());
+    let router = builder.without_sending().start().await.expect("a start");
+    router.ready().await.expect("ready");
+    let mut ticket = router.track(order("waits", "x", 1)).expect("taken");
+    assert!(matches!(ticket.next().await, Some(Progress::Accepted)));
+    let waits = ClientRef::new("waits").expect("a reference");
+    let told = router.wait(&waits, Duration::from_millis(300)).await;
+    assert!(matches!(told, Err(SubmitError::UnderWay { .. })), "{told:?}");
+    let stopped = router.stats().sending_stopped.expect("it says why");
+    assert!(stopped.contains("without sending"), "{stopped}");
+    assert_eq!(world.simulator.stats().posts, 0);
+    drop((ticket, router));
+    let router = world.ready().await;
+    placed(&router.wait(&waits, Duration::from_secs(5)).await.expect("an end"));
+    assert_eq!(world.simulator.stats().posts, 1);
 }

@@ -168,3 +168,33 @@ fn a_list_whose_only_row_goes_is_no_evidence() {
     assert_eq!(sheet.reach, Err(NoEvidence::Gap));
     assert!(window.asked.len() < 30);
 }
+
+/// Reads a list whose pages are asked for by number: a page begins where its number says.
+fn read_by_number(window: &mut Window, since: Option<i64>) -> Sheet {
+    let (mut listing, mut request) = window.start(since, None);
+    loop {
+        let offset = request.offset - request.offset % u64::from(request.limit);
+        match listing.page(window.page(PageRequest { offset, ..request })) {
+            Next::More(next) => request = next,
+            Next::Done => return listing.finish(),
+        }
+    }
+}
+
+#[test]
+fn pages_by_number_do_not_overlap_and_prove_nothing_beyond_the_first() {
+    for newest in 0..130 {
+        let mut window = Window::of((1..=newest).rev());
+        (window.limit, window.clamp) = (30, 30);
+        let sheet = read_by_number(&mut window, None);
+        lacks_none(&sheet, 1..=newest);
+        // A single row is asked for again until an empty page is behind it.
+        assert_eq!(sheet.reach.is_ok(), newest <= 1, "{newest} rows: {:?}", sheet.reach);
+        assert!(window.asked.len() < 10 * 30, "{newest} rows: {} pages", window.asked.len());
+    }
+    let mut window = Window::of((1..=100).rev());
+    (window.limit, window.clamp) = (30, 30);
+    assert_eq!(read_by_number(&mut window, Some(90)).reach, Ok(Some(at(90))));
+    assert_eq!(window.asked, [0]);
+    assert_eq!(read_by_number(&mut window, Some(70)).reach, Err(NoEvidence::Gap));
+}
