@@ -25,9 +25,11 @@ use super::{
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
 
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
 mod shared;
 mod writer;
 
+#[cfg(any(feature = "dynamodb", feature = "redis"))]
 pub(crate) use shared::SharedLedger;
 use writer::{Writer, patiently};
 

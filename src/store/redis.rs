@@ -22,8 +22,8 @@
 //! # What an answered change survives
 //!
 //! - `appendonly yes` with `appendfsync always` (and `no-appendfsync-on-rewrite no`): a kill of the
-//!   server and a power cut ([`Durability::Synced`]). Every other setting is refused, unless
-//!   [`RedisConfig::accept_unsynced`]: then [`Durability::Unsynced`], and a crash of the machine loses
+//!   server and a power cut ([`Durability::Synced`](super::Durability::Synced)). Every other setting is refused, unless
+//!   [`RedisConfig::accept_unsynced`]: then [`Durability::Unsynced`](super::Durability::Unsynced), and a crash of the machine loses
 //!   up to two seconds with `everysec`, everything since the last snapshot without a log. The settings
 //!   are read at each connect and each time the lease is prolonged; where they become worse, the store
 //!   is latched.
