@@ -38,7 +38,7 @@ fn restart(ended: usize) {
         let store = store.clone();
         async move {
             for at in 0..share {
-                store.commit(accept(&store, at).0).await.expect("the store works");
+                store.commit(accept(&*store, at).0).await.expect("the store works");
             }
         }
     });
@@ -65,7 +65,7 @@ fn fill(store: &Arc<EmbeddedStore>, ended: usize) {
         let store = store.clone();
         async move {
             for at in 0..share {
-                let (change, intent, attempt) = accept(&store, at);
+                let (change, intent, attempt) = accept(&*store, at);
                 store.commit(change).await.expect("the store works");
                 let verdict = Verdict::Placed {
                     id: OrderId::new(format!("order-{}", intent.id.0)).expect("an id"),

@@ -180,7 +180,7 @@ fn accepted(
         let store = store.clone();
         async move {
             for at in 0..share {
-                let (change, ..) = accept(&store, at);
+                let (change, ..) = accept(&*store, at);
                 let committed = store.commit(change).await.expect("the store works");
                 assert_eq!(committed, Committed::Done);
             }

@@ -40,7 +40,7 @@ pub fn run<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// The change that accepts a new order with its first attempt, one of 10,000 products.
-pub fn accept(store: &EmbeddedStore, lane: usize) -> (Change, NewIntent, Attempt) {
+pub fn accept(store: &dyn IntentStore, lane: usize) -> (Change, NewIntent, Attempt) {
     let product = format!("gift-card-{:05}", lane % 10_000);
     let items = [Item::new(product, 1).expect("an item")];
     let now = Timestamp::UNIX_EPOCH;
