@@ -17,6 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub enum Buyer {
     Router(OrderRouter),
+    #[cfg_attr(
+        not(any(feature = "dynamodb", feature = "postgres", feature = "redis")),
+        allow(dead_code, reason = "no store of this build can be shared")
+    )]
     Node(Node),
 }
 

@@ -109,6 +109,15 @@ fn dynamodb_config(url: &str) -> Result<order_router::store::dynamodb::DynamoDbC
     order_router::store::dynamodb::DynamoDbConfig::new(url).map_err(|error| dynamodb_failed(&error))
 }
 
+/// Makes the table that a URL names; where it is.
+#[cfg(feature = "dynamodb")]
+pub async fn create(url: &str) -> Result<String, Failure> {
+    let config = dynamodb_config(url)?;
+    let made = order_router::store::dynamodb::create_table(&config).await;
+    made.map_err(|error| dynamodb_failed(&error))?;
+    Ok(config.place())
+}
+
 #[cfg(feature = "dynamodb")]
 fn dynamodb_failed(error: &order_router::store::dynamodb::DynamoDbError) -> Failure {
     use order_router::store::dynamodb::DynamoDbError;
@@ -117,6 +126,7 @@ fn dynamodb_failed(error: &order_router::store::dynamodb::DynamoDbError) -> Fail
         DynamoDbError::NoCredentials => "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         DynamoDbError::Unreachable { .. } => "see that the service is reached from here",
         DynamoDbError::Refused { .. } => "correct the keys, or what they may do",
+        DynamoDbError::MissingTable { .. } => "make it with `order-router store create`",
         DynamoDbError::InUse { .. } => IN_USE,
         _ => "see the message",
     };

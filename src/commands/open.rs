@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
 use order_router::cluster::Node;
 use order_router::runtime::Runtime;
 use order_router::settings::Loaded;

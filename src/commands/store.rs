@@ -34,6 +34,17 @@ enum StoreCommand {
     Rebuild(ToolArgs),
     /// Show figures: orders, bytes, bytes per ended order, lag of the index
     Stats(ToolArgs),
+    /// Make the table of a store in DynamoDB, if it is not there; other stores make their own
+    ///
+    /// Nothing is sent and no order is touched.
+    Create(CreateArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+struct CreateArgs {
+    /// Where orders are to be remembered: dynamodb://TABLE?region=REGION
+    #[arg(long, value_name = "URL", env = "ORDER_ROUTER_STORE", hide_env_values = true)]
+    store: String,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -51,6 +62,7 @@ pub fn run(args: &StoreArgs) -> ExitCode {
         StoreCommand::Verify(args) => verify(args),
         StoreCommand::Rebuild(args) => rebuild(args),
         StoreCommand::Stats(args) => stats(args),
+        StoreCommand::Create(args) => create(&args.store),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
@@ -71,6 +83,28 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(1))
         }
     }
+}
+
+fn create(url: &str) -> Result<ExitCode, Failure> {
+    #[cfg(feature = "dynamodb")]
+    if url.starts_with("dynamodb:") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            let what = format!("a runtime could not be started: {error}");
+            Failure::nothing_sent(what, "run again")
+        })?;
+        let place = runtime.block_on(super::database::create(url))?;
+        outln!("{place} is there");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    let what = match scheme {
+        "embedded" | "redb" | "postgres" | "postgresql" | "redis" => {
+            format!("a store of the kind {scheme} makes what it needs when it is opened first")
+        }
+        _ => "--store is no store in DynamoDB, or this build has no DynamoDB in it".to_owned(),
+    };
+    Err(Failure::nothing_sent(what, "name dynamodb://TABLE?region=REGION, in a build with it"))
 }
 
 fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
