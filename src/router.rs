@@ -621,9 +621,7 @@ impl OrderRouter {
         let fetched = shared.supplier.fetch(id.clone()).await;
         let row =
             fetched.map_err(|source| ResolveError::NotFetched { id: id.clone(), source })?.row;
-        let line = shared.store.rehydrate().await?.history;
-        if line.is_some_and(|line| line.covers(&row.id, row.created_at, shared.config.clock_margin))
-        {
+        if shared.account().is_history(&row.id, row.created_at) {
             return Err(ResolveError::History { id: id.clone() });
         }
         let hash =

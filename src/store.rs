@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -151,16 +150,6 @@ pub struct HistoryLine {
     pub ids: Vec<OrderId>,
 }
 
-impl HistoryLine {
-    /// Whether an order was there before the line was drawn: it is one of those around it, or older
-    /// than it by more than `clock_margin`.
-    #[must_use]
-    pub fn covers(&self, id: &OrderId, created_at: Timestamp, clock_margin: Duration) -> bool {
-        let before = self.newest.and_then(|newest| newest.checked_sub(clock_margin).ok());
-        self.ids.contains(id) || before.is_some_and(|before| created_at < before)
-    }
-}
-
 /// What a store's writes survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -279,23 +268,4 @@ pub trait IntentStore: Send + Sync + 'static {
 
     /// Writes what is under way, then closes: later calls answer [`StoreError::Closed`].
     fn close(&self) -> BoxFuture<'static, Result<(), StoreError>>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn history_is_what_stands_around_the_line_and_what_is_older_than_it_by_the_margin() {
-        let (at, id) = (
-            |second| Timestamp::from_second(second).expect("in range"),
-            |text| OrderId::new(text).expect("an id"),
-        );
-        let margin = Duration::from_secs(100);
-        let line = HistoryLine { newest: Some(at(1_000)), ids: vec![id("around")] };
-        assert!(line.covers(&id("around"), at(2_000), margin));
-        assert!(line.covers(&id("old"), at(899), margin));
-        assert!(!line.covers(&id("new"), at(900), margin), "the clocks may differ");
-        assert!(!HistoryLine::default().covers(&id("new"), at(0), margin));
-    }
 }

@@ -395,6 +395,13 @@ impl Account {
             || entry.is_some_and(|entry| self.is_before_history(entry.created_at))
     }
 
+    /// Whether an order was there before the history line was drawn: it is one of those around it, or
+    /// older than it by more than the clock margin (rule 14).
+    #[must_use]
+    pub fn is_history(&self, id: &OrderId, created_at: Timestamp) -> bool {
+        self.history_ids.contains(id) || self.is_before_history(created_at)
+    }
+
     fn set_history(&mut self, line: &HistoryLine) {
         self.history_before = line.newest.map(|at| earlier(at, self.rules.clock_margin));
         self.history_ids = line.ids.iter().cloned().collect();
@@ -412,8 +419,7 @@ impl Account {
     }
 
     fn mark(&self, row: &Row) -> Mark {
-        let is_history =
-            || self.history_ids.contains(&row.id) || self.is_before_history(row.created_at);
+        let is_history = || self.is_history(&row.id, row.created_at);
         if self.keeps(Clause::CandidateUnclaimed) && self.is_claimed(&row.id) {
             Mark::Claimed
         } else if self.keeps(Clause::OrphansExcluded) && self.orphans.contains(&row.id) {

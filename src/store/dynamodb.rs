@@ -83,7 +83,6 @@ struct Remembered {
     /// The newest batch and when its bodies expire: a repeated one is the same to the letter.
     expiry: Mutex<Option<(String, i64)>>,
     /// The request that was read last.
-    #[allow(dead_code)] // As its module.
     cursor: Mutex<Option<String>>,
 }
 

@@ -149,7 +149,6 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 
 /// What a backend that several routers share does beside: it gives the lease out, and passes on what
 /// was asked of a router that does not have it.
-#[allow(dead_code)] // Until routers share a store by it.
 pub(crate) trait Meeting: Backend {
     /// Gives the lease out if no other node's lasts, by the server's clock, and returns its epoch,
     /// higher than any before; `None` if another node has it. A node that asks while it has the lease

@@ -10,6 +10,7 @@ use order_router::store::{LeaseTerms, SharedStore};
 use order_router::{End, Order, Progress, SubmitError};
 
 use super::router::{World, check_books, order};
+use super::servers::Proxy;
 
 mod dynamodb;
 mod postgres;
@@ -124,19 +125,19 @@ async fn holder_that_stops_hands_over(stores: Vec<Arc<dyn SharedStore>>) {
 }
 
 /// The same orders to all nodes; the holder is cut off from the store for longer than its lease, and
-/// comes back.
-async fn holder_that_is_cut_off_is_replaced(
-    stores: Vec<Arc<dyn SharedStore>>,
-    cut: impl Fn(usize, bool),
-) {
+/// comes back. Each node's way to the store is one of the proxies.
+async fn holder_that_is_cut_off_is_replaced(stores: Vec<Arc<dyn SharedStore>>, proxies: &[Proxy]) {
     let cluster = Cluster::start(stores);
     let holder = cluster.holder().await;
     let all: Vec<usize> = (0..NODES).collect();
     let bought = cluster
         .buys(&all, async || {
-            cut(holder, true);
+            proxies[holder].refuse(true);
+            proxies[holder].silence(true);
             tokio::time::sleep(terms().length * 3).await;
-            cut(holder, false);
+            proxies[holder].refuse(false);
+            proxies[holder].silence(false);
+            proxies[holder].cut();
         })
         .await;
     check_books(&bought, &cluster.world.simulator.ledger());

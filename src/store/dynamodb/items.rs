@@ -112,17 +112,14 @@ impl Keys {
         Key { pk: self.account_part(), sk: format!("{at}/{piece:06}") }
     }
 
-    #[allow(dead_code)] // As its module.
     pub(super) fn request_part(&self) -> String {
         format!("{}/request", self.0)
     }
 
-    #[allow(dead_code)] // As its module.
     pub(super) fn request(&self, key: &str) -> Key {
         Key { pk: self.request_part(), sk: key.into() }
     }
 
-    #[allow(dead_code)] // As its module.
     pub(super) fn reply(&self, key: &str) -> Key {
         self.single("reply/", key)
     }

@@ -1,8 +1,5 @@
 //! What routers without the lease leave for the one that has it.
 
-// Until routers share a store by it.
-#![allow(dead_code)]
-
 use std::collections::HashMap;
 use std::time::Duration;
 

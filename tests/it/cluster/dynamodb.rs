@@ -3,7 +3,7 @@
 use order_router::store::dynamodb::{Credentials, DynamoDbConfig, create_table, shared};
 
 use super::*;
-use crate::servers::{DynamoDb, Proxy, SECRET_KEY, dynamodb_at};
+use crate::servers::{DynamoDb, SECRET_KEY, dynamodb_at};
 
 fn config(url: &str) -> DynamoDbConfig {
     let keys = Credentials::new("AKIATEST", SECRET_KEY, None, None, "tests");
@@ -28,12 +28,5 @@ async fn holder_that_is_cut_off_is_replaced() {
     let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::start(server.port)).collect();
     let url = |proxy: &Proxy| dynamodb_at(proxy.port, table);
     let stores = proxies.iter().map(|proxy| shared(config(&url(proxy)))).collect();
-    let cut = |at: usize, off: bool| {
-        proxies[at].refuse(off);
-        proxies[at].silence(off);
-        if !off {
-            proxies[at].cut();
-        }
-    };
-    super::holder_that_is_cut_off_is_replaced(stores, cut).await;
+    super::holder_that_is_cut_off_is_replaced(stores, &proxies).await;
 }

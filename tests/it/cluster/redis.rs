@@ -3,7 +3,7 @@
 use order_router::store::redis::{RedisConfig, shared};
 
 use super::*;
-use crate::servers::{Proxy, Redis};
+use crate::servers::Redis;
 
 fn store(url: &str) -> Arc<dyn SharedStore> {
     let mut config = RedisConfig::new(url).expect("a URL");
@@ -24,12 +24,5 @@ async fn holder_that_is_cut_off_is_replaced() {
     let proxies: Vec<Proxy> = (0..NODES).map(|_| Proxy::start(server.port)).collect();
     let url = |proxy: &Proxy| server.url_at(proxy.port, "cluster_cut_off");
     let stores = proxies.iter().map(|proxy| store(&url(proxy))).collect();
-    let cut = |at: usize, off: bool| {
-        proxies[at].refuse(off);
-        proxies[at].silence(off);
-        if !off {
-            proxies[at].cut();
-        }
-    };
-    super::holder_that_is_cut_off_is_replaced(stores, cut).await;
+    super::holder_that_is_cut_off_is_replaced(stores, &proxies).await;
 }

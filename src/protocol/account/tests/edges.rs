@@ -135,3 +135,12 @@ fn a_bound_of_twice_the_timeout_and_the_lag_is_long_enough() {
         assert_eq!(account.lag_seen(), minutes(lag));
     }
 }
+
+#[test]
+fn history_is_what_stands_around_the_line_and_what_is_older_than_it_by_the_margin() {
+    let account = account_since(Some(4_500), &[1]);
+    assert!(account.is_history(&id(1), at(5_500)));
+    assert!(account.is_history(&id(2), at(899)));
+    assert!(!account.is_history(&id(3), at(900)), "the clocks may differ");
+    assert!(!account_since(None, &[]).is_history(&id(3), at(0)));
+}
