@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::config::Config;
-use crate::dispatch::{Dispatch, LateSockets, Unreported};
+use crate::dispatch::{Dispatch, LateSockets, Switch, Unreported};
 use crate::order::{EchoProfile, Item, ItemsHash, OrderId};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Runtime,
     pub(crate) registry: Registry,
     pub(crate) dispatch: Dispatch,
+    /// While it is on, nothing leaves.
+    pub(crate) switch: Arc<Switch>,
     pub(crate) late_sockets: LateSockets,
     pub(crate) unreported: Unreported,
     pub(crate) threads: OnceLock<Threads>,
@@ -95,13 +97,16 @@ pub(crate) struct Parts {
     pub(crate) account: Account,
     /// Orders are sent.
     pub(crate) sends: bool,
+    /// Why the host has stopped sending, as the store has it.
+    pub(crate) stopped: Option<Why>,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
-        let Parts { config, supplier, store, runtime, account, sends } = parts;
+        let Parts { config, supplier, store, runtime, account, sends, stopped } = parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let lease = store.lease();
+        let switch = Arc::new(Switch::new(stopped, config.stop_file.clone()));
         let covered = config.left_out.keeps(Clause::PauseCovered);
         let pause = lease.as_ref().filter(|_| covered).map(|lease| lease.terms().pause_max);
         Self {
@@ -109,7 +114,8 @@ impl Shared {
             policy: supplier.evidence_policy(),
             echo: supplier.capabilities().echo,
             fingerprint: supplier.fingerprint(),
-            dispatch: Dispatch::new(&config, sends, runtime.now(), lease.clone()),
+            dispatch: Dispatch::new(&config, sends, runtime.now(), lease.clone(), switch.clone()),
+            switch,
             registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
             unreported: Unreported::default(),

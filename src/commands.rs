@@ -21,6 +21,7 @@ mod results;
 mod settings;
 mod signals;
 mod simulate;
+mod stop;
 mod store;
 mod submit;
 
@@ -47,6 +48,8 @@ enum Command {
     Demo(demo::DemoArgs),
     Status(orders::ShowArgs),
     Orders(orders::OrdersArgs),
+    Stop(stop::StopArgs),
+    Resume(stop::ResumeArgs),
     Store(store::StoreArgs),
     Config(config::ConfigArgs),
     Simulate(Box<simulate::SimulateArgs>),
@@ -62,6 +65,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Status(arguments) => orders::show(&arguments),
         Command::Orders(arguments) => orders::run(arguments),
+        Command::Stop(arguments) => stop::stop(&arguments),
+        Command::Resume(arguments) => stop::resume(&arguments),
         Command::Store(arguments) => store::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Simulate(arguments) => simulate::run(*arguments),

@@ -1,5 +1,6 @@
 //! Every limit, timeout and interval of the router, with unit, default and consequence.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::protocol::LeftOut;
@@ -31,6 +32,7 @@ pub struct Config {
     pub(crate) poll_interval: Duration,
     pub(crate) shards: usize,
     pub(crate) start: StartAnswer,
+    pub(crate) stop_file: Option<PathBuf>,
     pub(crate) events_max: usize,
     pub(crate) left_out: LeftOut,
 }
@@ -75,6 +77,7 @@ impl Default for Config {
             poll_interval: Duration::from_secs(3),
             shards: 1,
             start: StartAnswer::Ask,
+            stop_file: None,
             events_max: 4096,
             left_out: LeftOut::default(),
         }
@@ -288,6 +291,17 @@ impl Config {
     #[must_use]
     pub fn start(mut self, answer: StartAnswer) -> Self {
         self.start = answer;
+        self
+    }
+
+    /// The kill switch: while this file is there, no order leaves, over restarts too. What has left is
+    /// followed, and doubts are decided; orders are taken, and wait as long as they are good. Default: none.
+    ///
+    /// It is looked at before an order is recorded to be sent, and again when its bytes leave. A path
+    /// that cannot be looked at counts as there. Its first line is shown as the reason.
+    #[must_use]
+    pub fn stop_file(mut self, file: Option<PathBuf>) -> Self {
+        self.stop_file = file;
         self
     }
 

@@ -16,8 +16,10 @@ use crate::protocol::{IntentId, Moment, Why};
 use crate::store::Lease;
 
 mod post;
+mod switch;
 
 pub(crate) use post::{Job, LateSockets, Unreported, send};
+pub(crate) use switch::Switch;
 
 /// How long sending is slowed after a 429, and refusals in a row that pause the account.
 const SLOW_FOR: Duration = Duration::from_secs(60);
@@ -39,6 +41,8 @@ pub(crate) struct Dispatch {
 struct Permits {
     /// Nothing is recorded to be sent while it does not last.
     lease: Option<Arc<Lease>>,
+    /// Nor while this is on.
+    switch: Arc<Switch>,
     /// The router was started to send at all.
     sends: bool,
     /// The list was understood and the account is known (rules 14 and 15).
@@ -85,11 +89,13 @@ impl Dispatch {
         sends: bool,
         now: Moment,
         lease: Option<Arc<Lease>>,
+        switch: Arc<Switch>,
     ) -> Self {
         let rate = config.rate_per_minute.map(|rate| f64::from(rate) / 60.0);
         Self {
             permits: Mutex::new(Permits {
                 lease,
+                switch,
                 sends,
                 ready: false,
                 closed: false,
@@ -180,6 +186,9 @@ impl Dispatch {
         if !permits.sends {
             return Some("the router was started without sending".into());
         }
+        if let Some(why) = permits.switch.why() {
+            return Some(why);
+        }
         if !permits.ready {
             return Some("the supplier's list was not understood yet".into());
         }
@@ -249,6 +258,18 @@ impl Dispatch {
         }
     }
 
+    /// Tells of the kill switch, and goes on where it was switched off.
+    pub(crate) fn look_at_switch(&self, shared: &Arc<Shared>) {
+        let switch = self.permits().switch.clone();
+        if let Some(why) = switch.news() {
+            shared.sending_stopped(why);
+        }
+        // It may have been on and off again since this was asked last.
+        if !switch.is_on() {
+            self.pump(shared);
+        }
+    }
+
     /// Whether a pause is over by time, so that a probe may end it; else how long it lasts.
     pub(crate) fn pause_left(&self, now: Moment) -> Option<Duration> {
         self.permits().paused.as_ref().map(|pause| pause.until.since(now))
@@ -309,6 +330,7 @@ impl Permits {
             || self.paused.is_some()
             || self.posts >= self.posts_max
             || self.doubts >= self.doubts_max
+            || self.switch.is_on()
         {
             return Err(NotNow::UntilTold);
         }

@@ -18,7 +18,7 @@ use crate::error::{ResolveError, StartError, SubmitError};
 use crate::order::{ClientRef, Order, OrderId};
 use crate::protocol::account::{Account, AccountRules};
 use crate::protocol::lane::Decision;
-use crate::protocol::{Learnt, State, Why};
+use crate::protocol::{Change, Learnt, State, Why};
 use crate::runtime::Runtime;
 use crate::store::{HistoryLine, IntentStore, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
@@ -334,6 +334,7 @@ impl Builder {
             fingerprint: supplier.fingerprint(),
             left_out: config.left_out,
         };
+        let stopped = found.paused;
         let newest_order = found.newest_known;
         let before = |line: &HistoryLine| line.newest?.checked_sub(config.clock_margin).ok();
         let newest_known = found.newest_known.or(found.history.as_ref().and_then(before));
@@ -347,7 +348,7 @@ impl Builder {
             newest_known,
             locked_at,
         );
-        let parts = Parts { config, supplier, store, runtime, account, sends };
+        let parts = Parts { config, supplier, store, runtime, account, sends, stopped };
         let shared = Arc::new(Shared::new(parts, locked_at));
         lay_down(&shared, found.intents, found.held_lanes);
         let threads = Threads::start(shared.clone()).await.map_err(StartError::Thread)?;
@@ -362,6 +363,7 @@ impl Builder {
                 callers: Arc::new(AtomicUsize::new(0)),
                 stopping: AtomicBool::new(false),
                 ready: tokio::sync::Mutex::new(Readiness::Waiting(first)),
+                switching: tokio::sync::Mutex::default(),
             }),
         })
     }
@@ -401,6 +403,8 @@ struct Inner {
     callers: Arc<AtomicUsize>,
     stopping: AtomicBool,
     ready: tokio::sync::Mutex<Readiness>,
+    /// One at a time switches sending off and on.
+    switching: tokio::sync::Mutex<()>,
 }
 
 /// What is known of the first reading of the account.
@@ -644,6 +648,35 @@ impl OrderRouter {
         let (done, told) = oneshot::channel();
         self.shared().deliver(stored.lane, LaneMessage::Free { done });
         told.await.map_err(|_| ResolveError::Stopped)
+    }
+
+    /// The kill switch: from when this is called no order leaves, and once it returns none will after a
+    /// restart either, until [`OrderRouter::resume_sending`]. What has left is followed, and doubts are
+    /// decided; orders are taken, and wait as long as they are good.
+    ///
+    /// # Errors
+    /// What the store says: nothing leaves in this process, but the next one would send.
+    pub async fn stop_sending(&self, why: impl Into<Why>) -> Result<(), StoreError> {
+        let (shared, why) = (self.shared(), why.into());
+        shared.switch.set(Some(why.clone()));
+        // Whatever else switches meanwhile: what is durable last holds here, too.
+        let _turn = self.inner.switching.lock().await;
+        shared.switch.set(Some(why.clone()));
+        shared.dispatch.look_at_switch(shared);
+        shared.store.commit(Change::Pause { why }).await.map(drop)
+    }
+
+    /// Switches it off. A [stop file](Config::stop_file) that is there stops on.
+    ///
+    /// # Errors
+    /// What the store says: nothing leaves, now as before.
+    pub async fn resume_sending(&self) -> Result<(), StoreError> {
+        let shared = self.shared();
+        let _turn = self.inner.switching.lock().await;
+        shared.store.commit(Change::Resume).await?;
+        shared.switch.set(None);
+        shared.dispatch.look_at_switch(shared);
+        Ok(())
     }
 
     /// Waits until the store has failed, and says how; never ends while all is well.

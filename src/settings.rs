@@ -21,7 +21,7 @@ use std::fmt;
 
 pub use draft::Draft;
 pub use file::{Entry, FILE_BYTES_MAX, parse, read};
-pub use layers::{Given, Loaded, Origin, load, load_data};
+pub use layers::{Given, Loaded, Origin, load, load_data, load_stop_file};
 pub use reference::reference;
 pub use table::TABLE;
 pub use traps::traps;

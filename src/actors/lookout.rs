@@ -97,7 +97,10 @@ impl Actor for Lookout {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(0);
-        ctx.run_interval(PRUNE_EVERY, |lookout, _| lookout.prune());
+        ctx.run_interval(PRUNE_EVERY, |lookout, _| {
+            lookout.shared.dispatch.look_at_switch(&lookout.shared);
+            lookout.prune();
+        });
         ctx.run_interval(FAR / 2, |lookout, _| {
             let shared = &lookout.shared;
             for lane in shared.registry.far_wakes(shared.runtime.now().plus(FAR)) {

@@ -146,7 +146,7 @@ async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let window = if closes { shared.config.send_window } else { Duration::MAX };
     let asks_lease = shared.config.left_out.keeps(Clause::LeaseChecked);
     let lease = shared.lease.clone().filter(|_| asks_lease);
-    let gate = Arc::new(Gate::new(recorded.plus(window)).under(lease));
+    let gate = Arc::new(Gate::new(recorded.plus(window)).under(lease).unless(&shared.switch));
     crash::point("post.recorded");
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {

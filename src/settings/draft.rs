@@ -84,6 +84,12 @@ impl Draft {
         }
     }
 
+    /// The file of the kill switch.
+    pub(super) fn stop_file(&self) -> Option<PathBuf> {
+        let of_directory = || self.directory().map(|dir| dir.join("STOP"));
+        self.config.stop_file.clone().or_else(of_directory)
+    }
+
     /// The terms of the lease.
     pub(super) fn lease(&self) -> LeaseTerms {
         LeaseTerms { length: self.lease, margin: self.lease / 10, pause_max: self.pause_max }

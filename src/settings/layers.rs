@@ -117,6 +117,21 @@ pub fn load_data(
     }
 }
 
+/// The file of the kill switch, as a router with these settings looks for it; `None`: it has none.
+///
+/// # Errors
+/// What is wrong with the file of settings, or with what names a directory.
+pub fn load_stop_file(
+    flags: Vec<(&'static Setting, Vec<String>)>,
+    environment: Environment<'_>,
+    file: Option<&Path>,
+) -> Result<Option<PathBuf>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let given = gather(&TABLE[..3], flags, environment, file, &mut problems);
+    let draft = add_up(&given, &mut problems);
+    if problems.is_empty() { Ok(draft.stop_file()) } else { Err(problems) }
+}
+
 /// What is set, each by the layer that goes before the others.
 fn gather(
     table: &'static [Setting],
@@ -241,6 +256,12 @@ impl Loaded {
         self.draft.config(posts)
     }
 
+    /// The file of the kill switch, if there is to be one.
+    #[must_use]
+    pub fn stop_file(&self) -> Option<PathBuf> {
+        self.draft.stop_file()
+    }
+
     /// The file of the key, if one is named.
     #[must_use]
     pub fn api_key_file(&self) -> Option<&Path> {
@@ -361,6 +382,9 @@ impl Loaded {
         let config = self.config(64);
         let client = self.draft.client();
         match setting.name {
+            "stop_file" if given.is_none() => self
+                .stop_file()
+                .map_or_else(|| "none".to_owned(), |file| file.display().to_string()),
             "connect_timeout" => written(client.connect_timeout),
             "wire_bound" => written(client.wire_bound),
             "look_again_max" => written(config.look_again.1),

@@ -82,6 +82,15 @@ pub static TABLE: &[Setting] = &[
     .secret(),
     row(
         GENERAL,
+        "stop_file",
+        Kind::File,
+        Says("the file STOP in the data directory; none for another store"),
+        "The kill switch: while this file is there no order leaves, over restarts too. Its first line \
+            is shown as the reason; `order-router stop` makes it",
+        |d, t| put(&mut d.config.stop_file, path(t).map(Some)),
+    ),
+    row(
+        GENERAL,
         "share",
         Kind::Switch,
         Is("false"),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::dispatch::Switch;
 use crate::protocol::Moment;
 use crate::store::Lease;
 
@@ -15,6 +16,7 @@ pub use crate::protocol::evidence::GateState;
 pub struct Gate {
     closes: Moment,
     lease: Option<Arc<Lease>>,
+    switch: Option<Arc<Switch>>,
     state: Mutex<GateState>,
 }
 
@@ -22,13 +24,20 @@ impl Gate {
     /// A gate that yields until `closes` (monotonic; rule 2's send window, default 2 s).
     #[must_use]
     pub fn new(closes: Moment) -> Self {
-        Self { closes, lease: None, state: Mutex::new(GateState::Unasked) }
+        Self { closes, lease: None, switch: None, state: Mutex::new(GateState::Unasked) }
     }
 
     /// A gate that closes with a lease as well, less its margin (rule 16).
     #[must_use]
     pub fn under(mut self, lease: Option<Arc<Lease>>) -> Self {
         self.lease = lease;
+        self
+    }
+
+    /// A gate that is closed by the kill switch as well.
+    #[must_use]
+    pub(crate) fn unless(mut self, switch: &Arc<Switch>) -> Self {
+        self.switch = Some(switch.clone());
         self
     }
 
@@ -42,7 +51,8 @@ impl Gate {
     pub fn ask(&self, now: Moment) -> bool {
         let mut state = self.state_mut();
         let leased = self.lease.as_ref().is_none_or(|lease| lease.may_send());
-        let yields = *state == GateState::Unasked && now < self.closes && leased;
+        let stopped = self.switch.as_ref().is_some_and(|switch| switch.is_on());
+        let yields = *state == GateState::Unasked && now < self.closes && leased && !stopped;
         if yields {
             *state = GateState::Yielded(now);
         } else if *state == GateState::Unasked {
@@ -104,6 +114,16 @@ mod tests {
         lease.lose();
         assert!(!late.ask(at(9)));
         assert_eq!(late.state(), GateState::Closed);
+    }
+
+    #[test]
+    fn gate_asked_while_the_kill_switch_is_on_yields_nothing_for_ever() {
+        let switch = Arc::new(Switch::new(Some("stopped".into()), None));
+        let gate = Gate::new(at(10)).unless(&switch);
+        assert!(!gate.ask(at(1)));
+        switch.set(None);
+        assert!(!gate.ask(at(1)));
+        assert!(Gate::new(at(10)).unless(&switch).ask(at(1)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod secrets;
 mod settings;
 mod shared;
 mod stores;
+mod switch;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -17,6 +17,7 @@ mod handle;
 mod load;
 mod starts;
 mod stopped;
+mod switch;
 mod world;
 
 /// A simulated supplier, and routers that buy from it.
