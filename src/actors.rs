@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::config::Config;
-use crate::dispatch::{Dispatch, LateSockets, Switch, Unreported};
-use crate::order::{EchoProfile, Item, ItemsHash, OrderId};
+use crate::dispatch::{Dispatch, Doubts, LateSockets, Switch, Unreported};
+use crate::order::{EchoProfile, Item, ItemsHash, OrderId, Price};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
 use crate::protocol::lane::Rules;
@@ -30,6 +30,7 @@ use crate::router::RouterEvent;
 use crate::runtime::Runtime;
 use crate::store::{IntentStore, Lease, StoreError};
 use crate::supplier::Supplier;
+use crate::telemetry::{Count, Standing, Telemetry};
 
 mod lane;
 mod lookout;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     account: Mutex<Account>,
     /// Unclaimed rows, by the moment of the list that first showed them.
     free_rows: Mutex<BTreeMap<OrderId, Moment>>,
+    pub(crate) telemetry: Telemetry,
     pub(crate) events: broadcast::Sender<RouterEvent>,
     /// Intents that have not ended.
     pub(crate) open: AtomicUsize,
@@ -84,6 +86,12 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy)]
 pub(crate) struct LaneDoubts {
     pub(crate) count: usize,
+    /// What they cost, as far as they have price guards.
+    pub(crate) amount: Price,
+    /// How many of them have a line without one.
+    pub(crate) unpriced: usize,
+    /// Since when the lane has had some without a break.
+    pub(crate) since: Moment,
     /// The oldest floor of an open attempt; `None`: one knew no order at all.
     pub(crate) floor: Option<Timestamp>,
 }
@@ -122,6 +130,7 @@ impl Shared {
             threads: OnceLock::new(),
             account: Mutex::new(account),
             free_rows: Mutex::default(),
+            telemetry: Telemetry::new(&config.name),
             events,
             open: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
@@ -169,6 +178,7 @@ impl Shared {
     /// Something that a person should know.
     pub(crate) fn alarm(&self, what: &str) {
         tracing::warn!(what, "alarm");
+        self.telemetry.count(Count::Alarm);
         self.tell(|| RouterEvent::Alarm { what: what.to_owned() });
     }
 
@@ -242,11 +252,36 @@ impl Shared {
         if doubts.count == 0 {
             all.remove(&lane);
         } else {
-            all.insert(lane, doubts);
+            let since = all.get(&lane).map_or(doubts.since, |before| before.since);
+            all.insert(lane, LaneDoubts { since, ..doubts });
         }
         let sum = all.values().map(|lane| lane.count).sum();
+        let amount = amount(&all);
+        let unpriced = all.values().map(|lane| lane.unpriced).sum();
         // Told before the lock is free: an older sum must not be the last word.
-        self.dispatch.doubts(self, sum);
+        self.dispatch.doubts(self, Doubts { count: sum, amount, unpriced });
+    }
+
+    /// How this router stands, for its figures.
+    pub(crate) fn record_standing(&self) {
+        self.telemetry.standing(|| {
+            let (doubt_age, doubt_amount) = {
+                let doubts = self.doubts();
+                let oldest = doubts.values().map(|lane| lane.since).min();
+                let now = self.runtime.now();
+                (oldest.map(|since| now.since(since)).unwrap_or_default(), amount(&doubts))
+            };
+            Standing {
+                open: self.open_count(),
+                posts: self.dispatch.posts(),
+                doubts: self.doubts_count(),
+                doubt_age,
+                doubt_amount,
+                sending: self.dispatch.stopped().is_none(),
+                list_lag: self.account().lag_seen(),
+                index_lag: self.store.stats().index_lag,
+            }
+        });
     }
 
     pub(crate) fn doubts_count(&self) -> usize {
@@ -291,6 +326,7 @@ impl Shared {
         why: &'static str,
     ) -> Result<(), StoreError> {
         self.account().orphan(ids.iter().cloned());
+        self.telemetry.count(Count::Orphans(ids.len()));
         self.alarm(&format!("{} orders on the account that no intent has: {why}", ids.len()));
         for ids in ids.chunks(IDS_PER_RECORD_MAX) {
             self.store.commit(Change::Orphans { ids: ids.to_vec(), why: why.into() }).await?;
@@ -310,6 +346,11 @@ impl Shared {
     pub(crate) fn open_count(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
+}
+
+/// What all doubts cost together.
+fn amount(doubts: &BTreeMap<ItemsHash, LaneDoubts>) -> Price {
+    doubts.values().fold(Price::default(), |sum, lane| sum.plus(lane.amount))
 }
 
 #[cfg(all(test, feature = "simulator"))]

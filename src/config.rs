@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::order::Price;
 use crate::protocol::LeftOut;
 use crate::protocol::lane::Rules;
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    pub(crate) name: String,
     pub(crate) request_timeout: Duration,
     pub(crate) landing_bound: Option<Duration>,
     pub(crate) send_window: Duration,
@@ -18,6 +20,7 @@ pub struct Config {
     pub(crate) posts_max: usize,
     pub(crate) lane_posts_max: usize,
     pub(crate) doubts_max: usize,
+    pub(crate) doubts_amount_max: Option<Price>,
     pub(crate) open_max: usize,
     pub(crate) callers_max: usize,
     pub(crate) late_sockets_max: usize,
@@ -54,6 +57,7 @@ pub enum StartAnswer {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            name: String::new(),
             request_timeout: Duration::from_secs(30),
             landing_bound: Some(Duration::from_secs(15 * 60)),
             send_window: Duration::from_secs(2),
@@ -63,6 +67,7 @@ impl Default for Config {
             posts_max: 512,
             lane_posts_max: 512,
             doubts_max: 100,
+            doubts_amount_max: None,
             open_max: 1_000_000,
             callers_max: 1_000_000,
             late_sockets_max: 1024,
@@ -114,6 +119,14 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The router's name, the label `router` of its [figures](crate::telemetry). Default: empty; set it
+    /// where several accounts are in one process.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// How long an answer to a POST is waited for before the attempt counts as in doubt.
     ///
     /// Default: 30 s. Too short costs doubts, never money.
@@ -183,10 +196,23 @@ impl Config {
 
     /// Most attempts in doubt on the account: reached, nothing more is sent until some are decided.
     ///
-    /// Default: 100. The circuit breaker for a supplier that answers every POST with 502.
+    /// Default: 100. The circuit breaker for a supplier that answers every POST with 502. What is under
+    /// way when it is reached, at most `posts_max`, may come into doubt as well.
     #[must_use]
     pub fn doubts_max(mut self, doubts: usize) -> Self {
         self.doubts_max = doubts;
+        self
+    }
+
+    /// Most money in doubt on the account, in the currency of the price guards: reached, nothing more is
+    /// sent until some orders are decided. Default: none.
+    ///
+    /// Counted as the [price guards](crate::Item::total_price) of all that is in doubt. One order in doubt
+    /// with a line without a guard is as much as all that is allowed: nobody can say what it costs.
+    /// What is under way when the bound is reached may come into doubt as well.
+    #[must_use]
+    pub fn doubts_amount_max(mut self, amount: Option<Price>) -> Self {
+        self.doubts_amount_max = amount;
         self
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::actors::{LaneMessage, Shared};
 use crate::config::Config;
-use crate::order::ItemsHash;
+use crate::order::{ItemsHash, Price};
 use crate::protocol::evidence::{AccountEffect, PauseWhy};
 use crate::protocol::{IntentId, Moment, Why};
 use crate::store::Lease;
@@ -52,8 +52,10 @@ struct Permits {
     /// POSTs under way, and how many there may be.
     posts: usize,
     posts_max: usize,
-    doubts: usize,
+    doubts: Doubts,
     doubts_max: usize,
+    /// How much the doubts may cost.
+    amount_max: Option<Price>,
     waiting: VecDeque<(ItemsHash, IntentId)>,
     /// Tokens a second; `None`: no limit of our own.
     rate: Option<f64>,
@@ -69,6 +71,16 @@ struct Permits {
     unreachable_next: Duration,
     /// A timer that pumps is set for this moment.
     timer: Option<Moment>,
+}
+
+/// What is in doubt on the account.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Doubts {
+    pub(crate) count: usize,
+    /// What they cost, as far as they have price guards.
+    pub(crate) amount: Price,
+    /// How many of them have a line without one.
+    pub(crate) unpriced: usize,
 }
 
 /// Why the account does not send, and until when at least.
@@ -101,8 +113,9 @@ impl Dispatch {
                 closed: false,
                 posts: 0,
                 posts_max: config.posts_max,
-                doubts: 0,
+                doubts: Doubts::default(),
                 doubts_max: config.doubts_max,
+                amount_max: config.doubts_amount_max,
                 waiting: VecDeque::new(),
                 rate,
                 tokens: 1.0,
@@ -146,17 +159,17 @@ impl Dispatch {
         }
     }
 
-    /// Tells how many attempts are in doubt on the account.
-    pub(crate) fn doubts(&self, shared: &Arc<Shared>, doubts: usize) {
+    /// Tells what is in doubt on the account.
+    pub(crate) fn doubts(&self, shared: &Arc<Shared>, doubts: Doubts) {
         let mut permits = self.permits();
-        let reopened = permits.doubts >= permits.doubts_max && doubts < permits.doubts_max;
-        let reached = permits.doubts < permits.doubts_max && doubts >= permits.doubts_max;
+        let was = permits.too_much_in_doubt();
         permits.doubts = doubts;
+        let is = permits.too_much_in_doubt();
         drop(permits);
-        if reached {
-            shared.alarm("as many orders are in doubt as are allowed: nothing more is sent until some are decided");
+        if is && !was {
+            shared.alarm("as much is in doubt as is allowed: nothing more is sent until some orders are decided");
         }
-        if reopened {
+        if was && !is {
             self.pump(shared);
         }
     }
@@ -195,7 +208,7 @@ impl Dispatch {
         if permits.lease.as_ref().is_some_and(|lease| !lease.may_send()) {
             return Some("the lease of the store has ended".into());
         }
-        if permits.doubts >= permits.doubts_max {
+        if permits.too_much_in_doubt() {
             return Some("too many orders are in doubt".into());
         }
         permits.paused.as_ref().map(|pause| pause.why.clone())
@@ -329,7 +342,7 @@ impl Permits {
             || !self.ready
             || self.paused.is_some()
             || self.posts >= self.posts_max
-            || self.doubts >= self.doubts_max
+            || self.too_much_in_doubt()
             || self.switch.is_on()
         {
             return Err(NotNow::UntilTold);
@@ -354,6 +367,13 @@ impl Permits {
         }
         self.posts += 1;
         Ok(())
+    }
+
+    /// Whether the doubts are at their bound, by number or by money.
+    fn too_much_in_doubt(&self) -> bool {
+        let Doubts { count, amount, unpriced } = self.doubts;
+        count >= self.doubts_max
+            || self.amount_max.is_some_and(|most| unpriced > 0 || amount >= most)
     }
 
     /// Begins a pause; false if one was on already.

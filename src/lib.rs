@@ -95,6 +95,9 @@
 //! | `simulator` | the simulated supplier, in process: `simulator` |
 //! | `postgres` | the store in a Postgres database: `store::postgres` |
 //! | `redis` | the store on a Redis server: `store::redis` |
+//! | `dynamodb` | the store in a table of DynamoDB: `store::dynamodb` |
+//! | `redb` | the store in a redb file: `store::redb` |
+//! | `metrics` | figures through the facade of the crate `metrics`: [`telemetry`] |
 //! | `testing` | the conformance suite for stores and the disk that forgets: `testing` |
 //!
 //! A host that embeds the router takes none of them: `default-features = false`.
@@ -115,6 +118,7 @@ pub mod settings;
 pub mod simulator;
 pub mod store;
 pub mod supplier;
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -276,6 +276,31 @@ impl Item {
 #[serde(try_from = "String", into = "String")]
 pub struct Price(Decimal);
 
+impl Price {
+    /// What these lines cost, if each has a price guard. What is too large to be added up exactly is
+    /// the largest price there is.
+    pub(crate) fn total(items: &[Item]) -> Option<Self> {
+        items.iter().try_fold(Self(Decimal::ZERO), |sum, item| Some(sum.plus(*item.price()?)))
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self(self.0.checked_add(other.0).unwrap_or(Decimal::MAX))
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn rounded(self) -> f64 {
+        use rust_decimal::prelude::ToPrimitive;
+        self.0.to_f64().unwrap_or(f64::MAX)
+    }
+}
+
+impl Default for Price {
+    /// Nothing.
+    fn default() -> Self {
+        Self(Decimal::ZERO)
+    }
+}
+
 impl std::str::FromStr for Price {
     type Err = InvalidOrder;
     fn from_str(text: &str) -> Result<Self, InvalidOrder> {
@@ -356,6 +381,12 @@ impl Order {
     #[must_use]
     pub fn items(&self) -> &[Item] {
         &self.items
+    }
+
+    /// What it costs at most, where every line has a price guard.
+    #[must_use]
+    pub fn total_price(&self) -> Option<Price> {
+        Price::total(&self.items)
     }
 
     /// The lines, shared.

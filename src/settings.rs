@@ -39,6 +39,8 @@ pub enum Kind {
     Bytes,
     /// A number a minute: `60`, `60/min`.
     Rate,
+    /// An amount of money: `250`, `99.90`.
+    Amount,
     /// Any text.
     Text,
     /// A path of this machine.
@@ -120,6 +122,7 @@ impl Setting {
             (Kind::Count, _) => "N",
             (Kind::Bytes, _) => "BYTES",
             (Kind::Rate, _) => "N/min",
+            (Kind::Amount, _) => "AMOUNT",
             (Kind::File, "data") => "DIR",
             (Kind::File, _) => "FILE",
             (Kind::Url, _) => "URL",
@@ -138,6 +141,7 @@ impl Setting {
             Kind::Count => "number".to_owned(),
             Kind::Bytes => "bytes".to_owned(),
             Kind::Rate => "number a minute".to_owned(),
+            Kind::Amount => "amount of money".to_owned(),
             Kind::Text => "text".to_owned(),
             Kind::File => "path of this machine".to_owned(),
             Kind::Url => "URL".to_owned(),

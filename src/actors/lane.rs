@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::registry::Gauge;
 use super::{LaneDoubts, Shared};
 use crate::error::SubmitError;
-use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, Order};
+use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, Order, Price};
 use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
 use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, State};
 use crate::router::{End, Progress, Teller};
@@ -306,7 +306,17 @@ impl LaneActor {
         if count != self.doubts {
             self.doubts = count;
             let floor = self.lane.oldest_floor();
-            self.shared.lane_doubts(self.hash, LaneDoubts { count, floor });
+            let since = self.shared.runtime.now();
+            let orders = self.lane.intents_in_doubt().filter_map(|id| self.orders.get(&id));
+            let (mut amount, mut unpriced) = (Price::default(), 0);
+            for order in orders {
+                match Price::total(&order.items) {
+                    Some(price) => amount = amount.plus(price),
+                    None => unpriced += 1,
+                }
+            }
+            let doubts = LaneDoubts { count, amount, unpriced, since, floor };
+            self.shared.lane_doubts(self.hash, doubts);
         }
     }
 

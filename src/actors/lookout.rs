@@ -99,6 +99,7 @@ impl Actor for Lookout {
         ctx.set_mailbox_capacity(0);
         ctx.run_interval(PRUNE_EVERY, |lookout, _| {
             lookout.shared.dispatch.look_at_switch(&lookout.shared);
+            lookout.shared.record_standing();
             lookout.prune();
         });
         ctx.run_interval(FAR / 2, |lookout, _| {
@@ -252,6 +253,7 @@ impl Lookout {
             shared.deliver(ask.lane, LaneMessage::Listed { view, epoch });
         }
         crash::point("list.handed_out");
+        shared.telemetry.listed(arrived.since(requested), assessment.rows);
         self.conclude(assessment);
     }
 

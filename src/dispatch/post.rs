@@ -14,6 +14,7 @@ use crate::order::{ClientRef, Item, ItemsHash};
 use crate::protocol::evidence::{AccountEffect, Evidence, Judgement, Seen, judge};
 use crate::protocol::{AttemptSeq, Clause, IntentId, Moment, Outcome};
 use crate::supplier::{Exchange, Gate, GateState};
+use crate::telemetry::Count;
 
 /// How long an answer is read for where no landing bound is set.
 const READ_ON_DEFAULT: Duration = Duration::from_secs(15 * 60);
@@ -222,6 +223,12 @@ fn judged(
     if let AccountEffect::Alarm(alarm) = judgement.account {
         shared.alarm(&format!("order {}: {alarm:?}", job.client_ref));
     }
+    shared.telemetry.count(Count::Attempt(match &judgement.outcome {
+        Outcome::Created { .. } => "created",
+        Outcome::Refused(_) => "refused",
+        Outcome::NotSent(_) => "not_sent",
+        Outcome::Unknown(_) => "unknown",
+    }));
     let created = matches!(judgement.outcome, Outcome::Created { .. });
     if let Outcome::Created { created_at: Some(date), .. } = judgement.outcome
         && let Some(alarm) = shared.account().own_date(date, left_at.floor)

@@ -294,6 +294,11 @@ impl Lane {
         self.index.doubts.len() + self.index.deciding.len()
     }
 
+    /// The intents whose attempts are in doubt.
+    pub fn intents_in_doubt(&self) -> impl Iterator<Item = IntentId> + '_ {
+        self.index.doubts.iter().chain(self.index.deciding.iter()).copied()
+    }
+
     /// Whether any attempt is open: rows with the lane's items-hash are then explained by it.
     #[must_use]
     pub fn has_open_attempt(&self) -> bool {

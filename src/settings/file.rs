@@ -152,7 +152,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> 
         (Kind::List(_), _) => return wrong("a list of texts, such as [\"a\", \"b\"]"),
         (Kind::Switch, DeValue::Boolean(is)) => is.to_string(),
         (Kind::Switch, _) => return wrong("true or false, without quotes"),
-        (Kind::Count | Kind::Bytes | Kind::Rate, DeValue::Integer(number)) => {
+        (Kind::Count | Kind::Bytes | Kind::Rate | Kind::Amount, DeValue::Integer(number)) => {
             match number.radix() {
                 10 => number.as_str().to_owned(),
                 _ => return wrong("a decimal number"),
@@ -162,6 +162,8 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<String>, String> 
         (_, DeValue::String(text)) => text.to_string(),
         (Kind::Bytes, _) => return wrong("a number of bytes, such as 65536 or \"64KiB\""),
         (Kind::Rate, _) => return wrong("a rate, such as 60 or \"60/min\""),
+        // Money is never a float.
+        (Kind::Amount, _) => return wrong("an amount in quotes, such as \"99.90\""),
         (Kind::Duration, _) => return wrong("a duration in quotes, such as \"15m\""),
         (Kind::Bound, _) => return wrong("a duration in quotes, such as \"15m\", or \"never\""),
         (Kind::Text | Kind::File | Kind::Url | Kind::Word(_), _) => return wrong("text in quotes"),

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::Unset::{Is, Says};
 use super::draft::Place;
-use super::values::{bound, bytes, count, duration, pair, rate, switch, word};
+use super::values::{amount, bound, bytes, count, duration, pair, rate, switch, word};
 use super::{Draft, Kind, Places, Setting, Unset};
 use crate::protocol::evidence::Means;
 use crate::protocol::format::TimestampFormat;
@@ -88,6 +88,14 @@ pub static TABLE: &[Setting] = &[
         "The kill switch: while this file is there no order leaves, over restarts too. Its first line \
             is shown as the reason; `order-router stop` makes it",
         |d, t| put(&mut d.config.stop_file, path(t).map(Some)),
+    ),
+    row(
+        GENERAL,
+        "name",
+        Kind::Text,
+        Is(""),
+        "A name for this router, the label `router` of its metrics",
+        |d, t| put(&mut d.config.name, owned(t)),
     ),
     row(
         GENERAL,
@@ -568,6 +576,15 @@ pub static TABLE: &[Setting] = &[
         "Most sockets that are read on after their request timeout; the oldest is dropped, \
             which costs time, not money",
         |d, t| put(&mut d.config.late_sockets_max, count(t)),
+    ),
+    row(
+        LIMITS,
+        "doubts_amount_max",
+        Kind::Amount,
+        Says("none"),
+        "Most money in doubt, as the total prices of the orders say; reached, nothing more is sent until \
+            some are decided. One order in doubt without a total price on every line is too much",
+        |d, t| put(&mut d.config.doubts_amount_max, amount(t).map(Some)),
     ),
     row(
         LIMITS,

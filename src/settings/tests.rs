@@ -41,7 +41,7 @@ fn every_setting_of_the_library_is_reached() {
     for setting in TABLE {
         let examples: &[&str] = match setting.kind {
             Kind::Duration | Kind::Bound => &["77ms", "77s"],
-            Kind::Count | Kind::Bytes | Kind::Rate => &["7"],
+            Kind::Count | Kind::Bytes | Kind::Rate | Kind::Amount => &["7"],
             Kind::Switch => &["true"],
             Kind::Url if setting.name == "store" => &["embedded:x"],
             Kind::Url => &["https://example.org"],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::order::Price;
 use crate::simulator::parse_duration;
 
 /// Nothing that the router waits for is longer: ten years.
@@ -45,6 +46,10 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
     number.and_then(|number| number.checked_mul(size)).ok_or_else(|| {
         format!("{} is not a number of bytes such as 65536, 64KiB or 16MiB", shown(text))
     })
+}
+
+pub(super) fn amount(text: &str) -> Result<Price, String> {
+    text.parse().map_err(|_| format!("{} is not an amount of money such as 99.90", shown(text)))
 }
 
 pub(super) fn rate(text: &str) -> Result<Option<u32>, String> {

@@ -14,6 +14,9 @@ mod embed_actix_web;
 #[path = "../../examples/embed_axum.rs"]
 #[allow(dead_code, reason = "its `main` is not called here")]
 mod embed_axum;
+#[path = "../../examples/observe.rs"]
+#[allow(dead_code, reason = "its `main` is not called here")]
+mod observe;
 #[path = "../../examples/quickstart.rs"]
 #[allow(dead_code, reason = "its `main` is not called here")]
 mod quickstart;
@@ -193,4 +196,76 @@ async fn impatient(url: &str, dir: &std::path::Path) -> order_router::OrderRoute
         .answer_within(Duration::from_millis(600));
     let builder = OrderRouter::builder(Arc::new(account), Arc::new(store));
     builder.config(config).runtime(runtime).start().await.unwrap()
+}
+
+/// The metrics that the documentation names.
+fn documented() -> Vec<&'static str> {
+    let text = include_str!("../../src/telemetry.rs");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    rows.filter_map(|row| row.split('`').next()).collect()
+}
+
+/// Prometheus' text of a host.
+async fn figures(host: SocketAddr) -> String {
+    let get = move || {
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    tokio::task::spawn_blocking(get).await.unwrap()
+}
+
+/// The value of a metric without labels but the router's.
+fn value(text: &str, name: &str) -> Option<f64> {
+    let row =
+        text.lines().find_map(|line| line.strip_prefix(&format!("{name}{{router=\"shop\"}} ")));
+    row.and_then(|value| value.trim().parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_is_shown_while_answers_are_lost() {
+    // These come only where somebody else buys, or where a person is needed.
+    let absent =
+        ["order_router_held_total", "order_router_orphans_total", "order_router_alarms_total"];
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running =
+        async { observe::run(listener, stopped).await.map_err(|error| error.to_string()) };
+    let watching = async {
+        let wanted = documented();
+        assert!(wanted.len() > 15, "{wanted:?}");
+        let missing = |text: &str| -> Vec<_> {
+            let there = |name: &&str| {
+                text.contains(&format!("{name}{{router=\"shop\""))
+                    || text.contains(&format!("{name}_count{{router=\"shop\""))
+            };
+            wanted.iter().filter(|name| !there(name) && !absent.contains(name)).copied().collect()
+        };
+        let ask = async {
+            loop {
+                let text = figures(host).await;
+                let joined = value(&text, "order_router_joined_total").unwrap_or(0.0);
+                if missing(&text).is_empty() && joined >= 5.0 {
+                    break text;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let text = match tokio::time::timeout(Duration::from_secs(60), ask).await {
+            Ok(text) => text,
+            Err(_) => panic!("missing: {:?}", missing(&figures(host).await)),
+        };
+        // One in two joins; nothing that names an order is a label.
+        let created = text.lines().find(|line| line.contains("outcome=\"created\""));
+        assert!(created.is_some(), "{text}");
+        assert_eq!(value(&text, "order_router_sending"), Some(1.0));
+        assert!(!text.contains("purchase-"), "{text}");
+        stop.send(()).unwrap();
+    };
+    let (ran, ()) = tokio::join!(running, watching);
+    ran.unwrap();
 }

@@ -15,6 +15,7 @@ use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
 use crate::protocol::{AttemptSeq, Change, IntentId, Shape, Why};
 use crate::router::{Progress, RouterEvent, Teller};
 use crate::store::{Claim, Committed, Known, StoreError, Stored};
+use crate::telemetry::Count;
 
 impl LaneActor {
     pub(super) fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
@@ -71,7 +72,9 @@ impl LaneActor {
         let points = crash::change::points(&change);
         points.inspect(|(writing, _)| crash::point(writing));
         let commit = self.shared.store.commit(change);
+        let handed_over = self.shared.runtime.now();
         self.after(ctx, commit, move |lane, result, ctx| {
+            lane.shared.telemetry.committed(lane.shared.runtime.now().since(handed_over));
             points.inspect(|(_, durable)| crash::point(durable));
             match (result, intent) {
                 (Ok(committed), Some(intent)) => lane.committed(intent, committed, ctx),
@@ -120,6 +123,7 @@ impl LaneActor {
     /// The reference exists with the same order: its callers wait for that intent.
     fn join(&mut self, intent: IntentId, stored: Stored, ctx: &mut Context<Self>) {
         let Some(open) = self.leave(intent) else { return };
+        self.shared.telemetry.count(Count::Joined);
         tracing::debug!(parent: &open.span, "joins an order under the same reference");
         if let Some(there) = self.orders.get_mut(&stored.id) {
             if there.client_ref != stored.client_ref {
@@ -242,6 +246,7 @@ impl LaneActor {
         }
         let Some(open) = self.leave(intent) else { return };
         if let Progress::Ended(end) = &progress {
+            self.shared.telemetry.count(Count::Verdict(end.word()));
             open.span.record("verdict", end.word());
             tracing::debug!(parent: &open.span, verdict = end.word(), "ended");
             self.shared.tell(|| RouterEvent::Ended {
@@ -257,11 +262,13 @@ impl LaneActor {
         let client_ref = || open.client_ref.clone();
         match told {
             Told::Held(why) => {
+                self.shared.telemetry.count(Count::Held);
                 tracing::warn!(parent: &open.span, %why, "held for a person");
                 let why = why.clone();
                 self.shared.tell(|| RouterEvent::Held { client_ref: client_ref(), why });
             }
             _ => {
+                self.shared.telemetry.count(Count::InDoubt);
                 tracing::info!(parent: &open.span, "in doubt");
                 self.shared.tell(|| RouterEvent::InDoubt { client_ref: client_ref() });
             }

@@ -129,3 +129,45 @@ async fn every_fault_of_a_post_leaves_the_books_right() {
         check_books(&bought, &world.simulator.ledger());
     }
 }
+
+fn priced(reference: &str, item: &str, price: &str) -> Order {
+    let item = Item::new(item, 1).expect("an item").total_price(price.parse().expect("a price"));
+    Order::new(ClientRef::new(reference).expect("a reference"), vec![item]).expect("an order")
+}
+
+/// A router that bounds the money in doubt by 100, one POST after the other; nothing is decided.
+async fn bounded(orders: Vec<Order>) -> (usize, usize) {
+    let hour = Duration::from_secs(3600);
+    let faults = Faults { withheld_after_creation: 1.0, list_lag: hour, ..Faults::default() };
+    let mut world = World::new(faults);
+    let most = Some("100".parse().expect("a price"));
+    let config = world.config.clone().landing_bound(None).posts_max(1);
+    world.config = config.doubts_amount_max(most);
+    let router = world.ready().await;
+    for order in orders {
+        drop(router.track(order).expect("taken"));
+    }
+    let stopped = async {
+        while router.stats().sending_stopped.as_deref() != Some("too many orders are in doubt") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), stopped).await.expect("it stops");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    (world.simulator.ledger().len(), router.stats().in_doubt)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doubts_are_bounded_by_money() {
+    // Three cost less than a hundred, four do not; one more may have been under way.
+    let orders = (0..20).map(|n| priced(&format!("ref-{n}"), &format!("item-{}", n % 3), "30.01"));
+    let (sold, in_doubt) = bounded(orders.collect()).await;
+    assert!((4..=5).contains(&sold) && sold == in_doubt, "{sold} sold, {in_doubt} in doubt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_doubt_without_a_price_is_as_much_money_as_is_allowed() {
+    let orders = (0..5).map(|n| order(&format!("ref-{n}"), "item", 1));
+    let (sold, in_doubt) = bounded(orders.collect()).await;
+    assert!((1..=2).contains(&sold) && sold == in_doubt, "{sold} sold, {in_doubt} in doubt");
+}
