@@ -247,7 +247,7 @@ fn readme_calls_only_what_the_command_has() {
         assert!(listed, "order-router --help does not list {name}");
         known.push_str(&help(&[name]));
     }
-    let of_cargo = ["--release", "--all-features", "--example", "--bench"];
+    let of_cargo = ["--release", "--features", "--all-features", "--example", "--bench"];
     for flag in flags(&readme).iter().filter(|flag| !of_cargo.contains(&flag.as_str())) {
         let listed = known.split(|c: char| c.is_whitespace() || ",[]=".contains(c));
         assert!(listed.into_iter().any(|word| word == flag), "no command has the flag {flag}");
