@@ -87,6 +87,9 @@ fn described(event: &RouterEvent) -> Value {
         RouterEvent::Ended { client_ref, end } => {
             json!({"event": "ended", "ref": client_ref, "verdict": end.word()})
         }
+        RouterEvent::Fulfilled { client_ref, order_id, delivery } => {
+            json!({"event": "fulfilled", "ref": client_ref, "order": order_id, "delivery": delivery.word()})
+        }
         RouterEvent::Orphans { ids } => json!({"event": "orphans", "ids": ids}),
         RouterEvent::Sending { stopped } => json!({"event": "sending", "stopped": stopped}),
         RouterEvent::Alarm { what } => json!({"event": "alarm", "what": what}),

@@ -33,6 +33,7 @@ pub struct Config {
     pub(crate) guard_distinguishes: bool,
     pub(crate) trust_echo: bool,
     pub(crate) poll_interval: Duration,
+    pub(crate) poll_limit: Duration,
     pub(crate) shards: usize,
     pub(crate) start: StartAnswer,
     pub(crate) stop_file: Option<PathBuf>,
@@ -80,6 +81,7 @@ impl Default for Config {
             guard_distinguishes: false,
             trust_echo: false,
             poll_interval: Duration::from_secs(3),
+            poll_limit: Duration::from_secs(10 * 60),
             shards: 1,
             start: StartAnswer::Ask,
             stop_file: None,
@@ -299,10 +301,19 @@ impl Config {
         self
     }
 
-    /// How often the status of placed orders that somebody follows is read, in bulk. Default: 3 s.
+    /// How often the status of placed orders that somebody follows is read, in bulk: each order after this
+    /// at first, then after half as much more every time, up to five times as long. Default: 3 s.
     #[must_use]
     pub fn poll_interval(mut self, span: Duration) -> Self {
         self.poll_interval = span;
+        self
+    }
+
+    /// How long a placed order may take to end at the supplier before an alarm rings; from then on it is
+    /// looked at a hundred times less often than at first, for ever. Default: 10 min.
+    #[must_use]
+    pub fn poll_limit(mut self, span: Duration) -> Self {
+        self.poll_limit = span;
         self
     }
 

@@ -128,6 +128,7 @@ pub use order::{
     ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
     OrderId, Price,
 };
+pub use protocol::fulfilment::Delivery;
 pub use router::{
     Builder, End, Events, Fulfilment, OrderRouter, Progress, Resolution, RouterEvent, RouterStats,
     Shutdown, Ticket,

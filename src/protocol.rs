@@ -7,6 +7,7 @@ pub mod account;
 mod clause;
 pub mod evidence;
 pub mod format;
+pub mod fulfilment;
 mod intent;
 pub mod lane;
 pub mod listing;

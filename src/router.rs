@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::{ResolveError, StartError, SubmitError};
 use crate::order::{ClientRef, Order, OrderId};
 use crate::protocol::account::{Account, AccountRules};
+use crate::protocol::fulfilment::Delivery;
 use crate::protocol::lane::Decision;
 use crate::protocol::{Change, Learnt, State, Why};
 use crate::runtime::Runtime;
@@ -154,6 +155,8 @@ pub struct Fulfilment {
     pub order_id: OrderId,
     /// The supplier's word for where it stands: `completed`, `cancelled`, `failed`, …
     pub status: String,
+    /// What that means.
+    pub delivery: Delivery,
     /// The supplier's whole answer, raw: the codes are in `items[].externalData`. Not stored and
     /// never logged: this is the only copy.
     pub raw: Bytes,
@@ -181,6 +184,15 @@ pub enum RouterEvent {
         client_ref: ClientRef,
         /// How.
         end: End,
+    },
+    /// A placed order that somebody asked for has ended at the supplier.
+    Fulfilled {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// The supplier's order.
+        order_id: OrderId,
+        /// How.
+        delivery: Delivery,
     },
     /// Orders on the account that no intent has.
     Orphans {
@@ -545,7 +557,9 @@ impl OrderRouter {
     }
 
     /// Follows a placed order's status until it is terminal, and returns the supplier's whole
-    /// answer with the delivered codes. Reads in bulk: one list refreshes many orders.
+    /// answer with the delivered codes. Reads in bulk: one list refreshes many orders. The order is
+    /// followed on, and told as an event, when nobody waits any more; whatever comes of it, it is never
+    /// bought again by itself: that is for the caller to decide, under a new reference.
     ///
     /// # Errors
     /// [`SubmitError`] if the order does not end placed within `limit`, or its status does not
@@ -563,13 +577,16 @@ impl OrderRouter {
             return Err(SubmitError::NotBought { client_ref: client_ref.clone() });
         };
         let (answer, told) = oneshot::channel();
-        shared.look(LookoutMessage::Follow(Follow { order_id: id, created_at, answer }));
+        let client_ref = client_ref.clone();
+        let follow = Follow { order_id: id, client_ref, created_at, answer };
+        shared.look(LookoutMessage::Follow(follow));
+        let client_ref = stored.client_ref;
         let left = deadline.since(shared.runtime.now());
         match tokio::time::timeout(left, told).await {
             Ok(Ok(fulfilment)) => Ok(fulfilment),
             Ok(Err(_)) => Err(SubmitError::Stopped),
             Err(_) => Err(SubmitError::UnderWay {
-                client_ref: client_ref.clone(),
+                client_ref,
                 ask_again_at: self.later(shared.config.poll_interval),
             }),
         }

@@ -27,6 +27,7 @@ mod read;
 mod start;
 
 pub(crate) use follow::Follow;
+use follow::Follows;
 pub(crate) use start::Start;
 
 /// After every release the account is listed again at these times (rule 12).
@@ -83,8 +84,7 @@ pub(crate) struct Lookout {
     /// `createdAt`, but for the landing bound, within which a row may come to be shown.
     read_up_to: Option<Timestamp>,
     checkpoint: Option<Checkpoint>,
-    follows: Vec<Follow>,
-    polling: bool,
+    follows: Follows,
     probing: bool,
     /// It was time to forget while a listing was read.
     prune_due: bool,
@@ -129,10 +129,7 @@ impl Handler<LookoutMessage> for Lookout {
                 self.begin(ctx);
             }
             LookoutMessage::Probe => self.probe(ctx),
-            LookoutMessage::Follow(follow) => {
-                self.follows.push(follow);
-                self.poll(ctx);
-            }
+            LookoutMessage::Follow(follow) => self.follow(follow, ctx),
             LookoutMessage::Start(start) => {
                 let shared = self.shared.clone();
                 ctx.spawn(start::prepare(shared, start).into_actor(self));
@@ -161,8 +158,7 @@ impl Lookout {
             late: BTreeSet::new(),
             read_up_to: None,
             checkpoint: None,
-            follows: Vec::new(),
-            polling: false,
+            follows: Follows::default(),
             probing: false,
             prune_due: false,
             floors: Vec::new(),
@@ -234,6 +230,7 @@ impl Lookout {
     fn arrived(&mut self, arrived: Arrived, asks: &[Ask], floor: Option<Timestamp>) {
         let Arrived { mut sheet, requested, arrived, open, claims } = arrived;
         self.checkpoint = sheet.checkpoint.take();
+        self.ring_for_reversed(&sheet.rows);
         self.shared.supplier_clock(sheet.date);
         let claims = match claims {
             Ok(claims) => claims,

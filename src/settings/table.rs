@@ -647,6 +647,15 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         LIMITS,
+        "poll_limit",
+        Kind::Duration,
+        Is("10m"),
+        "How long a placed order may take to end at the supplier before an alarm rings; it is followed \
+            slowly from then on, and never bought again by itself",
+        |d, t| put(&mut d.config.poll_limit, duration(t)),
+    ),
+    row(
+        LIMITS,
         "guard_distinguishes",
         Kind::Switch,
         Is("false"),

@@ -13,6 +13,7 @@ mod all_at_once;
 mod doubts;
 mod edges;
 mod failing;
+mod fulfilment;
 mod handle;
 mod load;
 mod starts;
