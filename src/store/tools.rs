@@ -3,6 +3,8 @@
 //! A router may be at work in the directory meanwhile: what is read is what was durable, or about
 //! to be, when it was read. Nothing is decided by it.
 
+mod backup;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use super::{OpenError, Rehydration, Stored};
 use crate::order::ClientRef;
 use crate::protocol::{Change, Serial};
 use crate::runtime::disk::{Disk, SystemDisk};
+
+pub use backup::backup;
 
 /// Where a change stands in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
