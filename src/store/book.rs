@@ -18,6 +18,7 @@ use crate::protocol::{
 };
 
 mod account;
+mod adopt;
 mod totals;
 mod witnesses;
 
@@ -194,13 +195,15 @@ impl Book {
             Change::Settle { intent } => {
                 allowed(self.stored(*intent).is_some_and(|stored| stored.unsettled))
             }
+            Change::Adopt { intent, .. } => self.guard_adopt(base, intent),
             Change::HoldLane { .. }
             | Change::FreeLane { .. }
             | Change::Orphans { .. }
             | Change::History { .. }
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
-            | Change::Resume => Ok(None),
+            | Change::Resume
+            | Change::Mark { .. } => Ok(None),
         }
     }
 
@@ -238,13 +241,15 @@ impl Book {
                 self.update(intent, |stored| stored.state = State::NotPlaced(why))?;
             }
             Change::Settle { intent } => self.update(intent, |stored| stored.unsettled = false)?,
+            Change::Adopt { intent, handed_out } => self.adopt((*intent).into(), handed_out)?,
             Change::HoldLane { .. }
             | Change::FreeLane { .. }
             | Change::Orphans { .. }
             | Change::History { .. }
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
-            | Change::Resume => {
+            | Change::Resume
+            | Change::Mark { .. } => {
                 self.account.apply(change);
                 self.account_dirty = true;
             }
@@ -382,6 +387,7 @@ impl Book {
             history: account.history,
             echo_seen: account.echo_seen,
             paused: account.paused,
+            mark: account.mark,
             newest_known: self.standing.newest_known,
         }
     }

@@ -35,7 +35,7 @@ use aws_smithy_http_client::tls;
 use futures_util::future::FutureExt;
 
 use super::ledger::{Backend, Batch, Fault, Kept, LedgerStore, SealedClaim, SharedLedger};
-use super::{Durability, IntentStore, Lease, SharedStore, StoreError};
+use super::{Bookmark, Durability, IntentStore, Lease, SharedStore, StoreError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 
@@ -45,6 +45,7 @@ mod error;
 mod items;
 mod lease;
 mod read;
+mod reading;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -184,6 +185,10 @@ impl Backend for Table {
 
     async fn claims_since(&self, since: Serial) -> Result<Vec<SealedClaim>, Fault> {
         self.read_claims_since(since).await
+    }
+
+    async fn some(&self, from: &Bookmark) -> Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault> {
+        self.read_some(from).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<bool, Fault> {

@@ -18,12 +18,13 @@ use futures_util::future::BoxFuture;
 
 use super::remote::{Remote, Started};
 use super::{
-    Claim, Committed, Durability, IntentStore, Known, Lease, Rehydration, StoreError, StoreStats,
-    Stored,
+    Bookmark, Claim, Committed, Durability, IntentStore, Known, Lease, Page, Rehydration,
+    StoreError, StoreStats, Stored,
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
 
+mod adopt;
 mod config;
 mod connect;
 mod error;
@@ -132,6 +133,11 @@ impl IntentStore for PostgresStore {
     fn known_since(&self, since: Serial) -> BoxFuture<'static, Result<Vec<Known>, StoreError>> {
         let reader = self.reader.clone();
         self.remote.ask(async move { reader.known_since(since).await })
+    }
+
+    fn read_through(&self, from: Bookmark) -> BoxFuture<'static, Result<Page, StoreError>> {
+        let reader = self.reader.clone();
+        self.remote.ask(async move { reader.read_some(&from).await })
     }
 
     fn stats(&self) -> StoreStats {

@@ -2,13 +2,14 @@
 //!
 //! Each batch is one transaction, durable when it returns. redb's file is one process's at a time.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::ledger::{Backend, Batch, Fault, Kept, LedgerStore, SealedClaim};
-use super::{Durability, IntentStore, Lease, StoreError};
+use super::{Bookmark, Durability, IntentStore, Lease, StoreError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 
@@ -24,6 +25,9 @@ const ACTIVE: TableDefinition<'_, &str, ()> = TableDefinition::new("active");
 const CLAIMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("claims");
 /// Orders by when they were claimed.
 const CLAIMED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("claimed");
+
+/// Rows that are read at once.
+const PAGE: usize = 1024;
 
 /// Why a file was not opened.
 #[non_exhaustive]
@@ -186,6 +190,23 @@ impl Backend for File {
                 }
             }
             Ok(found)
+        })
+        .await
+    }
+
+    async fn some(&self, from: &Bookmark) -> Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault> {
+        let (_, after) = from.text();
+        self.run(move |database| {
+            let rows = database.begin_read()?.open_table(ROWS)?;
+            let (mut found, mut last) = (Vec::new(), None);
+            let from = (Bound::Excluded(after.as_str()), Bound::Unbounded);
+            for entry in rows.range::<&str>(from)?.take(PAGE) {
+                let (reference, row) = entry?;
+                found.push(row.value().to_vec());
+                last = Some(Bookmark::new(0, reference.value().as_bytes()));
+            }
+            let more = found.len() == PAGE;
+            Ok((found, last.filter(|_| more)))
         })
         .await
     }

@@ -63,6 +63,7 @@ mod config;
 mod connect;
 mod error;
 mod meeting;
+mod reading;
 #[cfg(test)]
 mod tests;
 

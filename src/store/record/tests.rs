@@ -9,7 +9,7 @@ use crate::protocol::{
     Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, Serial, Shape, State,
     Verdict, Why,
 };
-use crate::store::Stored;
+use crate::store::{Mark, Stored};
 
 mod rows;
 
@@ -50,6 +50,12 @@ fn id(text: &str) -> OrderId {
     OrderId::new(text).expect("id")
 }
 
+fn adopt(state: State) -> Change {
+    let mut row = row(largest_items().into());
+    (row.stored.state, row.ended_at) = (state, Serial(9));
+    Change::Adopt { intent: Box::new(row.adopted()), handed_out: Serial(10) }
+}
+
 fn changes() -> Vec<Change> {
     let why = || Why::Borrowed("timeout");
     let lane = ItemsHash::of(&largest_items(), EchoProfile::default());
@@ -77,6 +83,11 @@ fn changes() -> Vec<Change> {
         Change::EchoSeen { shape: Shape { several_lines: true, with_note: false } },
         Change::Pause { why: why() },
         Change::Resume,
+        adopt(State::Held(attempt(), why())),
+        adopt(State::Placed { id: id("a"), learnt: Learnt::List, created_at: None }),
+        Change::Mark { mark: None },
+        Change::Mark { mark: Some(Mark::MovingTo("postgres://h/d".into())) },
+        Change::Mark { mark: Some(Mark::FilledFrom(String::new())) },
     ]
 }
 

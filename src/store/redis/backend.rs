@@ -10,7 +10,7 @@ use super::{RedisConfig, RedisError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 use crate::store::ledger::{Backend, Batch, Fault, Kept, RowWrite, SealedClaim};
-use crate::store::{Durability, Lease};
+use crate::store::{Bookmark, Durability, Lease};
 
 /// The version of the keys.
 pub(super) const VERSION: u32 = 1;
@@ -56,7 +56,7 @@ pub(super) struct Keys {
     books: String,
     lease: String,
     /// Rows by reference, of those that are active.
-    active: String,
+    pub(super) active: String,
     /// Orders by when they were claimed.
     claimed: String,
 }
@@ -425,6 +425,10 @@ impl Backend for Server {
                 return Ok(found);
             }
         }
+    }
+
+    async fn some(&self, from: &Bookmark) -> Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault> {
+        self.read_some(from).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<bool, Fault> {
