@@ -14,6 +14,7 @@ mod book;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 mod embedded;
+mod grade;
 mod index;
 mod journal;
 #[cfg_attr(
@@ -24,6 +25,7 @@ mod lease;
 #[cfg(any(feature = "dynamodb", feature = "redb", feature = "redis"))]
 #[allow(dead_code, reason = "not every backend is shared, or on a server")]
 mod ledger;
+pub mod look;
 mod memory;
 pub mod migrate;
 mod moving;
@@ -43,6 +45,7 @@ mod shared;
 pub mod tools;
 
 pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
+pub use grade::Grade;
 #[cfg(test)]
 pub(crate) use lease::Asked;
 pub use lease::{Lease, LeaseTerms};

@@ -284,7 +284,8 @@ impl Index {
     ) -> Result<(Vec<Row>, bool), Unusable> {
         guarded(|| {
             // The byte 0 is in no reference: this is the first key after it.
-            let first = if reference.is_empty() { vec![b'r'] } else { [b"r", reference, b"\0"].concat() };
+            let first =
+                if reference.is_empty() { vec![b'r'] } else { [b"r", reference, b"\0"].concat() };
             let mut rows = Vec::new();
             for entry in self.db()?.range(first..vec![b'r' + 1]).take(most) {
                 let (key, value) = entry?;

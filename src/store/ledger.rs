@@ -26,10 +26,12 @@ use super::{
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
 
+mod look;
 #[cfg(any(feature = "dynamodb", feature = "redis"))]
 mod shared;
 mod writer;
 
+pub(crate) use look::LedgerLook;
 #[cfg(any(feature = "dynamodb", feature = "redis"))]
 pub(crate) use shared::SharedLedger;
 use writer::{Writer, patiently};

@@ -134,7 +134,7 @@ pub struct Report {
 }
 
 /// Is told how far a migration has come, once a page.
-pub type OnProgress = Box<dyn Fn(Progress) + Send + Sync>;
+pub type OnProgress = dyn Fn(Progress) + Send + Sync;
 
 impl Side {
     fn failed(&self) -> impl Fn(StoreError) -> MigrateError + use<> {
@@ -193,7 +193,8 @@ pub async fn migrate(
     let mut copying = Copying::new(from, to, on_progress);
     copying.run().await?;
     let (tally, joined) = (copying.tally, copying.joined);
-    let report = Report { source: tally, target: compare(from, to, tally, on_progress).await?, joined };
+    let report =
+        Report { source: tally, target: compare(from, to, tally, on_progress).await?, joined };
     wait_for_the_former(from, began, on_progress).await;
     crash::point("migrate.compared");
     from.mark(Some(Mark::MovedTo(to.place.clone()))).await?;
@@ -289,8 +290,7 @@ async fn copy_account(
     Ok(())
 }
 
-type Adopting =
-    (Adopted, futures_util::future::BoxFuture<'static, Result<Committed, StoreError>>);
+type Adopting = (Adopted, futures_util::future::BoxFuture<'static, Result<Committed, StoreError>>);
 
 /// Copies intents, a page while the one before it becomes durable.
 struct Copying<'a> {
@@ -396,7 +396,10 @@ async fn compare(
         && source.intents.iter().zip(&target.intents).all(|(a, b)| is_same(a, b));
     if !same {
         let (here, there) = (source.intents.len(), target.intents.len());
-        return unequal(format!("a start finds {here} orders in {}, {there} in {}", from.place, to.place));
+        return unequal(format!(
+            "a start finds {here} orders in {}, {there} in {}",
+            from.place, to.place
+        ));
     }
     let (here, there) = (from.store.next_serial(), to.store.next_serial());
     if tally.intents > 0 && there.0.saturating_add(1) < here.0 {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Base, Book, Entry, Impossible, claim_of};
 use crate::protocol::{Serial, State};
-use crate::store::record::Row;
 use crate::store::moving::is_same;
+use crate::store::record::Row;
 use crate::store::{Adopted, Committed, Mark, StoreError};
 
 impl Book {

@@ -26,8 +26,10 @@ impl Table {
         let (part, at) = from.text();
         if part < ENDED {
             let pk = self.keys.active_part(part.into());
-            let items = self.query("pk = :pk", HashMap::from([(":pk".into(), text(pk))]), None).await?;
-            let rows = items.iter().map(|item| read_bytes(item, SEALED)?.ok_or_else(|| odd(SEALED)));
+            let items =
+                self.query("pk = :pk", HashMap::from([(":pk".into(), text(pk))]), None).await?;
+            let rows =
+                items.iter().map(|item| read_bytes(item, SEALED)?.ok_or_else(|| odd(SEALED)));
             return Ok((rows.collect::<Result<_, _>>()?, Some(Bookmark::new(part + 1, b""))));
         }
         let prefix = self.keys.references();

@@ -351,13 +351,15 @@ fn answers(changes: &[Change], outcomes: &[Outcome], found: Vec<Option<Row>>) ->
         answers.push(match (met(change, *outcome), outcome) {
             (Met::Nothing, Outcome::Refused | Outcome::IdTaken) => Ok(Committed::Stale),
             (Met::Nothing, _) => Ok(Committed::Done),
-            (Met::Intent(_, joins), _) => match found.next().flatten().map(|row| rows::stored(&row)) {
-                Some(Ok(stored)) if joins(&stored) => Ok(Committed::Joined(Box::new(stored))),
-                Some(Ok(_)) => Ok(Committed::Conflict),
-                Some(Err(error)) => Err(error),
-                // The serial is taken, not the reference.
-                None => Ok(Committed::Stale),
-            },
+            (Met::Intent(_, joins), _) => {
+                match found.next().flatten().map(|row| rows::stored(&row)) {
+                    Some(Ok(stored)) if joins(&stored) => Ok(Committed::Joined(Box::new(stored))),
+                    Some(Ok(_)) => Ok(Committed::Conflict),
+                    Some(Err(error)) => Err(error),
+                    // The serial is taken, not the reference.
+                    None => Ok(Committed::Stale),
+                }
+            }
             (Met::Order(_), _) => match found.next().flatten() {
                 Some(row) => rows::claim(&row).map(Committed::IdTaken),
                 None => Ok(Committed::Stale),

@@ -4,8 +4,8 @@ use super::fields::{
     Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_shape, put_str,
     put_timestamp, put_u64,
 };
-use super::{RECORD_VERSION, RecordError};
 use super::row::{encode_row, take_row};
+use super::{RECORD_VERSION, RecordError};
 use crate::protocol::{Change, NewIntent, State, Verdict};
 use crate::store::Adopted;
 

@@ -126,12 +126,7 @@ pub(super) fn take_row(reader: &mut Reader<'_>) -> Result<Row, RecordError> {
         last_attempt: reader.option(Reader::serial)?,
         unsettled: reader.bool()?,
     };
-    Ok(Row {
-        stored,
-        shape: reader.shape()?,
-        changed: reader.u64()?,
-        ended_at: reader.serial()?,
-    })
+    Ok(Row { stored, shape: reader.shape()?, changed: reader.u64()?, ended_at: reader.serial()? })
 }
 
 /// Appends a claim's row; its id is the key and not part of it.
