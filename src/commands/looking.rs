@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use order_router::runtime::Runtime;
 use order_router::settings::StorePlace;
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
+use order_router::store::Mark;
 use order_router::store::look::Look;
 use order_router::store::migrate::Side;
 use order_router::store::tools::Snapshot;
@@ -107,6 +109,12 @@ pub async fn look(url: &secrecy::SecretString) -> Result<Box<dyn Look>, Failure>
         let _ = url;
         Err(Failure::unread("the store is not in this build", "name another"))
     }
+}
+
+/// What a migration has made of a store, if it can be looked at now.
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
+pub async fn mark(url: &secrecy::SecretString) -> Option<Mark> {
+    look(url).await.ok()?.rehydrate().await.ok()?.mark
 }
 
 /// What is wanted of a store's orders.

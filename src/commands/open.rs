@@ -26,6 +26,9 @@ pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
     if let (Some(terms), Some(url)) = (args.shared(), args.database()) {
         let (config, supplier, runtime) = parts(args, posts)?;
         let store = super::database::shared(url, terms)?;
+        if let Some(mark) = super::looking::mark(url).await {
+            return Err(not_started(args, &StartError::Marked { mark }));
+        }
         return Ok(Buyer::Node(Node::start(supplier, store, config, runtime)));
     }
     open(args, posts).await.map(Buyer::Router)

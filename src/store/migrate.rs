@@ -27,7 +27,7 @@ use crate::protocol::{Change, IDS_PER_RECORD_MAX, IntentId, Serial, State};
 
 mod tally;
 
-use tally::Seen;
+pub(super) use tally::Seen;
 pub use tally::Tally;
 
 /// A store that takes part, open, and where it is.

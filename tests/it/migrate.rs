@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use order_router::protocol::{
@@ -12,7 +12,7 @@ use order_router::protocol::{
 };
 use order_router::runtime::Runtime;
 use order_router::store::dynamodb::{self, Credentials, DynamoDbConfig};
-use order_router::store::migrate::{MigrateError, Report, Side, migrate, reopen};
+use order_router::store::migrate::{MigrateError, Progress, Report, Side, Step, migrate, reopen};
 use order_router::store::postgres::{PostgresConfig, PostgresStore};
 use order_router::store::redis::{RedisConfig, RedisStore};
 use order_router::store::{
@@ -316,6 +316,28 @@ async fn everything_moves_through_dynamodb() {
         ("three", on_redb(dirs[1].path())),
     ];
     moves_through(stores, 30).await;
+}
+
+/// A former router of a store with a lease may have stood still on its way to the supplier: what it
+/// sent then is settled no earlier for a router on the target than for one on the source (rule 16).
+#[tokio::test]
+async fn migration_from_a_store_with_a_lease_lasts_as_long_as_a_pause() {
+    let Some(redis) = Redis::shared() else { return };
+    let mut config = RedisConfig::new(&redis.url("paused-move")).unwrap();
+    config.lease = LeaseTerms { pause_max: Duration::from_millis(1_500), ..short() };
+    let from = RedisStore::open(config).await.unwrap();
+    fill(&*from, 1).await;
+    let to = memory();
+    let waited = Arc::new(std::sync::Mutex::new(0));
+    let counted = waited.clone();
+    let told = move |progress: Progress| match progress.step {
+        Step::Waiting => *counted.lock().unwrap() += 1,
+        Step::Copying | Step::Comparing => {}
+    };
+    let begun = Instant::now();
+    migrate(&side(&from, "from"), &side(&to, "to"), &told).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(1_500), "{:?}", begun.elapsed());
+    assert!(*waited.lock().unwrap() > 0);
 }
 
 async fn mark(store: &Store, mark: Option<Mark>) {

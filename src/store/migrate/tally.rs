@@ -49,11 +49,11 @@ impl fmt::Display for Tally {
 
 /// Which intents were seen: a bit for each serial, as serials are dense.
 #[derive(Debug, Default)]
-pub(super) struct Seen(HashMap<u64, u64>);
+pub(in crate::store) struct Seen(HashMap<u64, u64>);
 
 impl Seen {
     /// Notes one; whether it is the first time.
-    pub(super) fn is_new(&mut self, id: Serial) -> bool {
+    pub(in crate::store) fn is_new(&mut self, id: Serial) -> bool {
         let bit = 1 << (id.0 % 64);
         let bits = self.0.entry(id.0 / 64).or_default();
         let new = *bits & bit == 0;

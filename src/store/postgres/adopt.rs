@@ -23,7 +23,7 @@ pub(super) const ADOPT: &str = "WITH old AS MATERIALIZED (SELECT id, active, res
     attempt, fingerprint, floor, order_id, learnt, order_created, unsettled, active, ended_at, \
     changed, intent, created_at, resolved_at) \
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-    $19::text::timestamptz, CASE WHEN $20 THEN now() END FROM guarded WHERE NOT taken \
+    to_timestamp($19::float8), CASE WHEN $20 THEN now() END FROM guarded WHERE NOT taken \
     ON CONFLICT (client_ref) DO UPDATE SET state = excluded.state, why = excluded.why, \
     tries = excluded.tries, attempt = excluded.attempt, fingerprint = excluded.fingerprint, \
     floor = excluded.floor, order_id = excluded.order_id, learnt = excluded.learnt, \
@@ -69,7 +69,8 @@ impl Statements {
             &column(intent.ended_at),
             &changed,
             &rows::adopted_body(intent),
-            &stored.accepted_at.to_string(),
+            // For people: nothing is decided by it.
+            &(stored.accepted_at.as_second().max(0) as f64),
             &stored.state.is_end(),
         ];
         let rows = client.query(&self.adopt, &args).await?;

@@ -129,6 +129,14 @@ fn largest_order_and_longest_list_of_ids_fit_in_a_record() {
     let order = encoded(&accept(&"r".repeat(255), &largest_items())).len();
     let ids = vec![id(&"o".repeat(255)); IDS_PER_RECORD_MAX];
     let list = encoded(&Change::Orphans { ids, why: Why::Borrowed("no open attempt") }).len();
+    let placed = State::Placed { id: id(&"o".repeat(255)), learnt: Learnt::List, created_at: None };
+    let held = State::Held(attempt(), Why::Owned("w".repeat(255)));
+    for state in [placed, held] {
+        let Change::Adopt { mut intent, handed_out } = adopt(state) else { unreachable!() };
+        intent.stored.client_ref = ClientRef::new("r".repeat(255)).expect("reference");
+        let adopted = encoded(&Change::Adopt { intent, handed_out }).len();
+        assert!(adopted <= RECORD_BYTES_MAX, "{adopted}");
+    }
     assert!(order <= RECORD_BYTES_MAX, "{order}");
     assert!(list <= RECORD_BYTES_MAX, "{list}");
 }
