@@ -52,7 +52,7 @@ impl Grade {
     };
     /// Postgres that does not.
     pub const POSTGRES_UNSYNCED: Self = Self {
-        store: "Postgres, `fsync`, `full_page_writes` or `synchronous_commit` off",
+        store: "Postgres, `fsync` or `full_page_writes` off",
         durability: "kill of the server",
         lost: "in a power cut, any amount, and perhaps the database",
         ..Self::POSTGRES
@@ -69,7 +69,7 @@ impl Grade {
     /// Redis that syncs once a second.
     pub const REDIS_EVERYSEC: Self = Self {
         store: "Redis, `appendfsync everysec`",
-        durability: "kill of the server",
+        durability: "kill of the server, unless a sync was slow just then",
         lost: "in a power cut, up to two seconds; in a failover, what the replica lacks",
         ..Self::REDIS
     };

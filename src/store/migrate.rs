@@ -192,6 +192,7 @@ pub async fn migrate(
     copy_account(to, &source, &target).await?;
     let mut copying = Copying::new(from, to, on_progress);
     copying.run().await?;
+    is_all(from, copying.tally)?;
     let (tally, joined) = (copying.tally, copying.joined);
     let report =
         Report { source: tally, target: compare(from, to, tally, on_progress).await?, joined };
@@ -385,6 +386,7 @@ async fn compare(
         on_progress(Progress { step, done, total });
         next = page.next;
     }
+    is_all(to, tally)?;
     if tally != copied {
         return unequal(format!("{} has {copied}, {} has {tally}", from.place, to.place));
     }
@@ -406,6 +408,18 @@ async fn compare(
         return unequal(format!("serials go on at {} and not at {}", there.0, here.0));
     }
     Ok(tally)
+}
+
+/// Whether what was read of a store is what it says that it has: a row that it lost is no row less.
+fn is_all(side: &Side, read: Tally) -> Result<(), MigrateError> {
+    let stats = side.store.stats();
+    if (read.open, read.intents - read.open) == (stats.open, stats.ended) {
+        return Ok(());
+    }
+    let (place, has) = (&side.place, stats.open + stats.ended);
+    let why =
+        format!("{place} says that it has {has} orders, {} open, and shows {read}", stats.open);
+    Err(MigrateError::Unequal { why })
 }
 
 fn claimed(intent: &Adopted) -> Option<(OrderId, IntentId)> {

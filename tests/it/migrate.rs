@@ -318,6 +318,18 @@ async fn everything_moves_through_dynamodb() {
     moves_through(stores, 30).await;
 }
 
+#[tokio::test]
+async fn source_that_has_lost_a_row_is_not_moved() {
+    let Some(redis) = Redis::shared() else { return };
+    let from = on_redis(redis.url("lossy-move")).open().await;
+    fill(&*from, 3).await;
+    assert_eq!(redis.cli(&["DEL", "{lossy-move}:r:many-1", "{lossy-move}:b:many-1"]), "2");
+    let (from, to) = (side(&from, "from"), side(&memory(), "to"));
+    let refused = moved(&from, &to).await;
+    assert!(matches!(refused, Err(MigrateError::Unequal { .. })), "{refused:?}");
+    assert!(marked(&from.store).await.is_some() && marked(&to.store).await.is_some());
+}
+
 /// A former router of a store with a lease may have stood still on its way to the supplier: what it
 /// sent then is settled no earlier for a router on the target than for one on the source (rule 16).
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Table {
             .set_exclusive_start_key(start.map(Key::item));
         let page = scan.send().await.map_err(|error| Trouble::from(error).fault())?;
         let mut refs = Vec::new();
-        for key in page.items.unwrap_or_default().iter().map(|item| key_of(item)) {
+        for key in page.items.unwrap_or_default().iter().map(key_of) {
             let name = key?.pk.strip_prefix(&prefix).and_then(|name| ClientRef::new(name).ok());
             refs.push(name.ok_or_else(|| odd(PK))?);
         }

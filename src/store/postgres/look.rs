@@ -52,10 +52,10 @@ async fn version(client: &Client, place: &str) -> Result<i32, PostgresError> {
     Ok(version.unwrap_or(0))
 }
 
-/// As the server is set, not this session.
+/// As a router's session would have it: that raises what can be raised.
 async fn grade(client: &Client) -> Result<Grade, tokio_postgres::Error> {
-    let weak = "SELECT EXISTS (SELECT 1 FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', \
-        'synchronous_commit') AND reset_val = 'off')";
+    let weak = "SELECT 'off' IN (current_setting('fsync'), current_setting('full_page_writes'), \
+        current_setting('synchronous_commit'))";
     let weak: bool = client.query_one(weak, &[]).await?.try_get(0)?;
     Ok(if weak { Grade::POSTGRES_UNSYNCED } else { Grade::POSTGRES })
 }

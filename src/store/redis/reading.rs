@@ -33,8 +33,8 @@ impl Server {
     async fn active_at(&self, cursor: &str) -> Result<(String, Vec<Vec<u8>>), Fault> {
         let mut question = redis::pipe();
         question.cmd("HSCAN").arg(&self.0.keys.active).arg(cursor).arg("COUNT").arg(CHUNK);
-        let ((next, pairs),): ((String, Vec<(String, Vec<u8>)>),) =
-            self.0.questions.ask(&question).await?;
+        type Pairs = Vec<(String, Vec<u8>)>;
+        let ((next, pairs),): ((String, Pairs),) = self.0.questions.ask(&question).await?;
         Ok((next, pairs.into_iter().map(|(_, row)| row).collect()))
     }
 

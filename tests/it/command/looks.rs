@@ -93,6 +93,17 @@ fn postgres_is_shown_beside_a_router() {
 }
 
 #[test]
+fn postgres_that_does_not_sync_is_graded_so() {
+    let Some(server) = Postgres::start(&[]) else { return };
+    let (bench, url) = (Bench::new(), server.url("unsynced"));
+    bought(&bench, &url);
+    server.sql("ALTER SYSTEM SET fsync = off");
+    server.sql("SELECT pg_reload_conf()");
+    super::shared::wait(std::time::Duration::from_millis(300));
+    is_shown(&bench, &url, Grade::POSTGRES_UNSYNCED);
+}
+
+#[test]
 fn redis_is_shown_beside_a_router_and_as_its_settings_are() {
     let Some(server) = Redis::start(&[]) else { return };
     let (bench, url) = (Bench::new(), server.url("looked-at"));

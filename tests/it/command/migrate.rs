@@ -126,7 +126,7 @@ fn orders_are_bought_once_wherever_they_are_moved() {
         }
         assert_eq!(listed(&bench, next), there, "{next}");
         run(about(&bench, next, &["store", "check"]), 0);
-        let refused = mark(&bench_with_one(&bench), &supplier.url(), store).unwrap();
+        let refused = mark(bench_with_one(&bench), &supplier.url(), store).unwrap();
         assert!(refused.contains("its orders were moved to"), "{refused}");
         if store.contains("://") {
             let mut share = submit(&bench, &supplier.url(), store, "one.csv");
@@ -233,7 +233,8 @@ fn migration_is_killed_at_random_moments_and_goes_on() {
     const KILLS: usize = 8;
     let (Some(postgres), Some(redis)) = (Postgres::shared(), Redis::shared()) else { return };
     let (bench, mut dice) = (Bench::new(), fastrand::Rng::with_seed(20));
-    let count = 3_000;
+    // More of them for a measurement.
+    let count = std::env::var("MIGRATE_ORDERS").map_or(3_000, |count| count.parse().unwrap());
     let from = filled(&bench, count).to_owned();
     let (second, third) = (postgres.url("killed_moves"), redis.url("killed-moves"));
     let (mut killed, begun) = (0, Instant::now());

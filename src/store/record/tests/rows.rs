@@ -76,8 +76,10 @@ fn account_comes_back() {
         history: Some(HistoryLine { newest: Some(Timestamp::MIN), ids: vec![id("c")] }),
         echo_seen: vec![shape],
         paused: Some(Why::Borrowed("key")),
+        mark: None,
     };
-    for account in [Account::default(), account] {
+    let marked = Account { mark: Some(Mark::MovedTo("redb:/a".into())), ..account.clone() };
+    for account in [Account::default(), account, marked] {
         let mut bytes = Vec::new();
         encode_account(&account, &mut bytes);
         assert_eq!(decode_account(&bytes), Ok(account));
