@@ -14,6 +14,8 @@ mod database;
 mod demo;
 mod failure;
 mod input;
+mod looking;
+mod migrate;
 mod open;
 mod orders;
 mod output;

@@ -9,7 +9,19 @@
 #[cfg(any(test, feature = "testing"))]
 pub const CRASH_AT: &str = "ORDER_ROUTER_CRASH_AT";
 
-/// Every point, in the order in which a start, an order and a doubt come by them.
+/// The points that a migration passes, in its order.
+#[cfg(any(test, feature = "testing"))]
+pub const MIGRATION_POINTS: &[&str] = &[
+    "migrate.source_marked",
+    "migrate.target_marked",
+    "migrate.page",
+    "migrate.compared",
+    "migrate.source_moved",
+    "migrate.done",
+];
+
+/// Every point that a router passes, in the order in which a start, an order and a doubt come by
+/// them.
 #[cfg(any(test, feature = "testing"))]
 pub const CRASH_POINTS: &[&str] = &[
     // A new store.

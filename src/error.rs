@@ -137,6 +137,13 @@ pub enum StartError {
         /// How many.
         open: usize,
     },
+    /// The store is part of a migration: its orders are elsewhere, or not all here. To buy with both
+    /// stores would buy twice.
+    #[error("the store is not to be used: {mark}")]
+    Marked {
+        /// Where its orders went, or come from.
+        mark: crate::store::Mark,
+    },
     /// The router has stopped, or its start failed and the reason was told before.
     #[error("the router has stopped")]
     Stopped,

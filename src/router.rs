@@ -326,6 +326,9 @@ impl Builder {
         config.check()?;
         let locked_at = runtime.now();
         let found = store.rehydrate().await?;
+        if let Some(mark) = found.mark {
+            return Err(StartError::Marked { mark });
+        }
         let echo = supplier.capabilities().echo;
         let open = found.intents.iter().filter(|stored| !stored.lane.is_of(echo)).count();
         if open > 0 {

@@ -19,11 +19,11 @@ mod values;
 
 use std::fmt;
 
-pub use draft::Draft;
+pub use draft::{Draft, StorePlace};
 pub use file::{Entry, FILE_BYTES_MAX, parse, read};
-pub use layers::{Given, Loaded, Origin, load, load_data, load_stop_file};
+pub use layers::{Given, Loaded, Origin, load, load_place, load_stop_file};
 pub use reference::reference;
-pub use table::TABLE;
+pub use table::{TABLE, place};
 pub use traps::traps;
 
 /// What a setting takes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, OrderId};
 use crate::protocol::{Change, IntentId, Learnt, Serial, Shape, State, Why};
@@ -13,6 +14,7 @@ mod book;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
 mod embedded;
+mod grade;
 mod index;
 mod journal;
 #[cfg_attr(
@@ -23,7 +25,10 @@ mod lease;
 #[cfg(any(feature = "dynamodb", feature = "redb", feature = "redis"))]
 #[allow(dead_code, reason = "not every backend is shared, or on a server")]
 mod ledger;
+pub mod look;
 mod memory;
+pub mod migrate;
+mod moving;
 mod open_error;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -40,10 +45,12 @@ mod shared;
 pub mod tools;
 
 pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
+pub use grade::Grade;
 #[cfg(test)]
 pub(crate) use lease::Asked;
 pub use lease::{Lease, LeaseTerms};
 pub use memory::MemoryStore;
+pub use moving::{Adopted, Bookmark, Mark, Page};
 pub use open_error::OpenError;
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
 pub use shared::{Request, SettledRequest, SharedStore};
@@ -77,7 +84,7 @@ pub struct Claim {
 }
 
 /// An intent as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The store's name of it.
     pub id: IntentId,
@@ -139,6 +146,8 @@ pub struct Rehydration {
     pub paused: Option<Why>,
     /// The newest `createdAt` of any order that an intent has.
     pub newest_known: Option<Timestamp>,
+    /// What a migration has made of the store: with one, no router starts on it.
+    pub mark: Option<Mark>,
 }
 
 /// Where an account's history ends and the router's own orders begin (rule 14).
@@ -224,7 +233,11 @@ pub enum StoreError {
 /// - A supplier order is claimed once in the whole store; `Placed` and its claim are one write.
 /// - `Absent` counts a try and queues again; `NotPlaced` counts one and ends.
 /// - `Placed` that was not learnt from an answer leaves its intent unsettled; `Settle` wants that.
-/// - Changes of the account (lanes held and freed, orphans, history, echo, pauses) are always
+/// - `Adopt` wants the store marked as being filled. It writes an intent as another store kept it: if
+///   its reference is new, or its intent is here and active (an earlier copy of the same); one that
+///   is here as it is joins. A claim that another intent has is [`Committed::IdTaken`], a reference
+///   that another has, or one that ended otherwise, [`Committed::Conflict`].
+/// - Changes of the account (lanes held and freed, orphans, history, echo, pauses, marks) are always
 ///   written. Orphans and the ids of the history line are kept in the order of the ids.
 /// - A record that is too large and an `Accept` on a full disk are refused by themselves.
 /// - After an error that is not about the change itself every later commit fails: nothing is
@@ -253,6 +266,16 @@ pub trait IntentStore: Send + Sync + 'static {
     /// the witnesses of a listing that reaches back to an attempt of that serial. After a restart
     /// it may name some that ended shortly before.
     fn known_since(&self, since: Serial) -> BoxFuture<'static, Result<Vec<Known>, StoreError>>;
+
+    /// Reads every intent, some at a time, beginning with the default bookmark: each that was there
+    /// before the first question at least once, as it stands or stood since.
+    ///
+    /// Default: [`StoreError::Failed`], the store cannot be read through.
+    fn read_through(&self, from: Bookmark) -> BoxFuture<'static, Result<Page, StoreError>> {
+        let _ = from;
+        let why = StoreError::Failed("this store cannot be read through".into());
+        Box::pin(std::future::ready(Err(why)))
+    }
 
     /// Figures.
     fn stats(&self) -> StoreStats;

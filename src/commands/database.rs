@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use order_router::store::look::Look;
 use order_router::store::{IntentStore, LeaseTerms, SharedStore};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -43,6 +44,57 @@ pub async fn open(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn Inten
             use order_router::store::postgres::PostgresStore;
             let store = PostgresStore::open(postgres_config(url)?).await;
             Ok(Arc::new(store.map_err(|error| postgres_failed(&error))?))
+        }
+        #[cfg(not(feature = "postgres"))]
+        _ => Err(Failure::nothing_sent("the store is not in this build", "name another")),
+    }
+}
+
+/// The URL without user and password.
+pub fn url(url: &SecretString) -> Result<String, Failure> {
+    let url = url.expose_secret();
+    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        #[cfg(feature = "redb")]
+        "redb" => Ok(order_router::store::redb::url(file(url))),
+        #[cfg(feature = "redis")]
+        "redis" => Ok(redis_config(url)?.url()),
+        #[cfg(feature = "dynamodb")]
+        "dynamodb" => Ok(dynamodb_config(url)?.url()),
+        #[cfg(feature = "postgres")]
+        _ => Ok(postgres_config(url)?.url()),
+        #[cfg(not(feature = "postgres"))]
+        _ => Err(Failure::nothing_sent("the store is not in this build", "name another")),
+    }
+}
+
+#[cfg(feature = "redb")]
+fn file(url: &str) -> &std::path::Path {
+    std::path::Path::new(url.split_once(':').map_or("", |(_, file)| file))
+}
+
+/// Looks at the store that a URL names, beside a router if that is possible.
+pub async fn look(url: &SecretString) -> Result<Box<dyn Look>, Failure> {
+    let url = url.expose_secret();
+    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        #[cfg(feature = "redb")]
+        "redb" => {
+            let look = order_router::store::redb::look(file(url)).await;
+            look.map_err(|error| not_opened(&error, "stop the router: a file is one process's"))
+        }
+        #[cfg(feature = "redis")]
+        "redis" => {
+            let look = order_router::store::redis::look(redis_config(url)?).await;
+            look.map_err(|error| redis_failed(&error))
+        }
+        #[cfg(feature = "dynamodb")]
+        "dynamodb" => {
+            let look = order_router::store::dynamodb::look(&dynamodb_config(url)?).await;
+            look.map_err(|error| dynamodb_failed(&error))
+        }
+        #[cfg(feature = "postgres")]
+        _ => {
+            let look = order_router::store::postgres::look(postgres_config(url)?).await;
+            look.map_err(|error| postgres_failed(&error))
         }
         #[cfg(not(feature = "postgres"))]
         _ => Err(Failure::nothing_sent("the store is not in this build", "name another")),

@@ -9,7 +9,7 @@ use order_router::cluster::Node;
 use order_router::runtime::Runtime;
 use order_router::settings::Loaded;
 use order_router::store::{
-    EmbeddedConfig, EmbeddedStore, IntentStore, OnProgress, OpenError, StoreError,
+    EmbeddedConfig, EmbeddedStore, IntentStore, Mark, OnProgress, OpenError, StoreError,
 };
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
@@ -26,6 +26,9 @@ pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
     if let (Some(terms), Some(url)) = (args.shared(), args.database()) {
         let (config, supplier, runtime) = parts(args, posts)?;
         let store = super::database::shared(url, terms)?;
+        if let Some(mark) = super::looking::mark(url).await {
+            return Err(not_started(args, &StartError::Marked { mark }));
+        }
         return Ok(Buyer::Node(Node::start(supplier, store, config, runtime)));
     }
     open(args, posts).await.map(Buyer::Router)
@@ -159,6 +162,17 @@ fn not_started(args: &Loaded, error: &StartError) -> Failure {
         StartError::EchoChanged { .. } => {
             "start with the former setting until they have ended".to_owned()
         }
+        StartError::Marked { mark } => match mark {
+            Mark::MovedTo(place) => format!(
+                "use {place}; to move the orders back, `order-router store migrate` with --from and \
+                 --to exchanged"
+            ),
+            Mark::MovingTo(_) | Mark::FilledFrom(_) => {
+                "run the same `order-router store migrate` again to finish, or, to give it up, \
+                 `order-router store reopen` with the store that the orders come from"
+                    .to_owned()
+            }
+        },
         StartError::Config(_) => "change the setting that is named".to_owned(),
         StartError::Store(_) => "look at the disk, then run `order-router store verify`".to_owned(),
         StartError::Probe { .. } => format!(

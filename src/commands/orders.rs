@@ -4,7 +4,6 @@
 mod decide;
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -15,7 +14,7 @@ use order_router::store::tools::Snapshot;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::open;
+use super::looking::{self, Wanted};
 use super::output::{errln, outln};
 use super::settings::DataArgs;
 
@@ -57,10 +56,11 @@ struct ListArgs {
 
 /// Show where one order stands
 ///
-/// Reads the journal without its lock, also while a router is at work there.
+/// Reads the store without its lock or lease, also while a router is at work there; but for a file of
+/// redb, which is one process's.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "Exit code: 0 it is known, 1 no order has this reference, 2 the data \
-    directory cannot be read.")]
+#[command(after_help = "Exit code: 0 it is known, 1 no order has this reference, 2 the store \
+    cannot be read.")]
 pub struct ShowArgs {
     /// The caller's reference
     #[arg(value_name = "REF")]
@@ -123,15 +123,17 @@ pub fn run(args: OrdersArgs) -> ExitCode {
 
 /// Shows one order.
 pub fn show(args: &ShowArgs) -> ExitCode {
-    let (dir, snapshot) = match read(&args.data) {
+    let client_ref = &args.client_ref.0;
+    let read = args.data.place().and_then(|place| looking::orders(&place, Wanted::One(client_ref)));
+    let (place, snapshot) = match read {
         Ok(read) => read,
         Err(failure) => return failure.report(),
     };
-    let client_ref = &args.client_ref.0;
+    tell_mark(&snapshot);
     let Some(stored) = snapshot.find(client_ref) else {
         errln!(
-            "no order in {} has the reference {client_ref}: nothing was bought under it from here",
-            dir.display()
+            "no order in {place} has the reference {client_ref}: nothing was bought under it from \
+             here"
         );
         return ExitCode::from(1);
     };
@@ -143,14 +145,20 @@ pub fn show(args: &ShowArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn read(data: &DataArgs) -> Result<(PathBuf, Snapshot), Failure> {
-    let dir = data.existing()?;
-    let snapshot = Snapshot::read(&dir).map_err(|error| open::not_opened(&dir, &error))?;
-    Ok((dir, snapshot))
+/// Says so where orders have gone elsewhere.
+fn tell_mark(snapshot: &Snapshot) {
+    if let Some(mark) = &snapshot.rehydration.mark {
+        errln!("this store is not to be used: {mark}");
+    }
 }
 
 fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
-    let (_, snapshot) = read(&args.data)?;
+    let ended = [StateName::Placed, StateName::Refused, StateName::NotPlaced];
+    let only_open = args.open
+        || (!args.state.is_empty() && !args.state.iter().any(|state| ended.contains(state)));
+    let wanted = if only_open { Wanted::Open } else { Wanted::All };
+    let (_, snapshot) = looking::orders(&args.data.place()?, wanted)?;
+    tell_mark(&snapshot);
     let shown = snapshot.intents.values().filter(|stored| {
         let state = StateName::of(&stored.state);
         (args.state.is_empty() || args.state.contains(&state))
@@ -171,7 +179,8 @@ fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
     })();
     // A reader that has seen enough closes its end: no reason to complain.
     if written.is_ok() && !args.json {
-        errln!("{count} of {} orders", snapshot.intents.len());
+        let of = if only_open { "open orders" } else { "orders" };
+        errln!("{count} of {} {of}", snapshot.intents.len());
     }
     Ok(ExitCode::SUCCESS)
 }

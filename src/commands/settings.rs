@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use order_router::settings::{self, Kind, Loaded, Places, Problem, Setting, TABLE};
+use order_router::settings::{self, Kind, Loaded, Places, Problem, Setting, StorePlace, TABLE};
 use order_router::supplier::ApiKey;
 
 use super::failure::{Failure, chain};
@@ -15,17 +15,27 @@ use super::failure::{Failure, chain};
 const FILE_VARIABLE: &str = "ORDER_ROUTER_CONFIG";
 
 /// Where the journal and its index are.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DataArgs {
-    data: Option<String>,
+    flags: Vec<(&'static Setting, Vec<String>)>,
     file: Option<PathBuf>,
 }
+
+/// The settings of where orders are remembered.
+const PLACES: std::ops::Range<usize> = 0..2;
 
 /// Everything that a router is started with.
 #[derive(Clone)]
 pub struct RouterArgs {
     flags: Vec<(&'static Setting, Vec<String>)>,
     file: Option<PathBuf>,
+}
+
+impl fmt::Debug for DataArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The store's URL can hold a password.
+        f.debug_list().entries(self.flags.iter().map(|(setting, _)| setting.name)).finish()
+    }
 }
 
 impl fmt::Debug for RouterArgs {
@@ -79,7 +89,8 @@ fn given(matches: &ArgMatches, name: &str) -> Option<Vec<String>> {
 
 impl Args for DataArgs {
     fn augment_args(command: Command) -> Command {
-        command.arg(argument(&TABLE[0])).arg(file_argument())
+        let command = TABLE[PLACES].iter().fold(command, |command, s| command.arg(argument(s)));
+        command.arg(file_argument())
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -89,8 +100,9 @@ impl Args for DataArgs {
 
 impl FromArgMatches for DataArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let data = given(matches, TABLE[0].name).and_then(|texts| texts.into_iter().next());
-        Ok(Self { data, file: matches.get_one("config").cloned() })
+        let flags = TABLE[PLACES].iter();
+        let flags = flags.filter_map(|setting| Some((setting, given(matches, setting.name)?)));
+        Ok(Self { flags: flags.collect(), file: matches.get_one("config").cloned() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -150,14 +162,24 @@ impl DataArgs {
     /// For commands about orders that there are already: a mistyped directory is not made, and no
     /// account is read for it.
     pub fn existing(&self) -> Result<PathBuf, Failure> {
+        match self.place()? {
+            StorePlace::Directory(data) => existing(&data).map(|()| data),
+            StorePlace::Database(_) => {
+                let what = "orders are remembered in another store than a directory, and it has no \
+                    journal and no index";
+                Err(Failure::unread(what, "name a directory with --data, without --store"))
+            }
+        }
+    }
+
+    /// Where orders are remembered; a directory may be missing.
+    pub fn place(&self) -> Result<StorePlace, Failure> {
         let file = file(self.file.as_ref());
-        let data = settings::load_data(self.data.clone(), &environment, file.as_deref());
-        let data = data.map_err(|problems| {
+        let place = settings::load_place(self.flags.clone(), &environment, file.as_deref());
+        place.map_err(|problems| {
             let (what, next) = wrong(&problems);
             Failure::unread(what, next)
-        })?;
-        existing(&data)?;
-        Ok(data)
+        })
     }
 }
 

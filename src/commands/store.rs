@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use order_router::settings::StorePlace;
+use order_router::store::look::{self, LookReport};
 use order_router::store::tools::{self, VerifyReport};
-use order_router::store::{EmbeddedConfig, OnProgress, OpenError};
+use order_router::store::{EmbeddedConfig, Grade, Mark, OnProgress, OpenError};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::open;
+use super::migrate::{self, MigrateArgs, ReopenArgs};
 use super::output::{errln, keep_clear_of, outln};
 use super::settings::DataArgs;
+use super::{looking, open};
 
 /// Check, rebuild and measure the data directory
 #[derive(Args, Clone, Debug)]
@@ -24,16 +27,20 @@ pub struct StoreArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum StoreCommand {
-    /// Read the whole journal and check it; also while a router is at work
+    /// Read all of the store and check it; also while a router is at work
     ///
-    /// Every checksum, the sequence, every guard again, and the counts and hashes of every batch.
-    /// Exit code 1: records were written that should have been refused; 2: records are damaged
-    /// or gone.
+    /// Of a directory, the whole journal: every checksum, the sequence, every guard again, and the
+    /// counts and hashes of every batch. Of another store, every row with its checksum, who has each
+    /// order of the supplier, and the counts. Exit code 1: something is wrong that should have been
+    /// refused when it was written; 2: something is damaged or gone.
+    #[command(visible_alias = "check")]
     Verify(ToolArgs),
     /// Write the index anew from the journal; no router may be at work
     Rebuild(ToolArgs),
-    /// Show figures: orders, bytes, bytes per ended order, lag of the index
+    /// Show figures, and the store's grades: what it survives and what it keeps
     Stats(ToolArgs),
+    Migrate(Box<MigrateArgs>),
+    Reopen(ReopenArgs),
     /// Make the table of a store in DynamoDB, if it is not there; other stores make their own
     ///
     /// Nothing is sent and no order is touched.
@@ -62,13 +69,18 @@ pub fn run(args: &StoreArgs) -> ExitCode {
         StoreCommand::Verify(args) => verify(args),
         StoreCommand::Rebuild(args) => rebuild(args),
         StoreCommand::Stats(args) => stats(args),
+        StoreCommand::Migrate(args) => migrate::migrate(args),
+        StoreCommand::Reopen(args) => migrate::reopen(args),
         StoreCommand::Create(args) => create(&args.store),
     };
     result.unwrap_or_else(|failure| failure.report())
 }
 
 fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    let dir = args.data.existing()?;
+    let dir = match args.data.place()? {
+        StorePlace::Directory(_) => args.data.existing()?,
+        StorePlace::Database(url) => return verify_other(args.json, &url),
+    };
     let report = with_progress("checking", |told| tools::verify(&dir, Some(told)));
     let report = report.map_err(|error| open::not_opened(&dir, &error))?;
     tell(args.json, &of_report(&report));
@@ -83,6 +95,36 @@ fn verify(args: &ToolArgs) -> Result<ExitCode, Failure> {
             Ok(ExitCode::from(1))
         }
     }
+}
+
+/// Checks a store that has no journal.
+fn verify_other(json: bool, url: &secrecy::SecretString) -> Result<ExitCode, Failure> {
+    looking::runtime()?.block_on(async {
+        let look = looking::look(url).await?;
+        let told = std::sync::atomic::AtomicU64::new(0);
+        let report = look::verify(&*look, |done, total| {
+            let tenth = (done * 10).checked_div(total).unwrap_or(10);
+            if told.swap(tenth, std::sync::atomic::Ordering::Relaxed) != tenth {
+                errln!("checking: {done} of {total} orders");
+            }
+        });
+        let report = report.await.map_err(|error| looking::failed(&look.place(), &error))?;
+        let LookReport { tally, wrong, busy, .. } = &report;
+        let value = json!({
+            "open": tally.open,
+            "ended": tally.intents - tally.open,
+            "claims": tally.placed,
+            "hash": tally.hash_text(),
+            "written_meanwhile": busy,
+        });
+        tell(json, &value);
+        wrong.iter().for_each(|wrong| errln!("{wrong}"));
+        if wrong.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        errln!("this should have been refused when it was written: please report this");
+        Ok(ExitCode::from(1))
+    })
 }
 
 fn create(url: &str) -> Result<ExitCode, Failure> {
@@ -130,8 +172,44 @@ fn of_report(report: &VerifyReport) -> serde_json::Value {
     })
 }
 
+/// The grades of a store, by their names.
+fn with_grade(
+    mut value: serde_json::Value,
+    grade: Grade,
+    mark: Option<&Mark>,
+) -> serde_json::Value {
+    for (name, word) in grade.rows() {
+        value[name] = json!(word);
+    }
+    if let Some(mark) = mark {
+        value["mark"] = json!(mark.to_string());
+    }
+    value
+}
+
+/// Figures of a store that has no journal.
+fn stats_of_other(json: bool, url: &secrecy::SecretString) -> Result<ExitCode, Failure> {
+    looking::runtime()?.block_on(async {
+        let look = looking::look(url).await?;
+        let failed = |error| looking::failed(&look.place(), &error);
+        let figures = look.figures().await.map_err(failed)?;
+        let mark = look.rehydrate().await.map_err(failed)?.mark;
+        let value = json!({
+            "place": look.place(),
+            "open": figures.open,
+            "ended": figures.ended,
+            "changes": figures.changes,
+        });
+        tell(json, &with_grade(value, look.grade(), mark.as_ref()));
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
 fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
-    let dir = args.data.existing()?;
+    let dir = match args.data.place()? {
+        StorePlace::Directory(_) => args.data.existing()?,
+        StorePlace::Database(url) => return stats_of_other(args.json, &url),
+    };
     let stats = tools::stats(&dir);
     let stats = stats.map_err(|error| open::not_opened(&dir, &error))?;
     let value = json!({
@@ -144,7 +222,7 @@ fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
         "bytes_per_ended": stats.bytes_per_ended.map(|bytes| bytes.round() as u64),
         "index_lag": stats.index_lag,
     });
-    tell(args.json, &value);
+    tell(args.json, &with_grade(value, Grade::EMBEDDED, None));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -155,8 +233,12 @@ fn tell(json: bool, value: &serde_json::Value) {
         return;
     }
     for (name, value) in value.as_object().into_iter().flatten() {
-        let value = if value.is_null() { "unknown".to_owned() } else { value.to_string() };
-        outln!("{:<16}{value:>14}", name.replace('_', " "));
+        let name = name.replace('_', " ");
+        match value {
+            serde_json::Value::Null => outln!("{name:<16}{:>14}", "unknown"),
+            serde_json::Value::String(text) => outln!("{name:<16}{text}"),
+            value => outln!("{name:<16}{value:>14}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, OrderId};
+use crate::store::{Adopted, Mark};
 
 /// A number that a store hands out once, ever growing, over restarts too. It names intents and
 /// attempts: of two attempts the one with the lower serial is the older.
@@ -195,6 +196,19 @@ pub enum Change {
     },
     /// Sending on the account goes on.
     Resume,
+    /// Takes over an intent as another store kept it. Only a migration writes this, into a store
+    /// that is marked as being filled.
+    Adopt {
+        /// The intent.
+        intent: Box<Adopted>,
+        /// The highest serial that the other store had handed out.
+        handed_out: Serial,
+    },
+    /// Marks the store, or takes its mark away. Only a migration writes this.
+    Mark {
+        /// The mark; `None`: the store is one like any other.
+        mark: Option<Mark>,
+    },
 }
 
 /// Most ids in one `Orphans` or `History` record.

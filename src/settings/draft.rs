@@ -12,9 +12,10 @@ use crate::{Config, ConfigError, StartAnswer};
 
 /// Where orders are remembered.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub enum StorePlace {
+    /// The directory of an embedded store.
     Directory(PathBuf),
-    /// Its URL, which can have a password in it.
+    /// The URL of another, which can have a password in it.
     Database(SecretString),
 }
 
@@ -22,7 +23,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub struct Draft {
     pub(super) data: PathBuf,
-    pub(super) store: Option<Place>,
+    pub(super) store: Option<StorePlace>,
     pub(super) share: bool,
     pub(super) lease: Duration,
     pub(super) pause_max: Duration,
@@ -79,8 +80,8 @@ impl Draft {
     pub(super) fn directory(&self) -> Option<&Path> {
         match &self.store {
             None => Some(&self.data),
-            Some(Place::Directory(dir)) => Some(dir),
-            Some(Place::Database(_)) => None,
+            Some(StorePlace::Directory(dir)) => Some(dir),
+            Some(StorePlace::Database(_)) => None,
         }
     }
 
@@ -88,6 +89,11 @@ impl Draft {
     pub(super) fn stop_file(&self) -> Option<PathBuf> {
         let of_directory = || self.directory().map(|dir| dir.join("STOP"));
         self.config.stop_file.clone().or_else(of_directory)
+    }
+
+    /// Where orders are remembered.
+    pub(super) fn place(&self) -> StorePlace {
+        self.store.clone().unwrap_or_else(|| StorePlace::Directory(self.data.clone()))
     }
 
     /// The terms of the lease.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::draft::Place;
+use super::draft::StorePlace;
 use super::file::{self, Entry};
 use super::{Draft, Kind, Places, Problem, Setting, TABLE, Unset};
 use crate::simulator::parse_duration;
@@ -91,30 +91,20 @@ pub fn load(
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
-/// The directory of the journal alone, for commands that need no supplier. The file is read whole
-/// all the same.
+/// Where orders are remembered alone, for commands that need no supplier. The file is read whole all
+/// the same. `flags` are those of data and store that were given.
 ///
 /// # Errors
-/// What is wrong with the file or the directory.
-pub fn load_data(
-    flag: Option<String>,
+/// What is wrong with the file or the place.
+pub fn load_place(
+    flags: Vec<(&'static Setting, Vec<String>)>,
     environment: Environment<'_>,
     file: Option<&Path>,
-) -> Result<PathBuf, Vec<Problem>> {
+) -> Result<StorePlace, Vec<Problem>> {
     let mut problems = Vec::new();
-    let data = &TABLE[..2];
-    let flags = flag.map(|text| (&data[0], vec![text])).into_iter().collect();
-    let given = gather(data, flags, environment, file, &mut problems);
+    let given = gather(&TABLE[..2], flags, environment, file, &mut problems);
     let draft = add_up(&given, &mut problems);
-    match draft.directory() {
-        Some(dir) if problems.is_empty() => Ok(dir.to_owned()),
-        None if problems.is_empty() => Err(given.get("store").map_or_else(Vec::new, |given| {
-            let text = "orders are remembered in a database, and this command reads directories \
-                alone; look into the table `order_intents` with SQL";
-            vec![given.problem(text)]
-        })),
-        _ => Err(problems),
-    }
+    if problems.is_empty() { Ok(draft.place()) } else { Err(problems) }
 }
 
 /// The file of the kill switch, as a router with these settings looks for it; `None`: it has none.
@@ -215,8 +205,8 @@ impl Loaded {
     #[must_use]
     pub fn database(&self) -> Option<&SecretString> {
         match &self.draft.store {
-            Some(Place::Database(url)) => Some(url),
-            Some(Place::Directory(_)) | None => None,
+            Some(StorePlace::Database(url)) => Some(url),
+            Some(StorePlace::Directory(_)) | None => None,
         }
     }
 

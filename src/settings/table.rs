@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::Unset::{Is, Says};
-use super::draft::Place;
+use super::draft::StorePlace;
 use super::values::{amount, bound, bytes, count, duration, pair, rate, switch, word};
 use super::{Draft, Kind, Places, Setting, Unset};
 use crate::protocol::evidence::Means;
@@ -736,17 +736,20 @@ const SCHEMES: [(&str, &str, bool); 5] = [
     ("redb", "redb", cfg!(feature = "redb")),
 ];
 
-/// It may have a password in it: no error shows it.
-fn place(value: &str) -> Result<Place, String> {
+/// A store by its URL. It may have a password in it: no error shows it.
+///
+/// # Errors
+/// Why it is none, in words that follow on the name of what was set.
+pub fn place(value: &str) -> Result<StorePlace, String> {
     let not_one = "is not a store that there is: embedded:DIR, redb:FILE, postgres://..., \
         redis://... or dynamodb://...";
     let (scheme, rest) = value.split_once(':').ok_or(not_one)?;
     if scheme == "embedded" {
-        return path(rest).map(Place::Directory);
+        return path(rest).map(StorePlace::Directory);
     }
     let (_, feature, built) = SCHEMES.iter().find(|(name, ..)| *name == scheme).ok_or(not_one)?;
     match built {
-        true => Ok(Place::Database(SecretString::from(value))),
+        true => Ok(StorePlace::Database(SecretString::from(value))),
         false => Err(format!("is not in this build: build it with the feature `{feature}`")),
     }
 }

@@ -14,16 +14,19 @@ use super::record::{ClaimRow, Row};
 use super::{Committed, Known, Rehydration, StoreError, Stored};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{
-    AttemptSeq, Change, Clause, IntentId, Learnt, LeftOut, NewIntent, Serial, Shape, State, Verdict,
+    Change, Clause, IntentId, Learnt, LeftOut, NewIntent, Serial, Shape, State, Verdict,
 };
 
 mod account;
+mod adopt;
 mod totals;
+mod verdict;
 mod witnesses;
 
 pub(crate) use account::Account;
 use totals::SerialHasher;
 pub(crate) use totals::Totals;
+use verdict::{decidable, undo_or_end};
 use witnesses::Witnesses;
 
 /// What lies below the book: ended intents and their claims that it has let go of.
@@ -194,13 +197,15 @@ impl Book {
             Change::Settle { intent } => {
                 allowed(self.stored(*intent).is_some_and(|stored| stored.unsettled))
             }
+            Change::Adopt { intent, .. } => self.guard_adopt(base, intent),
             Change::HoldLane { .. }
             | Change::FreeLane { .. }
             | Change::Orphans { .. }
             | Change::History { .. }
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
-            | Change::Resume => Ok(None),
+            | Change::Resume
+            | Change::Mark { .. } => Ok(None),
         }
     }
 
@@ -238,13 +243,15 @@ impl Book {
                 self.update(intent, |stored| stored.state = State::NotPlaced(why))?;
             }
             Change::Settle { intent } => self.update(intent, |stored| stored.unsettled = false)?,
+            Change::Adopt { intent, handed_out } => self.adopt((*intent).into(), handed_out)?,
             Change::HoldLane { .. }
             | Change::FreeLane { .. }
             | Change::Orphans { .. }
             | Change::History { .. }
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
-            | Change::Resume => {
+            | Change::Resume
+            | Change::Mark { .. } => {
                 self.account.apply(change);
                 self.account_dirty = true;
             }
@@ -382,6 +389,7 @@ impl Book {
             history: account.history,
             echo_seen: account.echo_seen,
             paused: account.paused,
+            mark: account.mark,
             newest_known: self.standing.newest_known,
         }
     }
@@ -449,34 +457,6 @@ impl Book {
     fn oldest_open_attempt(&self) -> Serial {
         let attempts = self.intents.values().filter_map(|e| e.row.stored.state.attempt());
         attempts.map(|a| a.seq).min().unwrap_or(self.standing.highest)
-    }
-}
-
-/// Rule 3, and rule 5 for an answer that comes after its intent was queued again.
-fn decidable(stored: &Stored, attempt: AttemptSeq, verdict: &Verdict) -> bool {
-    let late = matches!(verdict, Verdict::Placed { learnt: Learnt::Answer, .. })
-        && stored.state == State::Queued
-        && stored.last_attempt == Some(attempt);
-    late || stored.state.attempt().is_some_and(|open| open.seq == attempt)
-}
-
-/// Every verdict but `Placed`.
-fn undo_or_end(stored: &mut Stored, verdict: Verdict) {
-    let open = stored.state.attempt().copied();
-    match (verdict, open) {
-        (Verdict::Refused(why), _) => stored.state = State::Refused(why),
-        (Verdict::NotSent(_), _) => stored.state = State::Queued,
-        (Verdict::InDoubt(why), Some(open)) => stored.state = State::InDoubt(open, why),
-        (Verdict::Held(why), Some(open)) => stored.state = State::Held(open, why),
-        (Verdict::Absent, _) => {
-            stored.tries = stored.tries.saturating_add(1);
-            stored.state = State::Queued;
-        }
-        (Verdict::NotPlaced(why), _) => {
-            stored.tries = stored.tries.saturating_add(1);
-            stored.state = State::NotPlaced(why);
-        }
-        (Verdict::InDoubt(_) | Verdict::Held(_), None) | (Verdict::Placed { .. }, _) => {}
     }
 }
 

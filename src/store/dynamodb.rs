@@ -34,8 +34,11 @@ use aws_sdk_dynamodb::config::{
 use aws_smithy_http_client::tls;
 use futures_util::future::FutureExt;
 
-use super::ledger::{Backend, Batch, Fault, Kept, LedgerStore, SealedClaim, SharedLedger};
-use super::{Durability, IntentStore, Lease, SharedStore, StoreError};
+use super::ledger::{
+    Backend, Batch, Fault, Kept, LedgerLook, LedgerStore, SealedClaim, SharedLedger,
+};
+use super::look::Look;
+use super::{Bookmark, Durability, Grade, IntentStore, Lease, SharedStore, StoreError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 
@@ -45,6 +48,7 @@ mod error;
 mod items;
 mod lease;
 mod read;
+mod reading;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -186,6 +190,10 @@ impl Backend for Table {
         self.read_claims_since(since).await
     }
 
+    async fn some(&self, from: &Bookmark) -> Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault> {
+        self.read_some(from).await
+    }
+
     async fn renew(&self, lease: &Lease) -> Result<bool, Fault> {
         self.renew_lease(lease.epoch()).await
     }
@@ -216,6 +224,19 @@ pub fn shared(config: DynamoDbConfig) -> Arc<dyn SharedStore> {
         .boxed()
     };
     Arc::new(SharedLedger::new(Box::new(connect), terms, place))
+}
+
+/// Looks at a namespace, without its lease.
+///
+/// # Errors
+/// [`DynamoDbError`].
+pub async fn look(config: &DynamoDbConfig) -> Result<Box<dyn Look>, DynamoDbError> {
+    let backend = Table::connect(config).await?;
+    let grade = match config.endpoint {
+        None => Grade::DYNAMODB,
+        Some(_) => Grade::DYNAMODB_ENDPOINT,
+    };
+    Ok(Box::new(LedgerLook { backend, grade, place: config.url() }))
 }
 
 /// Opens the store for this router alone.

@@ -20,8 +20,8 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
 use super::{
-    Claim, Committed, Durability, IntentStore, Known, OpenError, RECORD_BYTES_MAX, Rehydration,
-    StoreError, StoreStats, Stored,
+    Bookmark, Claim, Committed, Durability, IntentStore, Known, OpenError, Page, RECORD_BYTES_MAX,
+    Rehydration, StoreError, StoreStats, Stored,
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, LeftOut, Serial};
@@ -33,6 +33,7 @@ mod drive;
 mod feeder;
 mod open;
 mod queue;
+mod reading;
 mod requests;
 mod serve;
 mod sync;
@@ -227,6 +228,10 @@ impl IntentStore for EmbeddedStore {
 
     fn known_since(&self, since: Serial) -> BoxFuture<'static, Result<Vec<Known>, StoreError>> {
         self.ask(|answer| Request::KnownSince(since, answer))
+    }
+
+    fn read_through(&self, from: Bookmark) -> BoxFuture<'static, Result<Page, StoreError>> {
+        self.ask(|answer| Request::Read(from, answer))
     }
 
     fn stats(&self) -> StoreStats {

@@ -276,6 +276,26 @@ impl Index {
         })
     }
 
+    /// Ended intents with a reference after this one, in their order; whether there may be more.
+    pub(crate) fn ended_after(
+        &self,
+        reference: &[u8],
+        most: usize,
+    ) -> Result<(Vec<Row>, bool), Unusable> {
+        guarded(|| {
+            // The byte 0 is in no reference: this is the first key after it.
+            let first =
+                if reference.is_empty() { vec![b'r'] } else { [b"r", reference, b"\0"].concat() };
+            let mut rows = Vec::new();
+            for entry in self.db()?.range(first..vec![b'r' + 1]).take(most) {
+                let (key, value) = entry?;
+                rows.push(decode_row(unsealed(&key, &value)?)?);
+            }
+            let more = rows.len() == most;
+            Ok((rows, more))
+        })
+    }
+
     /// Who has this order.
     pub(crate) fn claim(&self, id: &OrderId) -> Result<Option<ClaimRow>, Unusable> {
         let key = [b"o", id.as_str().as_bytes()].concat();

@@ -20,15 +20,18 @@ use super::record::{ClaimRow, Reader, Row, decode_account, decode_claim, decode_
 use super::remote::{Remote, Started};
 use super::shared::Request;
 use super::{
-    Claim, Committed, Durability, IntentStore, Known, Rehydration, StoreError, StoreStats, Stored,
+    Bookmark, Claim, Committed, Durability, IntentStore, Known, Page, Rehydration, StoreError,
+    StoreStats, Stored,
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
 
+mod look;
 #[cfg(any(feature = "dynamodb", feature = "redis"))]
 mod shared;
 mod writer;
 
+pub(crate) use look::LedgerLook;
 #[cfg(any(feature = "dynamodb", feature = "redis"))]
 pub(crate) use shared::SharedLedger;
 use writer::{Writer, patiently};
@@ -130,6 +133,13 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
         since: Serial,
     ) -> impl Future<Output = Result<Vec<SealedClaim>, Fault>> + Send;
 
+    /// Rows, active and ended, the fullest that is left of each, some at a time, beginning with the
+    /// default bookmark: each that was there before the first question at least once.
+    fn some(
+        &self,
+        from: &Bookmark,
+    ) -> impl Future<Output = Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault>> + Send;
+
     /// Prolongs the lease by its length; false if another has it. A backend with a lock of its own
     /// has nothing to do.
     fn renew(&self, lease: &Lease) -> impl Future<Output = Result<bool, Fault>> + Send;
@@ -218,6 +228,14 @@ fn read_row_of(place: &str, client_ref: &ClientRef, sealed: &[u8]) -> Result<Row
             Err(damaged(place, format!("{other} is under the name of {client_ref}")))
         }
     }
+}
+
+/// Some rows of a backend, read.
+async fn read_some<B: Backend>(backend: &B, from: &Bookmark) -> Result<Page, StoreError> {
+    let place = backend.place();
+    let (rows, next) = patiently(&place, || backend.some(from)).await?;
+    let intents = rows.iter().map(|sealed| Ok(read_row(&place, sealed)?.adopted()));
+    Ok(Page { intents: intents.collect::<Result<_, StoreError>>()?, next })
 }
 
 fn read_claim(place: &str, id: OrderId, sealed: &[u8]) -> Result<ClaimRow, StoreError> {
@@ -378,6 +396,11 @@ impl<B: Backend> IntentStore for LedgerStore<B> {
             claims.sort_by_key(|claim| (claim.ended_at, claim.intent));
             Ok(claims.iter().map(ClaimRow::known).collect())
         })
+    }
+
+    fn read_through(&self, from: Bookmark) -> BoxFuture<'static, Result<Page, StoreError>> {
+        let backend = self.backend.clone();
+        self.remote.ask(async move { read_some(&backend, &from).await })
     }
 
     fn stats(&self) -> StoreStats {

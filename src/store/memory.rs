@@ -8,10 +8,14 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use super::book::{Book, NoBase};
 use super::record::{RECORD_BYTES_MAX, encode_change};
 use super::{
-    Claim, Committed, Durability, IntentStore, Known, Rehydration, StoreError, StoreStats, Stored,
+    Bookmark, Claim, Committed, Durability, IntentStore, Known, Page, Rehydration, StoreError,
+    StoreStats, Stored,
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
+
+/// Intents in a page of reading through.
+const PAGE: usize = 1024;
 
 /// An [`IntentStore`] that keeps everything in memory, for tests: nothing survives the process, so
 /// an order in doubt may be bought again after a restart.
@@ -110,6 +114,17 @@ impl IntentStore for MemoryStore {
 
     fn known_since(&self, since: Serial) -> BoxFuture<'static, Result<Vec<Known>, StoreError>> {
         ready(self.open().map(|book| Book::known(&book.witnesses_since(since).0))).boxed()
+    }
+
+    fn read_through(&self, from: Bookmark) -> BoxFuture<'static, Result<Page, StoreError>> {
+        let after = <[u8; 8]>::try_from(from.parts().1).ok();
+        let after = after.map(|bytes| Serial(u64::from_be_bytes(bytes)));
+        let page = self.open().map(|book| {
+            let (intents, more) = book.some_after(after, PAGE);
+            let last = intents.last().filter(|_| more).map(|last| last.stored.id.0.to_be_bytes());
+            Page { intents, next: last.map(|last| Bookmark::new(0, &last)) }
+        });
+        ready(page).boxed()
     }
 
     fn stats(&self) -> StoreStats {

@@ -18,16 +18,18 @@ use futures_util::future::BoxFuture;
 
 use super::remote::{Remote, Started};
 use super::{
-    Claim, Committed, Durability, IntentStore, Known, Lease, Rehydration, StoreError, StoreStats,
-    Stored,
+    Bookmark, Claim, Committed, Durability, IntentStore, Known, Lease, Page, Rehydration,
+    StoreError, StoreStats, Stored,
 };
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial};
 
+mod adopt;
 mod config;
 mod connect;
 mod error;
 mod lease;
+mod look;
 mod reader;
 mod rows;
 mod schema;
@@ -38,6 +40,7 @@ mod writer;
 pub use config::PostgresConfig;
 use connect::Connector;
 pub use error::PostgresError;
+pub use look::look;
 use reader::Reader;
 pub use schema::SCHEMA_VERSION;
 pub use shared::SharedPostgres;
@@ -132,6 +135,11 @@ impl IntentStore for PostgresStore {
     fn known_since(&self, since: Serial) -> BoxFuture<'static, Result<Vec<Known>, StoreError>> {
         let reader = self.reader.clone();
         self.remote.ask(async move { reader.known_since(since).await })
+    }
+
+    fn read_through(&self, from: Bookmark) -> BoxFuture<'static, Result<Page, StoreError>> {
+        let reader = self.reader.clone();
+        self.remote.ask(async move { reader.read_some(&from).await })
     }
 
     fn stats(&self) -> StoreStats {

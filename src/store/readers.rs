@@ -4,7 +4,7 @@ use super::index::{decode_meta, encode_meta, seal, unsealed};
 use super::journal::{Frame, begin, finish};
 use super::record::{
     Reader, RecordError, decode_account, decode_change, decode_claim, decode_row, encode_account,
-    encode_change, encode_claim, encode_row, journal_key, put_u32,
+    encode_change, encode_claim, encode_row, journal_keys, put_u32,
 };
 use crate::order::OrderId;
 use crate::protocol::{Change, Serial};
@@ -26,12 +26,12 @@ pub fn change(bytes: &[u8]) -> Result<Change, RecordError> {
     decode_change(bytes)
 }
 
-/// The reference or the order id that a change's record brings, as it is read without the rest.
+/// The reference or the order id that a change's record brings first, as it is read without the rest.
 ///
 /// # Errors
 /// [`RecordError`].
 pub fn key_of_change(bytes: &[u8]) -> Result<Option<String>, RecordError> {
-    Ok(journal_key(bytes)?.map(|key| match key {
+    Ok(journal_keys(bytes)?[0].map(|key| match key {
         super::record::JournalKey::Reference(key) | super::record::JournalKey::Order(key) => {
             key.to_owned()
         }

@@ -11,7 +11,7 @@ mod change;
 mod fields;
 mod row;
 
-pub(crate) use change::{JournalKey, decode_change, encode_change, journal_key};
+pub(crate) use change::{JournalKey, decode_change, encode_change, journal_keys};
 pub(crate) use fields::{Reader, put_timestamp, put_u32, put_u64};
 pub(crate) use row::{
     ClaimRow, Row, decode_account, decode_claim, decode_row, encode_account, encode_claim,

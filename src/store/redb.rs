@@ -2,13 +2,15 @@
 //!
 //! Each batch is one transaction, durable when it returns. redb's file is one process's at a time.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::ledger::{Backend, Batch, Fault, Kept, LedgerStore, SealedClaim};
-use super::{Durability, IntentStore, Lease, StoreError};
+use super::ledger::{Backend, Batch, Fault, Kept, LedgerLook, LedgerStore, SealedClaim};
+use super::look::Look;
+use super::{Bookmark, Durability, Grade, IntentStore, Lease, StoreError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 
@@ -24,6 +26,9 @@ const ACTIVE: TableDefinition<'_, &str, ()> = TableDefinition::new("active");
 const CLAIMS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("claims");
 /// Orders by when they were claimed.
 const CLAIMED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("claimed");
+
+/// Rows that are read at once.
+const PAGE: usize = 1024;
 
 /// Why a file was not opened.
 #[non_exhaustive]
@@ -190,6 +195,23 @@ impl Backend for File {
         .await
     }
 
+    async fn some(&self, from: &Bookmark) -> Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault> {
+        let (_, after) = from.text();
+        self.run(move |database| {
+            let rows = database.begin_read()?.open_table(ROWS)?;
+            let (mut found, mut last) = (Vec::new(), None);
+            let from = (Bound::Excluded(after.as_str()), Bound::Unbounded);
+            for entry in rows.range::<&str>(from)?.take(PAGE) {
+                let (reference, row) = entry?;
+                found.push(row.value().to_vec());
+                last = Some(Bookmark::new(0, reference.value().as_bytes()));
+            }
+            let more = found.len() == PAGE;
+            Ok((found, last.filter(|_| more)))
+        })
+        .await
+    }
+
     async fn renew(&self, _: &Lease) -> Result<bool, Fault> {
         Ok(true)
     }
@@ -201,6 +223,27 @@ impl Backend for File {
     }
 }
 
+/// Looks at the store in a file of redb, which must be there. No router may be at work with it, and
+/// none can start meanwhile: a file of redb is one process's.
+///
+/// # Errors
+/// [`RedbError`].
+pub async fn look(path: &Path) -> Result<Box<dyn Look>, RedbError> {
+    let place = path.display().to_string();
+    if !path.is_file() {
+        return Err(RedbError::Unusable { place, why: "there is no such file".to_owned() });
+    }
+    let backend = opened(path).await?;
+    let place = url(path);
+    Ok(Box::new(LedgerLook { backend, grade: Grade::REDB, place }))
+}
+
+/// The URL of a file: with its whole path.
+#[must_use]
+pub fn url(path: &Path) -> String {
+    format!("redb:{}", std::path::absolute(path).unwrap_or_else(|_| path.into()).display())
+}
+
 /// Opens or creates the store in a file of redb.
 ///
 /// An answered change survives a power cut, as far as the drive keeps its word. Nothing is
@@ -209,6 +252,14 @@ impl Backend for File {
 /// # Errors
 /// [`RedbError`]; nothing was changed.
 pub async fn open(path: &Path) -> Result<Arc<dyn IntentStore>, RedbError> {
+    let file = opened(path).await?;
+    let place = file.place.clone();
+    let store = LedgerStore::open(file, None, Durability::Synced).await;
+    let why = |error: StoreError| RedbError::Unusable { place, why: error.to_string() };
+    Ok(Arc::new(store.map_err(why)?))
+}
+
+async fn opened(path: &Path) -> Result<File, RedbError> {
     let place = path.display().to_string();
     let (path, named) = (path.to_owned(), place.clone());
     let opening = tokio::task::spawn_blocking(move || {
@@ -236,8 +287,5 @@ pub async fn open(path: &Path) -> Result<Arc<dyn IntentStore>, RedbError> {
     });
     let unusable = |why: String| RedbError::Unusable { place: place.clone(), why };
     let database = opening.await.map_err(|error| unusable(error.to_string()))??;
-    let file = File { database: Arc::new(database), place: place.clone() };
-    let store = LedgerStore::open(file, None, Durability::Synced).await;
-    let store = store.map_err(|error: StoreError| unusable(error.to_string()))?;
-    Ok(Arc::new(store))
+    Ok(File { database: Arc::new(database), place: place.clone() })
 }

@@ -55,7 +55,8 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 
 use super::lease::Asked;
-use super::ledger::{Backend, Fault, LedgerStore, SharedLedger};
+use super::ledger::{Backend, Fault, LedgerLook, LedgerStore, SharedLedger};
+use super::look::Look;
 use super::{IntentStore, Lease, SharedStore, StoreError};
 
 mod backend;
@@ -63,6 +64,7 @@ mod config;
 mod connect;
 mod error;
 mod meeting;
+mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -107,6 +109,25 @@ impl RedisStore {
             }
         }
     }
+}
+
+/// Looks at a namespace, without its lease, whatever the server's settings are.
+///
+/// # Errors
+/// See [`RedisError`].
+pub async fn look(mut config: RedisConfig) -> Result<Box<dyn Look>, RedisError> {
+    config.accept_unsynced = true;
+    let server = Server::connect(&config).await?;
+    let place = config.place();
+    let version = server.version().await.map_err(|fault| match fault {
+        Fault::Passes(why) => RedisError::Unreachable { place: place.clone(), why },
+        Fault::Fatal(why) => RedisError::Unusable { place: place.clone(), why },
+    })?;
+    if let Some(found) = version.filter(|found| *found > VERSION) {
+        return Err(RedisError::NewerVersion { found, known: VERSION });
+    }
+    let grade = server.grade().await;
+    Ok(Box::new(LedgerLook { backend: server, grade, place: config.url() }))
 }
 
 /// Takes the lease, once nobody else has it.

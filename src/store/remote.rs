@@ -186,6 +186,7 @@ impl Remote {
                 attempt.as_ref().map_or(intent.id, |attempt| attempt.seq.max(intent.id))
             }
             Change::Record { attempt, .. } => attempt.seq,
+            Change::Adopt { intent, handed_out } => intent.stored.id.max(*handed_out),
             _ => Serial(0),
         };
         if i64::try_from(highest.0).is_err() {

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use order_router::protocol::{
-    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, Serial, Shape, Verdict,
-    Why,
+    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, Serial, Shape, State,
+    Verdict, Why,
 };
+use order_router::store::{Adopted, Mark, Stored};
 use order_router::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, Note, OrderId, Price};
 
 /// What no message may ever show. It is in every note, and wherever else a target puts it.
@@ -184,8 +185,60 @@ impl<'a> Dice<'a> {
             8 => Change::History { newest: self.maybe(Self::moment), ids: self.some(8, Self::id) },
             9 => Change::EchoSeen { shape: self.shape() },
             10 => Change::Pause { why: self.why() },
-            _ => Change::Resume,
+            _ => match self.below(3) {
+                0 => Change::Resume,
+                1 => Change::Mark { mark: self.maybe(Self::mark) },
+                _ => Change::Adopt {
+                    intent: Box::new(self.adopted()),
+                    handed_out: Serial(self.number()),
+                },
+            },
         }
+    }
+
+    fn mark(&mut self) -> Mark {
+        let place = self.text(0);
+        match self.below(3) {
+            0 => Mark::MovingTo(place),
+            1 => Mark::MovedTo(place),
+            _ => Mark::FilledFrom(place),
+        }
+    }
+
+    fn state(&mut self) -> State {
+        match self.below(7) {
+            0 => State::Queued,
+            1 => State::Sending(self.attempt()),
+            2 => State::InDoubt(self.attempt(), self.why()),
+            3 => State::Held(self.attempt(), self.why()),
+            4 => State::Refused(self.why()),
+            5 => State::NotPlaced(self.why()),
+            _ => State::Placed {
+                id: self.id(),
+                learnt: self.of(&[Learnt::Answer, Learnt::List, Learnt::Person]),
+                created_at: self.maybe(Self::moment),
+            },
+        }
+    }
+
+    fn adopted(&mut self) -> Adopted {
+        let NewIntent { id, client_ref, lane, as_sent, delivered, items, good_until, accepted_at } =
+            self.intent();
+        let stored = Stored {
+            id,
+            client_ref,
+            lane,
+            as_sent,
+            delivered,
+            items,
+            good_until,
+            accepted_at,
+            state: self.state(),
+            tries: self.byte(),
+            last_attempt: self.maybe(|dice| Serial(dice.number())),
+            unsettled: self.byte() & 1 == 1,
+        };
+        Adopted { stored, shape: self.shape(), ended_at: Serial(self.number()) }
     }
 
     /// Damages some bytes that follow one another, four at most, which a CRC of 32 bits always

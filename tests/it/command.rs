@@ -5,6 +5,8 @@ mod checks;
 mod database;
 mod ends;
 mod kills;
+mod looks;
+mod migrate;
 mod pauses;
 mod purchases;
 mod secrets;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::{Change, Shape, Why};
-use crate::store::HistoryLine;
+use crate::store::{HistoryLine, Mark};
 
 /// What is known of the account, beside intents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Account {
     pub echo_seen: Vec<Shape>,
     /// Why sending is stopped.
     pub paused: Option<Why>,
+    /// What a migration has made of the store.
+    pub mark: Option<Mark>,
 }
 
 impl Account {
@@ -44,7 +46,9 @@ impl Account {
             }
             Change::Pause { why } => self.paused = Some(why),
             Change::Resume => self.paused = None,
+            Change::Mark { mark } => self.mark = mark,
             Change::Accept { .. }
+            | Change::Adopt { .. }
             | Change::Record { .. }
             | Change::Decide { .. }
             | Change::Expire { .. }

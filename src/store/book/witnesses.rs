@@ -35,6 +35,12 @@ impl Witnesses {
         self.claims.push_back(claim);
     }
 
+    /// Puts a claim where it belongs: it was made in another store, at any time.
+    pub(super) fn put(&mut self, claim: Arc<ClaimRow>) {
+        let at = self.claims.partition_point(|other| other.ended_at <= claim.ended_at);
+        self.claims.insert(at, claim);
+    }
+
     pub(super) fn since(&self, since: Serial) -> (Vec<Arc<ClaimRow>>, bool) {
         let first = self.claims.partition_point(|claim| claim.ended_at < since);
         (self.claims.range(first..).cloned().collect(), since >= self.complete_from)

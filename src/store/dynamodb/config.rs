@@ -96,6 +96,14 @@ impl DynamoDbConfig {
         })
     }
 
+    /// The URL: there is no key in it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let Self { table, region, endpoint, namespace, .. } = self;
+        let endpoint = endpoint.as_ref().map_or(String::new(), |url| format!("&endpoint={url}"));
+        format!("dynamodb://{table}?region={region}&namespace={namespace}{endpoint}")
+    }
+
     /// Takes the keys from this provider, not from the environment.
     #[must_use]
     pub fn credentials(mut self, provider: impl ProvideCredentials + 'static) -> Self {

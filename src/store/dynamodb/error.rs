@@ -77,18 +77,6 @@ pub enum DynamoDbError {
     },
 }
 
-impl DynamoDbConfig {
-    /// The URL that names this table again; it holds no secret.
-    fn url(&self) -> String {
-        let mut url = format!("dynamodb://{}?region={}", self.table, self.region);
-        url.push_str(&format!("&namespace={}", self.namespace));
-        if let Some(endpoint) = &self.endpoint {
-            url.push_str(&format!("&endpoint={endpoint}"));
-        }
-        url
-    }
-}
-
 /// What a failed request means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -74,6 +74,11 @@ impl Keys {
         self.single("lease", "")
     }
 
+    /// What the partition keys of all references begin with.
+    pub(super) fn references(&self) -> String {
+        format!("{}/ref/", self.0)
+    }
+
     pub(super) fn reference(&self, client_ref: &ClientRef) -> Key {
         self.single("ref/", client_ref.as_str())
     }

@@ -13,6 +13,7 @@ use super::EmbeddedConfig;
 use super::answers::Answers;
 use super::feeder::{Feeder, Job};
 use super::queue::Shared;
+use super::reading::read_some;
 use super::serve::Commits;
 use crate::crash;
 use crate::order::{ClientRef, OrderId};
@@ -21,7 +22,7 @@ use crate::runtime::disk::Disk;
 use crate::store::book::{Base, Book, Feed, NoBase};
 use crate::store::index::{Below, Unusable, failed};
 use crate::store::journal::{Journal, Position};
-use crate::store::{Claim, Committed, Known, Rehydration, StoreError, Stored};
+use crate::store::{Bookmark, Claim, Committed, Known, Page, Rehydration, StoreError, Stored};
 
 /// Where an answer goes.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -33,6 +34,7 @@ pub(crate) enum Request {
     Claims(Vec<OrderId>, Answer<Vec<Option<Claim>>>),
     Rehydrate(Answer<Rehydration>),
     KnownSince(Serial, Answer<Vec<Known>>),
+    Read(Bookmark, Answer<Page>),
     /// The feeder has finished what it was given.
     Fed(Result<(), Unusable>),
     Close(Answer<()>),
@@ -48,6 +50,7 @@ enum Pending {
     Claims(Vec<Option<Claim>>, Answer<Vec<Option<Claim>>>),
     Rehydrate(Box<Rehydration>, Answer<Rehydration>),
     KnownSince(Vec<Known>, Answer<Vec<Known>>),
+    Read(Page, Answer<Page>),
     Scan(Job),
 }
 
@@ -175,6 +178,12 @@ impl Committer {
                     Pending::Scan(Job::Scan { since, newer, answer })
                 })
             }
+            Request::Read(from, answer) => {
+                match read_some(book, self.indexed.as_ref().map(|i| &*i.below.index), &from) {
+                    Ok(page) => Ok(Pending::Read(page, answer)),
+                    Err(error) => Err((error, Request::Read(from, answer))),
+                }
+            }
             Request::Fed(_) | Request::Close(_) => return Ok(None),
         };
         match decided {
@@ -200,7 +209,7 @@ impl Committer {
                 return None;
             }
         }
-        if let (Some(full), Change::Accept { .. }) = (&self.full, &change) {
+        if let (Some(full), Change::Accept { .. } | Change::Adopt { .. }) = (&self.full, &change) {
             let _ = answer.send(Err(full.clone()));
             return None;
         }
@@ -440,6 +449,7 @@ impl Pending {
             Self::Claims(claims, answer) => drop(answer.send(Ok(claims))),
             Self::Rehydrate(all, answer) => drop(answer.send(Ok(*all))),
             Self::KnownSince(known, answer) => drop(answer.send(Ok(known))),
+            Self::Read(page, answer) => drop(answer.send(Ok(page))),
             Self::Scan(job) => {
                 if let Some(feeder) = feeder {
                     feeder.give(job);
@@ -456,6 +466,7 @@ impl Pending {
             Self::Claims(_, answer) => drop(answer.send(Err(error))),
             Self::Rehydrate(_, answer) => drop(answer.send(Err(error))),
             Self::KnownSince(_, answer) => drop(answer.send(Err(error))),
+            Self::Read(_, answer) => drop(answer.send(Err(error))),
             Self::Scan(Job::Scan { answer, .. }) => drop(answer.send(Err(error))),
             Self::Scan(Job::Feed { .. }) => {}
         }
@@ -470,6 +481,7 @@ pub(super) fn refuse(request: Request, error: StoreError) {
         Request::Claims(_, answer) => drop(answer.send(Err(error))),
         Request::Rehydrate(answer) => drop(answer.send(Err(error))),
         Request::KnownSince(_, answer) => drop(answer.send(Err(error))),
+        Request::Read(_, answer) => drop(answer.send(Err(error))),
         Request::Fed(_) => {}
         Request::Close(answer) => drop(answer.send(Err(error))),
     }

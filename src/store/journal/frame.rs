@@ -3,7 +3,7 @@
 use crate::protocol::{Change, Serial};
 use crate::store::book::{Standing, Totals};
 use crate::store::record::{
-    JournalKey, Reader, RecordError, decode_change, journal_key, put_u32, put_u64,
+    JournalKey, Reader, RecordError, decode_change, journal_keys, put_u32, put_u64,
 };
 
 /// The first bytes of a segment.
@@ -160,9 +160,7 @@ impl<'a> Frame<'a> {
         reader.bytes(BODY_FIXED_BYTES - 4)?;
         for _ in 0..reader.u32()? {
             let bytes = reader.u32()? as usize;
-            if let Some(key) = journal_key(reader.bytes(bytes)?)? {
-                see(key);
-            }
+            journal_keys(reader.bytes(bytes)?)?.into_iter().flatten().for_each(&mut *see);
         }
         Ok(())
     }

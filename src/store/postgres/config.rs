@@ -92,6 +92,12 @@ impl PostgresConfig {
         })
     }
 
+    /// The URL without user and password.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://{}", self.place().replace(", schema ", "?schema="))
+    }
+
     /// Where it is, for people: hosts, database and schema; no user and no password.
     #[must_use]
     pub fn place(&self) -> String {

@@ -13,13 +13,16 @@ use super::error::Fault;
 use super::rows::{self, COLUMNS, unreadable};
 use crate::order::{ClientRef, ItemsHash, OrderId};
 use crate::protocol::Serial;
-use crate::store::{Claim, HistoryLine, Known, Rehydration, StoreError, Stored};
+use crate::store::{Bookmark, Claim, HistoryLine, Known, Page, Rehydration, StoreError, Stored};
 
 /// See the module.
 pub(super) struct Reader {
     connector: Connector,
     link: Mutex<Option<Arc<Link>>>,
 }
+
+/// Intents that are read at once.
+const PAGE: usize = 1024;
 
 const WAIT: Duration = Duration::from_millis(20);
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -138,6 +141,19 @@ impl Reader {
         found.iter().map(rows::known).collect()
     }
 
+    /// Intents by reference, some at a time.
+    pub(super) async fn read_some(&self, from: &Bookmark) -> Result<Page, StoreError> {
+        let text = format!(
+            "SELECT {COLUMNS}, ended_at FROM order_intents WHERE client_ref > $1 \
+             ORDER BY client_ref LIMIT {PAGE}"
+        );
+        let found = self.query(&text, from.text().1).await?;
+        let intents = found.iter().map(rows::adopted).collect::<Result<Vec<_>, _>>()?;
+        let last = intents.last().filter(|_| intents.len() == PAGE);
+        let next = last.map(|last| Bookmark::new(0, last.stored.client_ref.as_str().as_bytes()));
+        Ok(Page { intents, next })
+    }
+
     /// Everything that the actors start from, as of one moment.
     pub(super) async fn rehydrate(&self) -> Result<Rehydration, StoreError> {
         let read = self.ask_over(Over::Own, snapshot).await?;
@@ -172,6 +188,7 @@ impl Reader {
             echo_seen: shapes.collect::<Result<_, _>>().map_err(unreadable)?,
             paused: paused.map(|why| rows::unescape(why).into()),
             newest_known: moment(0)?,
+            mark: rows::mark(&read.router)?,
         })
     }
 
@@ -271,7 +288,8 @@ async fn snapshot(link: Arc<Link>) -> Result<Snapshot, Error> {
     let client = &link.client;
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let intents = format!("SELECT {COLUMNS} FROM order_intents WHERE active");
-    let router = "SELECT newest_known, history_newest, history_drawn, paused FROM order_router";
+    let router = "SELECT newest_known, history_newest, history_drawn, paused, mark, \
+        mark_place FROM order_router";
     Ok(Snapshot {
         intents: client.query(&intents, &[]).await?,
         router: client.query_one(router, &[]).await?,

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use crate::order::OrderId;
 use crate::protocol::{Attempt, Fingerprint, Learnt, NewIntent, Serial, Shape, State, Why};
 use crate::store::record::{self, decode_row, encode_row};
-use crate::store::{Claim, Known, StoreError, Stored};
+use crate::store::{Adopted, Claim, Known, Mark, StoreError, Stored};
 
 /// The columns of an intent, in the order of [`stored`].
 pub(super) const COLUMNS: &str = "intent, state, why, tries, attempt, fingerprint, floor, order_id, \
@@ -66,6 +66,7 @@ pub(super) fn order_id(column: String) -> Result<OrderId, StoreError> {
 
 /// The part of an intent that never changes.
 pub(super) fn body(new: &NewIntent) -> Vec<u8> {
+    let shape = Shape::of(&new.items);
     let stored = Stored {
         id: new.id,
         client_ref: new.client_ref.clone(),
@@ -80,7 +81,18 @@ pub(super) fn body(new: &NewIntent) -> Vec<u8> {
         last_attempt: None,
         unsettled: false,
     };
-    let shape = Shape::of(&new.items);
+    body_of(stored, shape)
+}
+
+/// The same of one that another store kept.
+pub(super) fn adopted_body(intent: &Adopted) -> Vec<u8> {
+    let mut stored = intent.stored.clone();
+    (stored.state, stored.tries) = (State::Queued, 0);
+    (stored.last_attempt, stored.unsettled) = (None, false);
+    body_of(stored, intent.shape)
+}
+
+fn body_of(stored: Stored, shape: Shape) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
     let row = record::Row { stored, shape, changed: 0, ended_at: Serial(0) };
     encode_row(&row, true, &mut bytes);
@@ -122,6 +134,20 @@ fn take<'a, T: tokio_postgres::types::FromSql<'a>>(
 
 fn optional_moment(row: &Row, name: &str) -> Result<Option<Timestamp>, StoreError> {
     take::<Option<&str>>(row, name)?.map(parse_moment).transpose()
+}
+
+/// What a migration has made of the store.
+pub(super) fn mark(row: &Row) -> Result<Option<Mark>, StoreError> {
+    let Some(kind) = take::<Option<i16>>(row, "mark")? else { return Ok(None) };
+    let place = unescape(take(row, "mark_place")?);
+    let mark = u8::try_from(kind).ok().and_then(|kind| Mark::of_parts(kind, &place));
+    mark.map(Some).ok_or_else(|| unreadable("an unknown mark"))
+}
+
+/// An intent as it is carried into another store, out of a row with [`COLUMNS`] and `ended_at`.
+pub(super) fn adopted(row: &Row) -> Result<Adopted, StoreError> {
+    let shape = decode_row(take(row, "intent")?).map_err(unreadable)?.shape;
+    Ok(Adopted { stored: stored(row)?, shape, ended_at: serial(take(row, "ended_at")?)? })
 }
 
 /// An intent out of a row with [`COLUMNS`].

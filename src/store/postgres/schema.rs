@@ -1,7 +1,7 @@
 //! The tables, and how they came to be: migrations, each applied once.
 
 /// The version of the tables that this build writes, and the newest that it knows.
-pub const SCHEMA_VERSION: i32 = 3;
+pub const SCHEMA_VERSION: i32 = 4;
 
 /// What brings the tables from each version to the next; the first makes them.
 ///
@@ -84,6 +84,11 @@ pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     CREATE INDEX order_router_requests_open ON order_router_requests (asked_at)
         WHERE reply IS NULL;
     "#,
+    // What a migration of its orders to or from another store has made of it.
+    r"
+    ALTER TABLE order_router ADD COLUMN mark smallint;
+    ALTER TABLE order_router ADD COLUMN mark_place text;
+    ",
 ];
 
 /// The table of the version; there before any other.

@@ -20,6 +20,10 @@ pub(super) enum Outcome {
     Done = 1,
     /// `Placed`: the guard held, but another intent has the order. Nothing was written.
     IdTaken = 2,
+    /// `Adopt`: written in the place of an earlier copy that had not ended.
+    OverOpen = 3,
+    /// `Adopt`: written in the place of an earlier copy that had ended.
+    OverEnded = 4,
 }
 
 impl Outcome {
@@ -29,7 +33,8 @@ impl Outcome {
 
     /// Reads what a batch's row says.
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Refused, Self::Done, Self::IdTaken].into_iter().find(|o| *o as u8 == byte)
+        let all = [Self::Refused, Self::Done, Self::IdTaken, Self::OverOpen, Self::OverEnded];
+        all.into_iter().find(|outcome| *outcome as u8 == byte)
     }
 }
 
@@ -60,6 +65,8 @@ pub(super) struct Statements {
     history: Statement,
     echo: Statement,
     pause: Statement,
+    mark: Statement,
+    pub(super) adopt: Statement,
     pub(super) fence: Statement,
     pub(super) finish: Statement,
     pub(super) by_ref: Statement,
@@ -126,6 +133,8 @@ impl Statements {
             )
             .await?,
             pause: prepare("UPDATE order_router SET paused = $1").await?,
+            mark: prepare("UPDATE order_router SET mark = $1, mark_place = $2").await?,
+            adopt: prepare(super::adopt::ADOPT).await?,
             fence: prepare("SELECT owner FROM order_router FOR UPDATE").await?,
             finish: prepare(
                 "UPDATE order_router SET batch = $1, outcomes = $2, serial_next = $3, \
@@ -173,13 +182,15 @@ impl Statements {
                 Ok(Outcome::of(done))
             }
             .boxed(),
+            Change::Adopt { intent, .. } => self.adopted(client, intent, changed).boxed(),
             Change::HoldLane { .. }
             | Change::FreeLane { .. }
             | Change::Orphans { .. }
             | Change::History { .. }
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
-            | Change::Resume => self.account(client, change, changed).boxed(),
+            | Change::Resume
+            | Change::Mark { .. } => self.account(client, change, changed).boxed(),
         }
     }
 
@@ -296,11 +307,18 @@ impl Statements {
             }
             Change::Pause { why } => client.execute(&self.pause, &[&Some(escape(why))]).await?,
             Change::Resume => client.execute(&self.pause, &[&none]).await?,
+            Change::Mark { mark } => {
+                let parts = mark.as_ref().map(crate::store::Mark::parts);
+                let kind = parts.map(|(kind, _)| i16::from(kind));
+                let place = parts.map(|(_, place)| escape(place));
+                client.execute(&self.mark, &[&kind, &place]).await?
+            }
             Change::Accept { .. }
             | Change::Record { .. }
             | Change::Decide { .. }
             | Change::Expire { .. }
-            | Change::Settle { .. } => 0,
+            | Change::Settle { .. }
+            | Change::Adopt { .. } => 0,
         };
         Ok(Outcome::Done)
     }

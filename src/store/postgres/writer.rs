@@ -24,10 +24,11 @@ use super::connect::{Books, Connector, Session};
 use super::error::{Fault, said};
 use super::rows;
 use super::statements::{Mark, Outcome, Statements};
-use crate::order::OrderId;
-use crate::protocol::{Change, NewIntent, Serial, Verdict};
+use crate::order::{ClientRef, OrderId};
+use crate::protocol::{Change, Serial, State, Verdict};
+use crate::store::moving::is_same;
 use crate::store::remote::{Answers, Shared, Write};
-use crate::store::{Committed, StoreError};
+use crate::store::{Adopted, Committed, StoreError, Stored};
 
 /// The first wait before a try is repeated; doubled up to [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_millis(10);
@@ -297,9 +298,8 @@ fn found<'a>(
     for (change, outcome) in changes.iter().zip(outcomes) {
         match met(change, *outcome) {
             Met::Nothing => {}
-            Met::Intent(new) => questions.push(
-                async { client.query_opt(&statements.by_ref, &[&new.client_ref.as_str()]).await }
-                    .boxed(),
+            Met::Intent(name, _) => questions.push(
+                async { client.query_opt(&statements.by_ref, &[&name.as_str()]).await }.boxed(),
             ),
             Met::Order(id) => questions.push(
                 async {
@@ -312,16 +312,30 @@ fn found<'a>(
     questions
 }
 
+/// Whether an intent is the one that was meant.
+type Joins<'a> = Box<dyn Fn(&Stored) -> bool + Send + Sync + 'a>;
+
 /// What a refused change met.
 enum Met<'a> {
     Nothing,
-    Intent(&'a NewIntent),
+    /// The intent with this reference; it joins one that this says yes to.
+    Intent(&'a ClientRef, Joins<'a>),
     Order(&'a OrderId),
 }
 
 fn met(change: &Change, outcome: Outcome) -> Met<'_> {
     match (change, outcome) {
-        (Change::Accept { intent, .. }, Outcome::Refused) => Met::Intent(intent),
+        (Change::Accept { intent, .. }, Outcome::Refused) => {
+            Met::Intent(&intent.client_ref, Box::new(|here| here.as_sent == intent.as_sent))
+        }
+        (Change::Adopt { intent, .. }, Outcome::Refused) => {
+            let there = &intent.stored;
+            Met::Intent(&there.client_ref, Box::new(|here| is_same(here, there)))
+        }
+        (Change::Adopt { intent, .. }, Outcome::IdTaken) => match &intent.stored.state {
+            State::Placed { id, .. } => Met::Order(id),
+            _ => Met::Nothing,
+        },
         (Change::Decide { verdict: Verdict::Placed { id, .. }, .. }, Outcome::IdTaken) => {
             Met::Order(id)
         }
@@ -335,17 +349,17 @@ fn answers(changes: &[Change], outcomes: &[Outcome], found: Vec<Option<Row>>) ->
     let mut answers = Vec::with_capacity(changes.len());
     for (change, outcome) in changes.iter().zip(outcomes) {
         answers.push(match (met(change, *outcome), outcome) {
-            (Met::Nothing, Outcome::Done) => Ok(Committed::Done),
             (Met::Nothing, Outcome::Refused | Outcome::IdTaken) => Ok(Committed::Stale),
-            (Met::Intent(new), _) => match found.next().flatten().map(|row| rows::stored(&row)) {
-                Some(Ok(stored)) if stored.as_sent == new.as_sent => {
-                    Ok(Committed::Joined(Box::new(stored)))
+            (Met::Nothing, _) => Ok(Committed::Done),
+            (Met::Intent(_, joins), _) => {
+                match found.next().flatten().map(|row| rows::stored(&row)) {
+                    Some(Ok(stored)) if joins(&stored) => Ok(Committed::Joined(Box::new(stored))),
+                    Some(Ok(_)) => Ok(Committed::Conflict),
+                    Some(Err(error)) => Err(error),
+                    // The serial is taken, not the reference.
+                    None => Ok(Committed::Stale),
                 }
-                Some(Ok(_)) => Ok(Committed::Conflict),
-                Some(Err(error)) => Err(error),
-                // The serial is taken, not the reference.
-                None => Ok(Committed::Stale),
-            },
+            }
             (Met::Order(_), _) => match found.next().flatten() {
                 Some(row) => rows::claim(&row).map(Committed::IdTaken),
                 None => Ok(Committed::Stale),
@@ -365,7 +379,11 @@ fn after(books: &Books, changes: &[Change], outcomes: &[Outcome], serial_next: u
         ..*books
     };
     for (change, outcome) in changes.iter().zip(outcomes) {
-        if *outcome != Outcome::Done {
+        if matches!(outcome, Outcome::Refused | Outcome::IdTaken) {
+            continue;
+        }
+        if let Change::Adopt { intent, .. } = change {
+            after_adopting(&mut books, intent, *outcome);
             continue;
         }
         let ended = match change {
@@ -387,6 +405,22 @@ fn after(books: &Books, changes: &[Change], outcomes: &[Outcome], serial_next: u
         books.open -= i64::from(ended);
     }
     books
+}
+
+/// Where it is after an intent of another store.
+fn after_adopting(books: &mut Books, intent: &Adopted, outcome: Outcome) {
+    match outcome {
+        Outcome::OverOpen => books.open -= 1,
+        Outcome::OverEnded => books.ended -= 1,
+        Outcome::Done | Outcome::Refused | Outcome::IdTaken => {}
+    }
+    match intent.stored.state.is_end() {
+        true => books.ended += 1,
+        false => books.open += 1,
+    }
+    if let State::Placed { created_at, .. } = &intent.stored.state {
+        books.newest_known = books.newest_known.max(*created_at);
+    }
 }
 
 /// Writes it down, in the same transaction.

@@ -4,8 +4,10 @@ use super::fields::{
     Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_shape, put_str,
     put_timestamp, put_u64,
 };
+use super::row::{encode_row, take_row};
 use super::{RECORD_VERSION, RecordError};
-use crate::protocol::{Change, NewIntent, Verdict};
+use crate::protocol::{Change, NewIntent, State, Verdict};
+use crate::store::Adopted;
 
 /// Appends a change's record.
 pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
@@ -64,7 +66,44 @@ pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
             put_str(into, why);
         }
         Change::Resume => into.push(12),
+        Change::Adopt { intent, handed_out } => {
+            into.push(13);
+            put_adopted(into, intent);
+            put_u64(into, handed_out.0);
+        }
+        Change::Mark { mark } => {
+            into.push(14);
+            put_option(into, mark.as_ref(), |into, mark| {
+                let (kind, place) = mark.parts();
+                into.push(kind);
+                put_str(into, place);
+            });
+        }
     }
+}
+
+/// The keys that it brings come first, so that they are told without the rest.
+fn put_adopted(into: &mut Vec<u8>, intent: &Adopted) {
+    let id = match &intent.stored.state {
+        State::Placed { id, .. } => Some(id),
+        _ => None,
+    };
+    put_str(into, intent.stored.client_ref.as_str());
+    put_option(into, id, put_id);
+    encode_row(&intent.clone().into(), true, into);
+}
+
+fn take_adopted(reader: &mut Reader<'_>) -> Result<Adopted, RecordError> {
+    let (reference, order) = (reader.str()?, reader.option(Reader::id)?);
+    let row = take_row(reader)?;
+    let claimed = match &row.stored.state {
+        State::Placed { id, .. } => Some(id),
+        _ => None,
+    };
+    if row.stored.client_ref.as_str() != reference || claimed != order.as_ref() {
+        return Err(RecordError::Invalid("keys"));
+    }
+    Ok(row.adopted())
 }
 
 fn put_intent(into: &mut Vec<u8>, intent: &NewIntent) {
@@ -123,6 +162,11 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
         10 => Change::EchoSeen { shape: reader.shape()? },
         11 => Change::Pause { why: reader.why()? },
         12 => Change::Resume,
+        13 => Change::Adopt {
+            intent: Box::new(take_adopted(&mut reader)?),
+            handed_out: reader.serial()?,
+        },
+        14 => Change::Mark { mark: reader.option(Reader::mark)? },
         _ => return Err(RecordError::Invalid("kind")),
     };
     reader.end()?;
@@ -138,20 +182,24 @@ pub(crate) enum JournalKey<'a> {
     Order(&'a str),
 }
 
-/// The key that a change's record brings, if it brings one, without reading the rest of it.
-pub(crate) fn journal_key(bytes: &[u8]) -> Result<Option<JournalKey<'_>>, RecordError> {
+/// The keys that a change's record brings, without reading the rest of it.
+pub(crate) fn journal_keys(bytes: &[u8]) -> Result<[Option<JournalKey<'_>>; 2], RecordError> {
     let mut reader = Reader::versioned(bytes)?;
     match reader.u8()? {
         1 => {
             reader.serial()?;
-            reader.str().map(|reference| Some(JournalKey::Reference(reference)))
+            Ok([Some(JournalKey::Reference(reader.str()?)), None])
         }
         3 => {
             reader.bytes(16)?;
             let placed = reader.u8()? == 0;
-            if placed { reader.str().map(|id| Some(JournalKey::Order(id))) } else { Ok(None) }
+            if placed { Ok([Some(JournalKey::Order(reader.str()?)), None]) } else { Ok([None; 2]) }
         }
-        _ => Ok(None),
+        13 => {
+            let reference = JournalKey::Reference(reader.str()?);
+            Ok([Some(reference), reader.option(Reader::str)?.map(JournalKey::Order)])
+        }
+        _ => Ok([None; 2]),
     }
 }
 

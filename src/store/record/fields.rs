@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::RecordError;
 use crate::order::{ClientRef, ITEMS_MAX, Item, ItemsDigest, ItemsHash, Note, OrderId, Price};
 use crate::protocol::{Attempt, Fingerprint, Learnt, Serial, Shape, State, Why};
+use crate::store::Mark;
 
 pub(crate) fn put_u16(into: &mut Vec<u8>, value: u16) {
     into.extend_from_slice(&value.to_le_bytes());
@@ -120,8 +121,14 @@ impl<'a> Reader<'a> {
     /// The fields behind the version byte, if this build can read them.
     pub(crate) fn versioned(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let mut reader = Self(bytes);
-        match reader.u8()? {
-            super::RECORD_VERSION => Ok(reader),
+        reader.version()?;
+        Ok(reader)
+    }
+
+    /// Takes the version byte, if this build can read what follows.
+    pub(super) fn version(&mut self) -> Result<(), RecordError> {
+        match self.u8()? {
+            super::RECORD_VERSION => Ok(()),
             0 => Err(RecordError::Invalid("version")),
             newer => Err(RecordError::Newer(newer)),
         }
@@ -276,6 +283,15 @@ impl<'a> Reader<'a> {
             6 => State::NotPlaced(self.why()?),
             _ => return Err(RecordError::Invalid("state")),
         })
+    }
+
+    pub(crate) fn mark(&mut self) -> Result<Mark, RecordError> {
+        Mark::of_parts(self.u8()?, self.str()?).ok_or(RecordError::Invalid("mark"))
+    }
+
+    /// Whether nothing is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Every field was taken.

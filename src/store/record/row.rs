@@ -8,7 +8,7 @@ use super::{RECORD_VERSION, RecordError};
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::{IntentId, Learnt, Serial, Shape};
 use crate::store::book::Account;
-use crate::store::{Claim, HistoryLine, Known, Stored};
+use crate::store::{Adopted, Claim, HistoryLine, Known, Mark, Stored};
 
 /// An intent with what the store alone needs to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,17 @@ impl Row {
     /// Whether actors have to be told of it at a start: it has not ended, or its POST may land.
     pub(crate) fn is_active(&self) -> bool {
         !self.stored.state.is_end() || self.stored.unsettled
+    }
+
+    /// As it is carried into another store, where its changes are counted anew.
+    pub(crate) fn adopted(&self) -> Adopted {
+        Adopted { stored: self.stored.clone(), shape: self.shape, ended_at: self.ended_at }
+    }
+}
+
+impl From<Adopted> for Row {
+    fn from(Adopted { stored, shape, ended_at }: Adopted) -> Self {
+        Self { stored, shape, changed: 0, ended_at }
     }
 }
 
@@ -92,7 +103,15 @@ pub(crate) fn encode_row(row: &Row, with_items: bool, into: &mut Vec<u8>) {
 
 /// Reads an intent's row.
 pub(crate) fn decode_row(bytes: &[u8]) -> Result<Row, RecordError> {
-    let mut reader = Reader::versioned(bytes)?;
+    let mut reader = Reader::new(bytes);
+    let row = take_row(&mut reader)?;
+    reader.end()?;
+    Ok(row)
+}
+
+/// Takes an intent's row off the front of a record.
+pub(super) fn take_row(reader: &mut Reader<'_>) -> Result<Row, RecordError> {
+    reader.version()?;
     let stored = Stored {
         id: reader.serial()?,
         client_ref: reader.client_ref()?,
@@ -107,10 +126,7 @@ pub(crate) fn decode_row(bytes: &[u8]) -> Result<Row, RecordError> {
         last_attempt: reader.option(Reader::serial)?,
         unsettled: reader.bool()?,
     };
-    let row =
-        Row { stored, shape: reader.shape()?, changed: reader.u64()?, ended_at: reader.serial()? };
-    reader.end()?;
-    Ok(row)
+    Ok(Row { stored, shape: reader.shape()?, changed: reader.u64()?, ended_at: reader.serial()? })
 }
 
 /// Appends a claim's row; its id is the key and not part of it.
@@ -157,6 +173,11 @@ pub(crate) fn encode_account(account: &Account, into: &mut Vec<u8>) {
     into.push(u8::try_from(account.echo_seen.len()).unwrap_or(u8::MAX));
     account.echo_seen.iter().for_each(|shape| put_shape(into, *shape));
     put_option(into, account.paused.as_ref(), |into, why| put_str(into, why));
+    // A store that no migration has marked is as it was before there were marks.
+    if let Some((kind, place)) = account.mark.as_ref().map(Mark::parts) {
+        into.push(kind);
+        put_str(into, place);
+    }
 }
 
 /// Reads what is known of the account.
@@ -174,6 +195,9 @@ pub(crate) fn decode_account(bytes: &[u8]) -> Result<Account, RecordError> {
         account.echo_seen.push(reader.shape()?);
     }
     account.paused = reader.option(Reader::why)?;
+    if !reader.is_empty() {
+        account.mark = Some(reader.mark()?);
+    }
     reader.end()?;
     Ok(account)
 }

@@ -9,7 +9,7 @@ use crate::protocol::{
     Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, Serial, Shape, State,
     Verdict, Why,
 };
-use crate::store::Stored;
+use crate::store::{Mark, Stored};
 
 mod rows;
 
@@ -50,6 +50,12 @@ fn id(text: &str) -> OrderId {
     OrderId::new(text).expect("id")
 }
 
+fn adopt(state: State) -> Change {
+    let mut row = row(largest_items().into());
+    (row.stored.state, row.ended_at) = (state, Serial(9));
+    Change::Adopt { intent: Box::new(row.adopted()), handed_out: Serial(10) }
+}
+
 fn changes() -> Vec<Change> {
     let why = || Why::Borrowed("timeout");
     let lane = ItemsHash::of(&largest_items(), EchoProfile::default());
@@ -77,6 +83,11 @@ fn changes() -> Vec<Change> {
         Change::EchoSeen { shape: Shape { several_lines: true, with_note: false } },
         Change::Pause { why: why() },
         Change::Resume,
+        adopt(State::Held(attempt(), why())),
+        adopt(State::Placed { id: id("a"), learnt: Learnt::List, created_at: None }),
+        Change::Mark { mark: None },
+        Change::Mark { mark: Some(Mark::MovingTo("postgres://h/d".into())) },
+        Change::Mark { mark: Some(Mark::FilledFrom(String::new())) },
     ]
 }
 
@@ -118,6 +129,14 @@ fn largest_order_and_longest_list_of_ids_fit_in_a_record() {
     let order = encoded(&accept(&"r".repeat(255), &largest_items())).len();
     let ids = vec![id(&"o".repeat(255)); IDS_PER_RECORD_MAX];
     let list = encoded(&Change::Orphans { ids, why: Why::Borrowed("no open attempt") }).len();
+    let placed = State::Placed { id: id(&"o".repeat(255)), learnt: Learnt::List, created_at: None };
+    let held = State::Held(attempt(), Why::Owned("w".repeat(255)));
+    for state in [placed, held] {
+        let Change::Adopt { mut intent, handed_out } = adopt(state) else { unreachable!() };
+        intent.stored.client_ref = ClientRef::new("r".repeat(255)).expect("reference");
+        let adopted = encoded(&Change::Adopt { intent, handed_out }).len();
+        assert!(adopted <= RECORD_BYTES_MAX, "{adopted}");
+    }
     assert!(order <= RECORD_BYTES_MAX, "{order}");
     assert!(list <= RECORD_BYTES_MAX, "{list}");
 }

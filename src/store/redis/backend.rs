@@ -10,7 +10,7 @@ use super::{RedisConfig, RedisError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 use crate::store::ledger::{Backend, Batch, Fault, Kept, RowWrite, SealedClaim};
-use crate::store::{Durability, Lease};
+use crate::store::{Bookmark, Durability, Grade, Lease};
 
 /// The version of the keys.
 pub(super) const VERSION: u32 = 1;
@@ -56,7 +56,7 @@ pub(super) struct Keys {
     books: String,
     lease: String,
     /// Rows by reference, of those that are active.
-    active: String,
+    pub(super) active: String,
     /// Orders by when they were claimed.
     claimed: String,
 }
@@ -143,6 +143,24 @@ impl Server {
     /// What an answered change survives.
     pub(crate) fn durability(&self) -> Durability {
         self.0.durability
+    }
+
+    /// The version of the keys; `None`: there are none.
+    pub(super) async fn version(&self) -> Result<Option<u32>, Fault> {
+        let mut question = redis::pipe();
+        question.cmd("HGET").arg(&self.0.keys.books).arg("version");
+        let (version,): (Option<u32>,) = self.0.questions.ask(&question).await?;
+        Ok(version)
+    }
+
+    /// What the server's settings are worth now.
+    pub(super) async fn grade(&self) -> Grade {
+        let mut question = redis::pipe();
+        ask_settings(&mut question);
+        match self.0.questions.ask_each(&mut question).await {
+            Ok(answers) => Settings::read(&answers).words(),
+            Err(_) => Grade::REDIS_WEAK,
+        }
     }
 
     /// Runs a script.
@@ -425,6 +443,10 @@ impl Backend for Server {
                 return Ok(found);
             }
         }
+    }
+
+    async fn some(&self, from: &Bookmark) -> Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault> {
+        self.read_some(from).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<bool, Fault> {

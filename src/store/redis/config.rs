@@ -103,6 +103,12 @@ impl RedisConfig {
         format!("{host}:{port}/{database}, namespace {namespace}")
     }
 
+    /// The URL without user and password.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.place().replace(", namespace ", "?namespace="))
+    }
+
     /// How to log in there.
     pub(super) fn login(&self, host: &str, port: u16) -> redis::RedisResult<ConnectionInfo> {
         let mut settings =
@@ -209,6 +215,7 @@ mod tests {
         let url = "redis://user:canary%2D7%3a@db.example:6000/3?namespace=acme-2";
         let config = RedisConfig::new(url).expect("understood");
         assert_eq!(config.place(), "db.example:6000/3, namespace acme-2");
+        assert_eq!(config.url(), "redis://db.example:6000/3?namespace=acme-2");
         assert!(!format!("{config:?}").contains("canary"));
         assert_eq!(config.user.as_deref(), Some("user"));
         assert_eq!(config.password.as_ref().map(|p| p.expose_secret()), Some("canary-7:"));

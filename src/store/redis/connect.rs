@@ -8,8 +8,8 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisResult
 
 use super::error::{code, judged};
 use super::{RedisConfig, RedisError};
-use crate::store::Durability;
 use crate::store::ledger::Fault;
+use crate::store::{Durability, Grade};
 
 /// The oldest server that is taken: since then, what a script writes is one transaction of the log
 /// in every configuration.
@@ -222,6 +222,19 @@ impl Settings {
                 "everything since the rewrite of its log began",
             )),
             Self::Told { .. } => None,
+        }
+    }
+
+    /// What they are worth, in words.
+    pub(super) fn words(&self) -> Grade {
+        match self {
+            _ if self.weak().is_none() => Grade::REDIS,
+            Self::Told { appendonly, appendfsync, .. }
+                if appendonly == "yes" && appendfsync == "everysec" =>
+            {
+                Grade::REDIS_EVERYSEC
+            }
+            Self::Told { .. } | Self::Hidden(_) => Grade::REDIS_WEAK,
         }
     }
 

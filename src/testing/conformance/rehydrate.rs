@@ -79,6 +79,7 @@ async fn fill(bench: &Bench) -> Rehydration {
         echo_seen: vec![shape],
         paused: Some(WHY),
         newest_known: Some(Timestamp::new(1_900_000_100, 0).expect("in range")),
+        mark: None,
     }
 }
 

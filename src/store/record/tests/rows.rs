@@ -76,8 +76,10 @@ fn account_comes_back() {
         history: Some(HistoryLine { newest: Some(Timestamp::MIN), ids: vec![id("c")] }),
         echo_seen: vec![shape],
         paused: Some(Why::Borrowed("key")),
+        mark: None,
     };
-    for account in [Account::default(), account] {
+    let marked = Account { mark: Some(Mark::MovedTo("redb:/a".into())), ..account.clone() };
+    for account in [Account::default(), account, marked] {
         let mut bytes = Vec::new();
         encode_account(&account, &mut bytes);
         assert_eq!(decode_account(&bytes), Ok(account));
@@ -87,17 +89,29 @@ fn account_comes_back() {
 #[test]
 fn key_of_a_change_is_told_as_the_whole_change_says_it() {
     for change in changes() {
-        let wanted = match &change {
-            Change::Accept { intent, .. } => Some(("reference", intent.client_ref.to_string())),
-            Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
-                Some(("order", id.to_string()))
-            }
+        let order = |state: &State| match state {
+            State::Placed { id, .. } => Some(("order", id.to_string())),
             _ => None,
         };
+        let wanted = match &change {
+            Change::Accept { intent, .. } => {
+                [Some(("reference", intent.client_ref.to_string())), None]
+            }
+            Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
+                [Some(("order", id.to_string())), None]
+            }
+            Change::Adopt { intent, .. } => {
+                let reference = intent.stored.client_ref.to_string();
+                [Some(("reference", reference)), order(&intent.stored.state)]
+            }
+            _ => [None, None],
+        };
         let bytes = encoded(&change);
-        let found = journal_key(&bytes).expect("reads").map(|key| match key {
-            JournalKey::Reference(key) => ("reference", key.to_owned()),
-            JournalKey::Order(key) => ("order", key.to_owned()),
+        let found = journal_keys(&bytes).expect("reads").map(|key| {
+            key.map(|key| match key {
+                JournalKey::Reference(key) => ("reference", key.to_owned()),
+                JournalKey::Order(key) => ("order", key.to_owned()),
+            })
         });
         assert_eq!(found, wanted, "{change:?}");
     }
