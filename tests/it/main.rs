@@ -12,5 +12,6 @@ mod redb;
 mod redis;
 mod router;
 mod servers;
+mod standbys;
 mod stores;
 mod tidy;
