@@ -12,6 +12,9 @@ use super::{Durability, IntentStore, Lease, StoreError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 
+#[cfg(test)]
+mod tests;
+
 /// Standing and account.
 const BOOKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("books");
 /// How many changes there are.

@@ -27,7 +27,7 @@ use super::statements::{Mark, Outcome, Statements};
 use crate::order::OrderId;
 use crate::protocol::{Change, NewIntent, Serial, Verdict};
 use crate::store::remote::{Answers, Shared, Write};
-use crate::store::{Committed, StoreError};
+use crate::store::{Committed, Lease, StoreError};
 
 /// The first wait before a try is repeated; doubled up to [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_millis(10);
@@ -38,7 +38,17 @@ pub(super) struct Writer {
     session: Option<Session>,
     /// The last batch that was answered.
     batch: i64,
+    lease: Option<Arc<Lease>>,
     renewing: Option<JoinHandle<()>>,
+}
+
+impl Drop for Writer {
+    /// Whoever writes no more sends no more, however it came to that.
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            lease.lose();
+        }
+    }
 }
 
 /// How a try to write a batch ended without an answer.
@@ -81,6 +91,10 @@ impl Write for Writer {
     }
 
     async fn close(&mut self) {
+        // The next holder may have it at once: no gate opens under it any more.
+        if let Some(lease) = &self.lease {
+            lease.lose();
+        }
         if let Some(renewing) = self.renewing.take() {
             renewing.abort();
             // It is over before the lease is given back.
@@ -96,9 +110,10 @@ impl Writer {
     pub(super) fn new(
         connector: Connector,
         session: Session,
+        lease: Option<Arc<Lease>>,
         renewing: Option<JoinHandle<()>>,
     ) -> Self {
-        Self { connector, batch: session.books.batch, session: Some(session), renewing }
+        Self { connector, batch: session.books.batch, session: Some(session), lease, renewing }
     }
 
     async fn write_on(
@@ -159,6 +174,14 @@ impl Writer {
         let Session { link, statements, books } = session;
         if books.batch == self.batch {
             return self.transaction(shared, session, changes).await;
+        }
+        if books.batch < self.batch {
+            let why = format!(
+                "{}: acknowledged changes are gone: it is at batch {} and was at {}; it was restored \
+                 from a backup, or failed over to a standby that was behind",
+                self.connector.place, books.batch, self.batch
+            );
+            return Err(Missed::Fatal(why.into()));
         }
         let outcomes: Option<Vec<_>> =
             books.outcomes.iter().map(|byte| Outcome::from_byte(*byte)).collect();
