@@ -7,6 +7,7 @@ mod cluster;
 mod command;
 mod dynamodb;
 mod examples;
+mod nodes;
 mod policies;
 mod postgres;
 mod redb;
