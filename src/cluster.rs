@@ -45,6 +45,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
+    /// It has not heard from the store yet.
+    Starting,
     /// It has the lease: it decides, sends and lists.
     Holder,
     /// Another has it; this one passes on what it is asked.
@@ -75,6 +77,9 @@ struct Shared {
     role: watch::Sender<Role>,
     desk: Desk,
     callers: Arc<AtomicUsize>,
+    /// The store was seen to know orders, or to know the account: one that is empty later was
+    /// emptied, and is no new account's.
+    met: AtomicBool,
     stopping: AtomicBool,
     stop: watch::Sender<Option<Duration>>,
 }
@@ -106,9 +111,10 @@ impl Node {
             config,
             runtime,
             router: watch::Sender::new(None),
-            role: watch::Sender::new(Role::Standby),
+            role: watch::Sender::new(Role::Starting),
             desk: Desk::default(),
             callers: Arc::default(),
+            met: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: watch::Sender::new(None),
         });
@@ -187,6 +193,15 @@ impl Node {
             return Err(SubmitError::Stopped);
         }
         let (teller, ticket) = Ticket::told(&shared.callers, shared.config.callers_max)?;
+        // From now on, whenever it reaches the one who has the lease.
+        let order = match order.good_until_set() {
+            Some(_) => order,
+            None => {
+                let wall = shared.runtime.clock.wall();
+                let until = wall.checked_add(shared.config.good_for);
+                order.good_until(until.unwrap_or(jiff::Timestamp::MAX))
+            }
+        };
         tokio::spawn(follow(shared.clone(), order, teller));
         Ok(ticket)
     }
@@ -229,13 +244,20 @@ async fn follow(shared: Arc<Shared>, order: Order, teller: Teller) {
     let mut router = shared.router.subscribe();
     loop {
         let here = router.borrow_and_update().clone();
-        let told = match here {
-            Some(here) => follow_here(&here, &order, &teller).await,
-            None => tokio::select! {
-                told = follow_there(&shared, &order, &teller) => told,
-                // This node has the lease now.
-                _ = router.changed() => None,
-            },
+        let following = async {
+            match here {
+                Some(here) => follow_here(&here, &order, &teller).await,
+                None => tokio::select! {
+                    told = follow_there(&shared, &order, &teller) => told,
+                    // This node has the lease now.
+                    _ = router.changed() => None,
+                },
+            }
+        };
+        let told = tokio::select! {
+            told = following => told,
+            // Its caller has gone: it goes on, and takes no place here.
+            () = teller.abandoned() => return,
         };
         if let Some(last) = told {
             return teller.tell(last);

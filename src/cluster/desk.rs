@@ -140,6 +140,9 @@ async fn round(shared: &Shared) -> Result<(), StoreError> {
     for some in look.chunks(AT_ONCE) {
         let refs = some.iter().map(|(_, client_ref)| client_ref.clone()).collect();
         let found = shared.store.find(refs).await?;
+        if found.iter().any(Option::is_some) {
+            shared.met.store(true, Ordering::SeqCst);
+        }
         let without = some.iter().zip(&found).filter(|(_, stored)| stored.is_none());
         let keys: Vec<String> = without.map(|((key, _), _)| key.clone()).collect();
         let mut replies = BTreeMap::new();

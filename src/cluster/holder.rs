@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::request::{Reply, decode, encode_reply};
 use super::{ACQUIRE_EVERY, Role, Shared};
+use crate::config::StartAnswer;
 use crate::error::SubmitError;
 use crate::router::{OrderRouter, Progress};
 use crate::store::{IntentStore, Request, SettledRequest};
@@ -54,7 +55,12 @@ pub(super) async fn drive(shared: Arc<Shared>) {
 async fn hold(shared: &Arc<Shared>, store: Arc<dyn IntentStore>) -> Result<(), String> {
     let lease = store.lease();
     let builder = OrderRouter::builder(shared.supplier.clone(), store.clone());
-    let builder = builder.config(shared.config.clone()).runtime(shared.runtime.clone());
+    let mut config = shared.config.clone();
+    if config.start == StartAnswer::NewAccount && shared.met.load(Ordering::SeqCst) {
+        // That was said of the first start, not of a store that has lost what it knew.
+        config.start = StartAnswer::Ask;
+    }
+    let builder = builder.config(config).runtime(shared.runtime.clone());
     let router = match builder.start().await {
         Ok(router) => router,
         Err(error) => {
@@ -73,7 +79,10 @@ async fn hold(shared: &Arc<Shared>, store: Arc<dyn IntentStore>) -> Result<(), S
     };
     let not_ready = async {
         match router.ready().await {
-            Ok(()) => std::future::pending().await,
+            Ok(()) => {
+                shared.met.store(true, Ordering::SeqCst);
+                std::future::pending().await
+            }
             Err(error) => told(&error),
         }
     };

@@ -89,7 +89,7 @@ pub async fn settled(node: &Node) -> Result<(), Failure> {
 
 /// Tells on standard error what a node is doing, and what its router says while it has the lease.
 pub async fn tell_roles(node: Node, alarms: impl AsyncFn(Events)) {
-    let mut role = Role::Standby;
+    let mut role = node.role();
     loop {
         match &role {
             Role::Holder => errln!("this router has the lease: it sends"),

@@ -20,6 +20,16 @@ struct State {
     /// The reader is woken only by an end or a failure.
     ends_only: bool,
     reader: Option<Waker>,
+    /// Nobody reads any more.
+    unread: bool,
+    teller: Option<Waker>,
+}
+
+impl State {
+    /// Whether nobody is there to be told, of an order that goes on without being followed.
+    fn is_abandoned(&self) -> bool {
+        self.unread && !matches!(self.progress, Progress::Submitted)
+    }
 }
 
 impl Slot {
@@ -37,7 +47,15 @@ pub(crate) struct Reader(Arc<Slot>);
 
 /// A slot that holds `first`, to be read later; `ends_only`: see [`State::ends_only`].
 pub(crate) fn slot(first: Progress, ends_only: bool) -> (Teller, Reader) {
-    let state = State { progress: first, fresh: false, closed: false, ends_only, reader: None };
+    let state = State {
+        progress: first,
+        fresh: false,
+        closed: false,
+        ends_only,
+        reader: None,
+        unread: false,
+        teller: None,
+    };
     let slot = Arc::new(Slot(Mutex::new(state)));
     (Teller(slot.clone()), Reader(slot))
 }
@@ -49,9 +67,39 @@ impl Teller {
         state.progress = progress;
         state.fresh = true;
         let reader = if is_end || !state.ends_only { state.reader.take() } else { None };
+        let teller = if state.is_abandoned() { state.teller.take() } else { None };
         drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
+        for waker in reader.into_iter().chain(teller) {
+            waker.wake();
+        }
+    }
+
+    /// Waits until nobody reads any more and the order was told to be accepted at least: from then
+    /// on it goes on by itself.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost if it is dropped.
+    pub(crate) async fn abandoned(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.0.state();
+            if state.is_abandoned() {
+                return Poll::Ready(());
+            }
+            state.teller = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.unread = true;
+        let teller = state.teller.take();
+        drop(state);
+        if let Some(teller) = teller {
+            teller.wake();
         }
     }
 }
@@ -122,6 +170,20 @@ mod tests {
         drop(teller);
         assert!(matches!(reader.next().await, Some(Progress::Accepted)));
         assert!(reader.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_teller_learns_that_nobody_reads_once_the_order_is_accepted() {
+        let (teller, reader) = slot(Progress::Submitted, false);
+        let teller = Arc::new(teller);
+        let waiting = teller.clone();
+        let task = tokio::spawn(async move { waiting.abandoned().await });
+        tokio::task::yield_now().await;
+        drop(reader);
+        tokio::task::yield_now().await;
+        assert!(!task.is_finished(), "it may not be handed over yet");
+        teller.tell(Progress::Accepted);
+        task.await.expect("no panic");
     }
 
     #[tokio::test]

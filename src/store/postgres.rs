@@ -97,7 +97,7 @@ async fn start(
         next_serial: number(session.books.serial_next).max(1),
         open: number(session.books.open),
         ended: number(session.books.ended),
-        writer: Writer::new(connector, session, renewing),
+        writer: Writer::new(connector, session, lease.clone(), renewing),
         reader: (reader, lease),
     })
 }

@@ -14,6 +14,9 @@ use super::{Bookmark, Durability, Grade, IntentStore, Lease, StoreError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 
+#[cfg(test)]
+mod tests;
+
 /// Standing and account.
 const BOOKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("books");
 /// How many changes there are.

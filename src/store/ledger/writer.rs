@@ -55,18 +55,41 @@ pub(crate) struct Writer<B> {
     place: String,
     book: Book,
     epoch: u64,
+    lease: Option<Arc<Lease>>,
     renewing: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl<B> Drop for Writer<B> {
+    /// Whoever writes no more sends no more, however it came to that.
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            lease.lose();
+        }
+        if let Some(renewing) = &self.renewing {
+            renewing.abort();
+        }
+    }
 }
 
 impl<B: Backend> Writer<B> {
     /// Loads the book, and begins to renew the lease.
     pub(super) async fn start(backend: B, lease: Option<Arc<Lease>>) -> Result<Self, StoreError> {
         let place = backend.place();
-        let kept = patiently(&place, || backend.load()).await?;
-        let book = Found::read(&place, kept)?.book();
         let epoch = lease.as_ref().map_or(0, |lease| lease.epoch());
-        let renewing = lease.map(|lease| tokio::spawn(renew(backend.clone(), lease)));
-        Ok(Self { backend, place, book, epoch, renewing })
+        // Before it is read, which may take longer than the lease lasts.
+        let renewing = lease.clone().map(|lease| tokio::spawn(renew(backend.clone(), lease)));
+        let kept = patiently(&place, || backend.load()).await;
+        match kept.and_then(|kept| Ok(Found::read(&place, kept)?.book())) {
+            Ok(book) => Ok(Self { backend, place, book, epoch, lease, renewing }),
+            Err(error) => {
+                if let Some(renewing) = renewing {
+                    renewing.abort();
+                    // It is over before the lease is given back.
+                    let _ = renewing.await;
+                }
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn book(&self) -> &Book {
@@ -188,6 +211,10 @@ impl<B: Backend> Write for Writer<B> {
     }
 
     async fn close(&mut self) {
+        // The next holder may have it at once: no gate opens under it any more.
+        if let Some(lease) = &self.lease {
+            lease.lose();
+        }
         if let Some(renewing) = self.renewing.take() {
             renewing.abort();
             // It is over before the lease is given back.

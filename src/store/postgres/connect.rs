@@ -190,8 +190,10 @@ impl Connector {
             let _ = client.execute(END_OLD, &[&self.owner]).await;
         }
         let mut waited = Duration::ZERO;
-        // Where the lock is shared, whoever asks will ask again.
-        let patience = if self.config.lease.is_some() { Duration::ZERO } else { LOCK_PATIENCE };
+        // Where the lock is shared, whoever asks will ask again, and one who only asks has the lock
+        // for a moment: the holder of the lease, back after its connection was lost, waits for it.
+        let shared = self.config.lease.is_some();
+        let patience = if shared && !again { Duration::ZERO } else { LOCK_PATIENCE };
         loop {
             let try_lock = "SELECT pg_try_advisory_lock($1, $2)";
             let taken = client.query_one(try_lock, &[&LOCK_CLASS, &object]).await;
@@ -210,7 +212,7 @@ impl Connector {
                 && self.ends(client, pid).await
             {
                 tracing::warn!(place = self.place, "the lease of another router has ended");
-            } else if waited >= patience || (again && !ours) {
+            } else if waited >= patience || (again && !ours && !shared) {
                 return Err(PostgresError::InUse { place: self.place(), pid });
             }
             tokio::time::sleep(LOCK_INTERVAL).await;
@@ -251,7 +253,8 @@ impl Connector {
     }
 
     /// What the router's row says. Waits for a transaction of the old session that is still under
-    /// way: it holds the row.
+    /// way: it holds the row. To lock the row is a write, so where a standby has to have every commit,
+    /// what is read here is answered only once the standby has it.
     async fn books(&self, client: &Client) -> Result<Books, PostgresError> {
         let of = |e| PostgresError::of(&self.place, &e);
         let row = client.query_one(BOOKS, &[]).await.map_err(of)?;

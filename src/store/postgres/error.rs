@@ -122,6 +122,10 @@ impl PostgresError {
             let why = format!("{why}; the user needs CREATE on the database, or on the schema");
             return Self::Unusable { place, why };
         }
+        if *code == SqlState::INVALID_SCHEMA_NAME {
+            let why = format!("{why}; the user may not use the schema: it needs USAGE and CREATE");
+            return Self::Unusable { place, why };
+        }
         if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN {
             let why = format!("{why}; the schema holds other tables, or some are missing");
             return Self::Unusable { place, why };

@@ -28,7 +28,7 @@ use crate::order::{ClientRef, OrderId};
 use crate::protocol::{Change, Serial, State, Verdict};
 use crate::store::moving::is_same;
 use crate::store::remote::{Answers, Shared, Write};
-use crate::store::{Adopted, Committed, StoreError, Stored};
+use crate::store::{Adopted, Committed, Lease, StoreError, Stored};
 
 /// The first wait before a try is repeated; doubled up to [`WAIT_MAX`].
 const WAIT: Duration = Duration::from_millis(10);
@@ -39,7 +39,17 @@ pub(super) struct Writer {
     session: Option<Session>,
     /// The last batch that was answered.
     batch: i64,
+    lease: Option<Arc<Lease>>,
     renewing: Option<JoinHandle<()>>,
+}
+
+impl Drop for Writer {
+    /// Whoever writes no more sends no more, however it came to that.
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            lease.lose();
+        }
+    }
 }
 
 /// How a try to write a batch ended without an answer.
@@ -82,6 +92,10 @@ impl Write for Writer {
     }
 
     async fn close(&mut self) {
+        // The next holder may have it at once: no gate opens under it any more.
+        if let Some(lease) = &self.lease {
+            lease.lose();
+        }
         if let Some(renewing) = self.renewing.take() {
             renewing.abort();
             // It is over before the lease is given back.
@@ -97,9 +111,10 @@ impl Writer {
     pub(super) fn new(
         connector: Connector,
         session: Session,
+        lease: Option<Arc<Lease>>,
         renewing: Option<JoinHandle<()>>,
     ) -> Self {
-        Self { connector, batch: session.books.batch, session: Some(session), renewing }
+        Self { connector, batch: session.books.batch, session: Some(session), lease, renewing }
     }
 
     async fn write_on(
@@ -160,6 +175,14 @@ impl Writer {
         let Session { link, statements, books } = session;
         if books.batch == self.batch {
             return self.transaction(shared, session, changes).await;
+        }
+        if books.batch < self.batch {
+            let why = format!(
+                "{}: acknowledged changes are gone: it is at batch {} and was at {}; it was restored \
+                 from a backup, or failed over to a standby that was behind",
+                self.connector.place, books.batch, self.batch
+            );
+            return Err(Missed::Fatal(why.into()));
         }
         let outcomes: Option<Vec<_>> =
             books.outcomes.iter().map(|byte| Outcome::from_byte(*byte)).collect();

@@ -333,6 +333,15 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// The policy by which a server throws keys away, if it does.
+fn evicts(answers: &[redis::RedisResult<Value>]) -> Option<String> {
+    let told = answers.first()?.as_ref().ok()?;
+    let told = String::from_redis_value(told.clone()).ok()?;
+    let mut fields = told.lines().filter_map(|line| line.split_once(':'));
+    let (_, policy) = fields.find(|(name, _)| *name == "maxmemory_policy")?;
+    (policy.trim() != "noeviction").then(|| policy.trim().to_owned())
+}
+
 impl Backend for Server {
     const ROWS_MAX: usize = 256;
 
@@ -456,6 +465,14 @@ impl Backend for Server {
         let args = [&epoch, holder, &length.to_string()];
         let renewed = self.run::<u64>(questions, &RENEW, &named, &args).await? == 1;
         // Somebody may change it while it runs.
+        let mut question = redis::pipe();
+        question.cmd("INFO").arg("memory");
+        if let Ok(answers) = questions.ask_each(&mut question).await
+            && let Some(policy) = evicts(&answers)
+        {
+            tracing::error!(place = config.place(), policy, "the server may throw orders away");
+            let _ = self.0.worse.set(format!("it runs with maxmemory-policy {policy} by now"));
+        }
         let mut question = redis::pipe();
         ask_settings(&mut question);
         if self.0.durability == Durability::Synced
