@@ -6,6 +6,7 @@
     of their own"
 )]
 
+mod backup;
 mod buyer;
 mod check;
 mod config;

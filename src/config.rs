@@ -53,6 +53,11 @@ pub enum StartAnswer {
     /// Orders that the store does not know are somebody else's: kept as orphans, never candidates.
     /// Wrong after a backup was restored: what was bought since would be bought again.
     Adopt,
+    /// The store was put back from an older state. It is settled, and nothing is sent in this process: once
+    /// nothing of the lost process can land any more, the account is read, orders that the store does
+    /// not know are kept as orphans, and lanes with their items are held for a person. The next start,
+    /// without this answer, goes on.
+    Restored,
 }
 
 impl Default for Config {

@@ -13,7 +13,7 @@ use crate::actors::{
     Dormant, Follow, Handover, LaneMessage, LookoutMessage, Parts, Resolve, Resolved, Shared,
     Start, Threads, end_of, progress_of,
 };
-use crate::config::Config;
+use crate::config::{Config, StartAnswer};
 use crate::error::{ResolveError, StartError, SubmitError};
 use crate::order::{ClientRef, Order, OrderId};
 use crate::protocol::account::{Account, AccountRules};
@@ -21,7 +21,7 @@ use crate::protocol::fulfilment::Delivery;
 use crate::protocol::lane::Decision;
 use crate::protocol::{Change, Learnt, State, Why};
 use crate::runtime::Runtime;
-use crate::store::{HistoryLine, IntentStore, StoreError, StoreStats, Stored};
+use crate::store::{HistoryLine, IntentStore, Mark, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
 
 mod progress;
@@ -326,9 +326,14 @@ impl Builder {
         config.check()?;
         let locked_at = runtime.now();
         let found = store.rehydrate().await?;
-        if let Some(mark) = found.mark {
+        let accepted = |mark: &Mark| {
+            matches!((mark, config.start), (Mark::Restored(_), StartAnswer::Restored))
+        };
+        if let Some(mark) = found.mark.filter(|mark| !accepted(mark)) {
             return Err(StartError::Marked { mark });
         }
+        // It settles what was restored; the next start sends.
+        let sends = sends && config.start != StartAnswer::Restored;
         let echo = supplier.capabilities().echo;
         let open = found.intents.iter().filter(|stored| !stored.lane.is_of(echo)).count();
         if open > 0 {
