@@ -13,6 +13,7 @@ mod config;
 mod database;
 mod demo;
 mod failure;
+mod gate;
 mod input;
 mod open;
 mod orders;

@@ -7,6 +7,7 @@ mod cluster;
 mod command;
 mod dynamodb;
 mod examples;
+mod gate;
 mod postgres;
 mod redb;
 mod redis;
