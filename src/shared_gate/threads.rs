@@ -79,29 +79,29 @@ fn serve<C: Connection>(address: &Address, waiting: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Asks on the connection that there is; if that fails, once more on a new one, which changes nothing
-/// that was done already.
+/// Asks; where the connection broke, once more on a new one, which changes nothing that was done
+/// already: the server may have been restarted since it was used last.
 fn ask<C: Connection>(
     connection: &mut Option<C>,
     address: &Address,
     waited_for: impl Fn() -> bool,
     (key, question, ttl): (&str, &Question, Duration),
 ) -> Result<Reply, GateError> {
-    if let Some(mut open) = connection.take() {
+    let mut first = true;
+    loop {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => C::open(address)?,
+        };
         match open.ask(address, key, question, ttl) {
             Ok(reply) => {
                 *connection = Some(open);
                 return Ok(reply);
             }
-            Err(error) if !waited_for() => return Err(error),
-            // The server may have been restarted since.
-            Err(_) => {}
+            Err(GateError::Unreachable { .. }) if first && waited_for() => first = false,
+            Err(error) => return Err(error),
         }
     }
-    let mut open = C::open(address)?;
-    let reply = open.ask(address, key, question, ttl)?;
-    *connection = Some(open);
-    Ok(reply)
 }
 
 impl GateServer for Asked {
