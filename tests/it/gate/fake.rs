@@ -97,7 +97,8 @@ async fn a_node_goes_on_with_what_it_began_and_a_twin_does_not() {
     let key = gate.key(wanted.client_ref());
     server.put(&key, &format!("1 recording {} {digest}", gate.node()));
     // Another store under the same name is another node.
-    let copied = router(&World::new(Faults::default()), at(&server, "one", "b")).await;
+    let other = World::new(Faults::default());
+    let copied = router(&other, at(&server, "one", "b")).await;
     assert!(!is_elsewhere(&attempt(&copied, wanted.clone()).await, "one"));
     let same = router(&world, gate).await;
     placed(&attempt(&same, wanted).await.unwrap());
