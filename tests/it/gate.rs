@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::router::{World, buy, check_books, order, placed};
 use super::servers::{Memcached, PASSWORD, Proxy, Redis, free_port};
 
+mod cluster;
 mod fake;
 mod kills;
 mod outages;
