@@ -67,18 +67,21 @@ pub(crate) fn read_url(url: &str) -> Result<(), GateError> {
 /// [`GateError::Url`]; nothing of the URL is shown.
 pub fn connect(url: &str) -> Result<(Arc<dyn GateServer>, String), GateError> {
     let (kind, address, namespace) = parse(url)?;
-    let server: Arc<dyn GateServer> = match kind {
+    Ok((server(kind, address)?, namespace))
+}
+
+fn server(kind: Kind, address: Address) -> Result<Arc<dyn GateServer>, GateError> {
+    match kind {
         #[cfg(feature = "memcached")]
-        Kind::Memcached => super::memcached::server(address)?,
+        Kind::Memcached => super::memcached::server(address),
         #[cfg(feature = "redis")]
-        Kind::Redis => super::redis::server(address)?,
-        #[allow(unreachable_patterns, reason = "which gates are there depends on the build")]
+        Kind::Redis => super::redis::server(address),
+        #[cfg(not(all(feature = "memcached", feature = "redis")))]
         _ => {
-            let _ = address;
-            return Err(NOT_IN_BUILD);
+            drop(address);
+            Err(NOT_IN_BUILD)
         }
-    };
-    Ok((server, namespace))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
