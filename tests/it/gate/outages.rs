@@ -38,9 +38,15 @@ async fn a_gate_that_is_gone_refuses_new_orders_and_answers_known_ones(live: Liv
     }
     let alarm = Node::alarm(&mut events, "answers again").await;
     assert!(alarm.contains("0 orders were taken without it"), "{alarm}");
-    two.until_recorded("one", &order("open", "q", 1)).await;
     // This Redis keeps a log, Memcached nothing.
     let forgotten = u64::from(matches!(live, Live::Memcached(_)));
+    let again = async {
+        while one.stats().forgotten < forgotten {
+            tokio::time::sleep(5 * MILLIS).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("it is written again");
+    two.until_recorded("one", &order("open", "q", 1)).await;
     assert_eq!((one.stats().unguarded, one.stats().forgotten), (0, forgotten));
     assert!(one.stats().down.is_none());
 }
@@ -84,8 +90,8 @@ async fn a_gate_that_stands_still_costs_nobody_more_than_its_limit(live: Live) {
     let others = begun.elapsed();
     live.pause(false);
     // Its limit, and what a busy machine takes.
-    assert!(first >= 300 * MILLIS && first < Duration::from_secs(3), "{first:?}");
-    assert!(others < Duration::from_secs(3), "nobody waits for a gate that is down: {others:?}");
+    assert!(first >= Duration::from_secs(1) && first < Duration::from_secs(6), "{first:?}");
+    assert!(others < Duration::from_secs(6), "nobody waits for a gate that is down: {others:?}");
     let bought = async {
         while attempt(&one.router, order("r1", "p", 1)).await.is_err() {
             tokio::time::sleep(20 * MILLIS).await;

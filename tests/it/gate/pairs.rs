@@ -86,13 +86,13 @@ async fn a_key_whose_answer_is_lost_is_this_nodes_own(live: Live) {
 }
 
 async fn keys_of_open_orders_last_and_those_of_ended_ones_expire(live: Live) {
-    let short = GateTerms { ttl: Duration::from_secs(2), ..terms() };
+    let short = GateTerms { ttl: Duration::from_secs(4), ..terms() };
     let one = Node::patient("one", &live.url(), short).await;
     let two = Node::start("two", &live.url(), terms(), Faults::default()).await;
     buy(&one.router, order("ended", "p", 1)).await;
     one.leave_open(order("open", "q", 1)).await;
     is_elsewhere(&attempt(&two.router, order("ended", "p", 1)).await, "one");
-    tokio::time::sleep(Duration::from_millis(4_500)).await;
+    tokio::time::sleep(Duration::from_millis(7_500)).await;
     is_elsewhere(&attempt(&two.router, order("open", "q", 1)).await, "one");
     // That is what a gate that forgets promises, and no more.
     placed(&attempt(&two.router, order("ended", "p", 1)).await.unwrap());
