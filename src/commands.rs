@@ -14,6 +14,7 @@ mod config;
 mod database;
 mod demo;
 mod failure;
+mod gate;
 mod input;
 mod looking;
 mod migrate;

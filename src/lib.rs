@@ -114,6 +114,7 @@ mod router;
 pub mod runtime;
 #[cfg(feature = "cli")]
 pub mod settings;
+pub mod shared_gate;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod store;

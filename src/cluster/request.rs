@@ -25,6 +25,12 @@ pub(super) enum Reply {
     LaneHeld(String),
     /// It cannot be recorded.
     Failed(String),
+    /// The shared gate says that another node has it.
+    Elsewhere { node: String, recorded: bool },
+    /// The shared gate says that it was recorded, and the store does not have it.
+    Forgotten { node: String },
+    /// The reference belongs to another order, here or at another node.
+    Conflict,
 }
 
 /// The name of an order's request: other orders under the same reference have other names.

@@ -29,14 +29,20 @@ pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
         if let Some(mark) = super::looking::mark(url).await {
             return Err(not_started(args, &StartError::Marked { mark }));
         }
-        return Ok(Buyer::Node(Node::start(supplier, store, config, runtime)));
+        let gate = super::gate::open(args).await?;
+        return Ok(Buyer::Node(Node::start_with_gate(supplier, store, gate, config, runtime)));
     }
     open(args, posts).await.map(Buyer::Router)
 }
 
 /// Starts a router. It is not ready yet: see [`ready`].
 pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
-    start(builder(args, posts).await?, args).await
+    let builder = builder(args, posts).await?;
+    let builder = match super::gate::open(args).await? {
+        Some(gate) => builder.gate(gate),
+        None => builder,
+    };
+    start(builder, args).await
 }
 
 /// Starts a router that sends nothing: for a person's decisions.

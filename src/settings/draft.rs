@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::shared_gate::GateTerms;
 use crate::store::LeaseTerms;
 use crate::supplier::foxreload::{self, InvalidSetting, Paging, Settings};
 use crate::{Config, ConfigError, StartAnswer};
@@ -27,6 +28,10 @@ pub struct Draft {
     pub(super) share: bool,
     pub(super) lease: Duration,
     pub(super) pause_max: Duration,
+    /// Its URL, which can have a password in it.
+    pub(super) gate: Option<SecretString>,
+    pub(super) gate_terms: GateTerms,
+    pub(super) node: Option<String>,
     pub(super) base_url: Option<String>,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) root_certificates: Option<PathBuf>,
@@ -54,6 +59,9 @@ impl Default for Draft {
             share: false,
             lease: LeaseTerms::default().length,
             pause_max: LeaseTerms::default().pause_max,
+            gate: None,
+            gate_terms: GateTerms::default(),
+            node: None,
             base_url: None,
             api_key_file: None,
             root_certificates: None,

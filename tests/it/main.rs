@@ -7,6 +7,7 @@ mod cluster;
 mod command;
 mod dynamodb;
 mod examples;
+mod gate;
 mod migrate;
 mod nodes;
 mod policies;

@@ -13,10 +13,12 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 mod dynamodb;
+mod memcached;
 mod proxy;
 mod redis;
 
 pub(crate) use dynamodb::{DynamoDb, SECRET_KEY, url_at as dynamodb_at};
+pub(crate) use memcached::Memcached;
 pub(crate) use proxy::Proxy;
 pub(crate) use redis::Redis;
 
