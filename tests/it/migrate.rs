@@ -412,6 +412,10 @@ async fn marks_allow_one_migration_at_a_time() {
     fill(&*other.store, 1).await;
     let refused = moved(&from, &other).await;
     assert!(matches!(refused, Err(MigrateError::Target { .. })), "{refused:?}");
+    let used = side(&memory(), "used");
+    done(&*used.store, Change::History { newest: None, ids: Vec::new() }).await;
+    let refused = moved(&from, &used).await;
+    assert!(matches!(refused, Err(MigrateError::Target { .. })), "{refused:?}");
     assert_eq!(marked(&from.store).await, None, "nothing was changed");
     mark(&from.store, Some(Mark::MovingTo("elsewhere".into()))).await;
     let refused = moved(&from, &to).await;
