@@ -17,18 +17,16 @@ use crate::store::record::{ClaimRow, Row, encode_account, encode_claim, encode_r
 use crate::store::remote::{Answers, Shared, Write};
 use crate::store::{Committed, StoreError};
 
-/// How long a write or a question is tried for. After that the store is latched.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
-
 /// The first wait before a try is repeated; doubled up to the longest.
 const WAIT: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Asks until there is an answer, it cannot come any more, or the time is up.
 pub(super) async fn patiently<T, F: Future<Output = Result<T, Fault>>>(
-    place: &str,
+    backend: &impl Backend,
     mut ask: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
+    let (place, limit) = (backend.place(), backend.give_up_after());
     let failed = |why: String| StoreError::Failed(format!("the store at {place}: {why}").into());
     let (mut wait, mut last) = (WAIT, "no answer".to_owned());
     let asked = async {
@@ -45,8 +43,8 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Fault>>>(
             wait = (wait * 2).min(WAIT_MAX);
         }
     };
-    let answer = tokio::time::timeout(GIVE_UP_AFTER, asked).await;
-    answer.unwrap_or_else(|_| Err(failed(format!("for {GIVE_UP_AFTER:?}: {last}"))))
+    let answer = tokio::time::timeout(limit, asked).await;
+    answer.unwrap_or_else(|_| Err(failed(format!("for {limit:?}: {last}"))))
 }
 
 /// Decides and writes. See the module.
@@ -62,7 +60,7 @@ impl<B: Backend> Writer<B> {
     /// Loads the book, and begins to renew the lease.
     pub(super) async fn start(backend: B, lease: Option<Arc<Lease>>) -> Result<Self, StoreError> {
         let place = backend.place();
-        let kept = patiently(&place, || backend.load()).await?;
+        let kept = patiently(&backend, || backend.load()).await?;
         let book = Found::read(&place, kept)?.book();
         let epoch = lease.as_ref().map_or(0, |lease| lease.epoch());
         let renewing = lease.map(|lease| tokio::spawn(renew(backend.clone(), lease)));
@@ -92,7 +90,7 @@ impl<B: Backend> Writer<B> {
         let (refs, ids): (Vec<_>, Vec<_>) = (refs.into_iter().collect(), ids.into_iter().collect());
         let mut below = Below::default();
         if !refs.is_empty() {
-            let found = patiently(&self.place, || self.backend.rows(&refs)).await?;
+            let found = patiently(&self.backend, || self.backend.rows(&refs)).await?;
             for (client_ref, sealed) in refs.into_iter().zip(found) {
                 if let Some(sealed) = sealed {
                     let row = read_row_of(&self.place, &client_ref, &sealed)?;
@@ -101,7 +99,7 @@ impl<B: Backend> Writer<B> {
             }
         }
         if !ids.is_empty() {
-            let found = patiently(&self.place, || self.backend.claims(&ids)).await?;
+            let found = patiently(&self.backend, || self.backend.claims(&ids)).await?;
             for (id, sealed) in ids.into_iter().zip(found) {
                 if let Some(sealed) = sealed {
                     below.claims.insert(id.clone(), read_claim(&self.place, id, &sealed)?);
@@ -169,9 +167,9 @@ impl<B: Backend> Write for Writer<B> {
         if standing.changes > from {
             let feed = self.book.take_feed();
             let batch = self.batch(from, &feed);
-            patiently(&self.place, || self.backend.write(&batch)).await?;
+            patiently(&self.backend, || self.backend.write(&batch)).await?;
             self.book.let_go(&feed);
-        } else if !patiently(&self.place, || self.backend.is_ours(self.epoch)).await? {
+        } else if !patiently(&self.backend, || self.backend.is_ours(self.epoch)).await? {
             // Whoever has taken the store over wrote what was read, and numbers its intents anew.
             let why = format!("the store at {}: another router has taken it over", self.place);
             return Err(StoreError::Failed(why.into()));
