@@ -40,9 +40,7 @@ mod shared;
 pub mod tools;
 
 pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
-#[cfg(test)]
-pub(crate) use lease::Asked;
-pub use lease::{Lease, LeaseTerms};
+pub use lease::{Asked, Lease, LeaseTerms};
 pub use memory::MemoryStore;
 pub use open_error::OpenError;
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};

@@ -5,8 +5,10 @@
 mod client;
 mod cluster;
 mod command;
+mod conformance;
 mod dynamodb;
 mod examples;
+mod networked;
 mod postgres;
 mod redb;
 mod redis;
