@@ -9,11 +9,12 @@ use order_router::shared_gate::{
 };
 use order_router::simulator::{Faults, Simulator};
 use order_router::store::{EmbeddedConfig, EmbeddedStore};
+use order_router::testing::conformance::network::{Direction, Proxy};
 use order_router::{End, Order, OrderRouter, Progress, RouterEvent, SubmitError};
 use tempfile::TempDir;
 
 use super::router::{World, buy, check_books, order, placed};
-use super::servers::{Memcached, PASSWORD, Proxy, Redis, free_port};
+use super::servers::{Memcached, PASSWORD, Redis, free_port};
 
 mod cluster;
 mod fake;
@@ -203,14 +204,6 @@ impl Live {
             Self::Redis(server) => server.cli(&["FLUSHALL"]),
         };
         assert_eq!(said.trim_end(), "OK");
-    }
-
-    /// What the write of a new key has in it, and what its answer has.
-    fn add(&self) -> (&'static [u8], &'static [u8]) {
-        match self {
-            Self::Memcached(_) => (b"ms shop:", b"HD"),
-            Self::Redis(_) => (b"\r\nSET\r\n", b"+OK"),
-        }
     }
 }
 

@@ -14,12 +14,10 @@ use tempfile::TempDir;
 
 mod dynamodb;
 mod memcached;
-mod proxy;
 mod redis;
 
 pub(crate) use dynamodb::{DynamoDb, SECRET_KEY, url_at as dynamodb_at};
 pub(crate) use memcached::Memcached;
-pub(crate) use proxy::Proxy;
 pub(crate) use redis::Redis;
 
 /// The password of the tests' databases: nothing may ever show it.

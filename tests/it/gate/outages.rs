@@ -103,7 +103,7 @@ async fn a_gate_that_stands_still_costs_nobody_more_than_its_limit(live: Live) {
 
 async fn a_node_that_is_cut_off_takes_nothing_new_and_the_other_goes_on(live: Live) {
     let proxy = Proxy::start(live.port());
-    let one = Node::start("one", &live.url_at(proxy.port), terms(), Faults::default()).await;
+    let one = Node::start("one", &live.url_at(proxy.port()), terms(), Faults::default()).await;
     let two = Node::start("two", &live.url(), terms(), Faults::default()).await;
     buy(&one.router, order("r0", "p", 1)).await;
     proxy.refuse(true);

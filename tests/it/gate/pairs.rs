@@ -73,12 +73,11 @@ async fn a_caller_at_the_other_node_is_told_who_has_it(live: Live) {
 
 async fn a_key_whose_answer_is_lost_is_this_nodes_own(live: Live) {
     let proxy = Proxy::start(live.port());
-    let one = Node::start("one", &live.url_at(proxy.port), terms(), Faults::default()).await;
+    let one = Node::start("one", &live.url_at(proxy.port()), terms(), Faults::default()).await;
     let two = Node::start("two", &live.url(), terms(), Faults::default()).await;
     buy(&one.router, order("first", "p", 1)).await;
     two.until_recorded("one", &order("first", "p", 1)).await;
-    let (asked, answered) = live.add();
-    proxy.lose_answer(asked, answered);
+    proxy.lose(Direction::Answer, 0);
     buy(&one.router, order("r", "p", 1)).await;
     assert_eq!(proxy.lost(), 1, "nothing was lost");
     is_elsewhere(&attempt(&two.router, order("r", "p", 1)).await, "one");
