@@ -356,13 +356,10 @@ fn rebuilt(rng: &mut Rng, p: &mut Profile) {
         stale: Duration::ZERO,
     };
     (p.post_fault, p.post_faults) = (0.9, CREATES_UNSAID.to_vec());
-    let e = |n: &str, o: f64| std::env::var(n).ok().and_then(|t| t.parse().ok()).unwrap_or(o);
-    (p.slow_connect, p.connect_ms, p.slow_is_silent) =
-        (Some(e("X_SC", 0.3)), e("X_CM", 1950.0) as u64, true);
-    (p.slow_answer, p.slow_answer_ms, p.at_limit) = (e("X_SA", 0.7), e("X_SM", 1500.0) as u64, 4);
-    (p.panics_decided, p.bursts) = (e("X_PD", 0.6), rng.u64(3..6));
-    p.panics = e("X_P", 0.02);
-    p.stall_behind = e("X_SB", 0.5);
+    (p.slow_connect, p.connect_ms, p.slow_is_silent) = (Some(0.3), 1950, true);
+    (p.slow_answer, p.slow_answer_ms, p.at_limit) = (0.7, 1500, 4);
+    (p.panics_decided, p.panics, p.bursts) = (0.8, 0.02, rng.u64(3..6));
+    p.stall_behind = 0.8;
 }
 
 /// What is created shows late.
