@@ -204,9 +204,9 @@ async fn an_order_whose_record_is_durable_after_it_was_worth_sending_is_not_sent
     let (inner, answers) = (MemoryStore::new(), Arc::new(Semaphore::new(0)));
     let keeps_back = |change: &Change| matches!(change, Change::Accept { attempt: Some(_), .. });
     let store = KeptBack { inner, keeps_back, answers: answers.clone() };
-    let router = router(&simulator, Arc::new(store), config()).await;
-    let good_until = Timestamp::now() + Duration::from_millis(200);
-    let ticket = router.track(order("ref", "x").good_until(good_until)).expect("taken");
+    let config = config().good_for(Duration::from_millis(200));
+    let router = router(&simulator, Arc::new(store), config).await;
+    let ticket = router.track(order("ref", "x")).expect("taken");
     tokio::time::sleep(Duration::from_millis(300)).await;
     answers.add_permits(1);
     let end = timeout(SOON, end(ticket, &router, "ref")).await.expect("an end");
