@@ -90,7 +90,7 @@ pub const ALL: [Kind; 19] = [
 const OFTEN: [Kind; 6] =
     [Kind::Edge, Kind::Edge, Kind::Edge, Kind::SlowLists, Kind::Panics, Kind::LateAnswers];
 
-/// Those that a place among the seeds of their own have.
+/// Those that have seeds of their own.
 const LATER: [Kind; 2] = [Kind::Stops, Kind::Rebuilt];
 
 /// Creates, and says so in no way that the router may believe; at once.
