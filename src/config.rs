@@ -354,11 +354,12 @@ impl Config {
         self
     }
 
-    /// Leaves out one clause of the rules, to see that a suite notices: money is lost.
+    /// Leaves out one clause of the rules, or with a second call two, to see that a suite notices:
+    /// money is lost.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn leave_out(mut self, clause: crate::protocol::Clause) -> Self {
-        self.left_out = LeftOut::only(clause);
+        self.left_out = self.left_out.and(clause);
         self
     }
 
