@@ -392,6 +392,13 @@ impl Config {
         }
     }
 
+    /// What an audit of a router that is set to this takes for settled; all of the account.
+    #[must_use]
+    pub fn audit_span(&self) -> crate::audit::Span {
+        let bound = self.landing_bound.unwrap_or(crate::protocol::account::LANDING_BOUND);
+        crate::audit::Span { since: None, margin: self.list_margin, settled_after: bound }
+    }
+
     pub(crate) fn answer_within_or_default(&self) -> Duration {
         self.answer_within.unwrap_or(self.request_timeout.saturating_add(Duration::from_secs(10)))
     }

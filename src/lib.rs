@@ -103,6 +103,7 @@
 //! A host that embeds the router takes none of them: `default-features = false`.
 
 mod actors;
+pub mod audit;
 pub mod cluster;
 mod config;
 mod crash;

@@ -73,7 +73,7 @@ async fn builder(args: &Loaded, posts: usize) -> Result<Builder, Failure> {
 }
 
 /// What a router is made of, but for its store.
-fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Runtime), Failure> {
+pub fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Runtime), Failure> {
     let config = args.config(posts).stop_file(args.stop_file());
     config.check().map_err(|error| {
         let next = "change --landing-bound, --request-timeout or the limit that is named";

@@ -1,5 +1,6 @@
 //! The command as a process: what it takes, what it refuses, what it says, how it ends.
 
+mod audits;
 mod backups;
 mod bad_input;
 mod checks;
