@@ -80,8 +80,9 @@ async fn a_key_whose_answer_is_lost_is_this_nodes_own(live: Live) {
     proxy.lose(Direction::Answer, 0);
     // Where asking once more is too late as well, the caller is told that nothing was bought, and comes again.
     let mut told = attempt(&one.router, order("r", "p", 1)).await;
-    for _ in 0..5 {
+    for _ in 0..50 {
         if matches!(told, Err(SubmitError::GateDown { .. })) {
+            tokio::time::sleep(100 * MILLIS).await;
             told = attempt(&one.router, order("r", "p", 1)).await;
         }
     }
