@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::LeftOut;
+use crate::protocol::{LeftOut, PaysOn};
 use crate::protocol::lane::Rules;
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
@@ -29,6 +29,8 @@ pub struct Config {
     pub(crate) guard_distinguishes: bool,
     pub(crate) trust_echo: bool,
     pub(crate) poll_interval: Duration,
+    pub(crate) pays_on: PaysOn,
+    pub(crate) pay_watch: Duration,
     pub(crate) shards: usize,
     pub(crate) start: StartAnswer,
     pub(crate) events_max: usize,
@@ -73,6 +75,8 @@ impl Default for Config {
             guard_distinguishes: false,
             trust_echo: false,
             poll_interval: Duration::from_secs(3),
+            pays_on: PaysOn::Create,
+            pay_watch: Duration::from_secs(10),
             shards: 1,
             start: StartAnswer::Ask,
             events_max: 4096,
@@ -274,6 +278,26 @@ impl Config {
     #[must_use]
     pub fn poll_interval(mut self, span: Duration) -> Self {
         self.poll_interval = span;
+        self
+    }
+
+    /// When the supplier debits the balance.
+    ///
+    /// Default: [`PaysOn::Create`]. With [`PaysOn::Pay`] an order is created, and then paid with a
+    /// POST of its own, under the same rules: it is placed once it is paid. Refused at the start for a
+    /// supplier that cannot be paid. Wrong, orders are never paid, or paid twice (assumption A6).
+    #[must_use]
+    pub fn pays_on(mut self, pays_on: PaysOn) -> Self {
+        self.pays_on = pays_on;
+        self
+    }
+
+    /// How old an order must be before its being unpaid says that creating it did not pay it
+    /// (assumption A6). Until one was seen so, the orders of a new process are looked at before they
+    /// are paid. Default: 10 s, twice what the supplier says that it takes.
+    #[must_use]
+    pub fn pay_watch(mut self, span: Duration) -> Self {
+        self.pay_watch = span;
         self
     }
 

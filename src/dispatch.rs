@@ -1,22 +1,25 @@
 //! POSTs: who may send when, and the tasks that send.
 //!
 //! A permit is a rate token and a place among the POSTs under way. It is taken before the attempt
-//! is recorded (rule 2) and given back with the first outcome. The tasks live on tokio, outside any
+//! is recorded (rule 2) and given back with the first outcome. Payments come before new orders: an order
+//! that is not paid expires. The tasks live on tokio, outside any
 //! actor: nothing that stops an actor cuts a POST off.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::actors::{LaneMessage, Shared};
+use crate::actors::{LaneMessage, PayMessage, Shared};
 use crate::config::Config;
 use crate::order::ItemsHash;
 use crate::protocol::evidence::{AccountEffect, PauseWhy};
 use crate::protocol::{IntentId, Moment, Why};
 use crate::store::Lease;
 
+mod pay;
 mod post;
 
+pub(crate) use pay::{PayJob, PayReports, send_pay};
 pub(crate) use post::{Job, LateSockets, Unreported, send};
 
 /// How long sending is slowed after a 429, and refusals in a row that pause the account.
@@ -49,7 +52,10 @@ struct Permits {
     posts: usize,
     posts_max: usize,
     doubts: usize,
+    pay_doubts: usize,
     doubts_max: usize,
+    /// Payments that wait.
+    paying: VecDeque<IntentId>,
     waiting: VecDeque<(ItemsHash, IntentId)>,
     /// Tokens a second; `None`: no limit of our own.
     rate: Option<f64>,
@@ -96,6 +102,8 @@ impl Dispatch {
                 posts: 0,
                 posts_max: config.posts_max,
                 doubts: 0,
+                pay_doubts: 0,
+                paying: VecDeque::new(),
                 doubts_max: config.doubts_max,
                 waiting: VecDeque::new(),
                 rate,
@@ -120,7 +128,8 @@ impl Dispatch {
     /// Takes a permit if one is free and nobody waits for one.
     pub(crate) fn try_take(&self, now: Moment) -> bool {
         let mut permits = self.permits();
-        permits.waiting.is_empty() && permits.take(now).is_ok()
+        let nobody = permits.waiting.is_empty() && permits.paying.is_empty();
+        nobody && permits.take(now, For::Order).is_ok()
     }
 
     /// Asks for a permit; it comes as a message to the lane.
@@ -129,11 +138,17 @@ impl Dispatch {
         self.pump(shared);
     }
 
+    /// Asks for a permit to pay; it comes as a message to the payments.
+    pub(crate) fn ask_to_pay(&self, shared: &Arc<Shared>, intent: IntentId) {
+        self.permits().paying.push_back(intent);
+        self.pump(shared);
+    }
+
     /// Gives a permit back: its POST has an outcome, or it was not needed.
     pub(crate) fn give_back(&self, shared: &Arc<Shared>) {
         let mut permits = self.permits();
         permits.posts = permits.posts.saturating_sub(1);
-        let pumps = !permits.waiting.is_empty();
+        let pumps = !permits.waiting.is_empty() || !permits.paying.is_empty();
         drop(permits);
         if pumps {
             self.pump(shared);
@@ -142,10 +157,20 @@ impl Dispatch {
 
     /// Tells how many attempts are in doubt on the account.
     pub(crate) fn doubts(&self, shared: &Arc<Shared>, doubts: usize) {
+        self.count_doubts(shared, |permits| permits.doubts = doubts);
+    }
+
+    /// Tells how many payments are in doubt.
+    pub(crate) fn pay_doubts(&self, shared: &Arc<Shared>, doubts: usize) {
+        self.count_doubts(shared, |permits| permits.pay_doubts = doubts);
+    }
+
+    fn count_doubts(&self, shared: &Arc<Shared>, count: impl FnOnce(&mut Permits)) {
         let mut permits = self.permits();
-        let reopened = permits.doubts >= permits.doubts_max && doubts < permits.doubts_max;
-        let reached = permits.doubts < permits.doubts_max && doubts >= permits.doubts_max;
-        permits.doubts = doubts;
+        let full = permits.is_full_of_doubts();
+        count(&mut permits);
+        let (reopened, reached) =
+            (full && !permits.is_full_of_doubts(), !full && permits.is_full_of_doubts());
         drop(permits);
         if reached {
             shared.alarm("as many orders are in doubt as are allowed: nothing more is sent until some are decided");
@@ -186,7 +211,7 @@ impl Dispatch {
         if permits.lease.as_ref().is_some_and(|lease| !lease.may_send()) {
             return Some("the lease of the store has ended".into());
         }
-        if permits.doubts >= permits.doubts_max {
+        if permits.is_full_of_doubts() {
             return Some("too many orders are in doubt".into());
         }
         permits.paused.as_ref().map(|pause| pause.why.clone())
@@ -268,10 +293,16 @@ impl Dispatch {
         let now = shared.runtime.now();
         loop {
             let mut permits = self.permits();
-            if permits.waiting.is_empty() {
+            let pays = !permits.paying.is_empty() && permits.pay_doubts < permits.doubts_max;
+            if !pays && permits.waiting.is_empty() {
                 return;
             }
-            match permits.take(now) {
+            match permits.take(now, if pays { For::Payment } else { For::Order }) {
+                Ok(()) if pays => {
+                    let Some(intent) = permits.paying.pop_front() else { return };
+                    drop(permits);
+                    shared.payments.send(shared, PayMessage::Permitted { intent });
+                }
                 Ok(()) => {
                     let Some((lane, intent)) = permits.waiting.pop_front() else { return };
                     drop(permits);
@@ -301,14 +332,26 @@ impl Dispatch {
     }
 }
 
+/// What a permit is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Order,
+    /// That others are in doubt does not stop it: what is created already expires unpaid.
+    Payment,
+}
+
 impl Permits {
-    fn take(&mut self, now: Moment) -> Result<(), NotNow> {
+    fn is_full_of_doubts(&self) -> bool {
+        self.doubts + self.pay_doubts >= self.doubts_max
+    }
+
+    fn take(&mut self, now: Moment, what: For) -> Result<(), NotNow> {
         if self.closed
             || !self.sends
             || !self.ready
             || self.paused.is_some()
             || self.posts >= self.posts_max
-            || self.doubts >= self.doubts_max
+            || (what == For::Order && self.is_full_of_doubts())
         {
             return Err(NotNow::UntilTold);
         }

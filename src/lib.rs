@@ -27,7 +27,7 @@
 //!     let order = Order::new(ClientRef::new(purchase)?, vec![Item::new("gift-card-25", 1)?])?;
 //!     Ok(match router.submit(order).await {
 //!         Ok(End::Placed { order_id, .. }) => format!("bought: {order_id}"),
-//!         Ok(End::Refused { why } | End::NotPlaced { why }) => format!("pay back: {why}"),
+//!         Ok(End::Refused { why } | End::NotPlaced { why } | End::Unpaid { why, .. }) => format!("pay back: {why}"),
 //!         Err(SubmitError::InDoubt { ask_again_at, .. }) => format!("ask at {ask_again_at}"),
 //!         Err(error) => return Err(error.into()),
 //!     })

@@ -9,6 +9,7 @@ use super::Unset::{Is, Says};
 use super::draft::Place;
 use super::values::{bound, bytes, count, duration, pair, rate, switch, word};
 use super::{Draft, Kind, Places, Setting, Unset};
+use crate::protocol::PaysOn;
 use crate::protocol::evidence::Means;
 use crate::protocol::format::TimestampFormat;
 use crate::supplier::ListEnvelope;
@@ -28,6 +29,9 @@ const TIMESTAMP_WORDS: [(&str, TimestampFormat); 4] = [
     (TIMESTAMPS[2], TimestampFormat::UnixSeconds),
     (TIMESTAMPS[3], TimestampFormat::UnixMillis),
 ];
+
+const PAYS: &[&str] = &["create", "pay"];
+const PAY_WORDS: [(&str, PaysOn); 2] = [(PAYS[0], PaysOn::Create), (PAYS[1], PaysOn::Pay)];
 
 type Set = fn(&mut Draft, &str) -> Result<(), String>;
 
@@ -156,6 +160,14 @@ pub static TABLE: &[Setting] = &[
     row(SUPPLIER, "order_path", Kind::Text, Is("/api/orders/{id}"), "Path of one order", |d, t| {
         put(&mut d.client.order_path, text(t))
     }),
+    row(
+        SUPPLIER,
+        "pay_path",
+        Kind::Text,
+        Is("/api/orders/{id}/pay"),
+        "Path of the payment of one order, with `{id}` in it",
+        |d, t| put(&mut d.client.pay_path, text(t)),
+    ),
     row(
         SUPPLIER,
         "balances_path",
@@ -618,6 +630,24 @@ pub static TABLE: &[Setting] = &[
         Is("3s"),
         "How often the status of placed orders that somebody follows is read, in bulk",
         |d, t| put(&mut d.config.poll_interval, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "pays_on",
+        Kind::Word(PAYS),
+        Is("create"),
+        "When the supplier debits the balance: with the POST that creates an order, or with one of \
+            its own that pays it. Wrong, orders are never paid, or paid twice",
+        |d, t| put(&mut d.config.pays_on, word(t, &PAY_WORDS)),
+    ),
+    row(
+        LIMITS,
+        "pay_watch",
+        Kind::Duration,
+        Is("10s"),
+        "With pays_on = pay: how old an order must be before its being unpaid says that creating it \
+            did not pay it. Until one was seen so, orders are looked at before they are paid",
+        |d, t| put(&mut d.config.pay_watch, duration(t)),
     ),
     row(
         LIMITS,

@@ -25,10 +25,12 @@ use crate::store::{Committed, IntentStore, Stored};
 
 mod accept;
 mod decide;
+mod pay;
 mod rehydrate;
 
 pub use accept::*;
 pub use decide::*;
+pub use pay::*;
 pub use rehydrate::*;
 
 /// A store under test.
@@ -77,6 +79,12 @@ pub async fn test_all(maker: &dyn MakeStore) {
     known_since_names_what_ended_after_a_serial(maker.make()).await;
     serials_grow(maker.make()).await;
     closed_store_refuses(maker.make()).await;
+    created_is_claimed_and_has_not_ended(maker.make()).await;
+    pay_wants_the_payment_to_stand_where_it_says(maker.make()).await;
+    paid_and_unpaid_are_ends(maker.make()).await;
+    one_payment_is_recorded_at_a_time(maker.make()).await;
+    created_from_a_list_is_settled_and_paid_apart(maker.make()).await;
+    payments_survive_reopening(maker).await;
     everything_survives_reopening(maker).await;
 }
 

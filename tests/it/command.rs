@@ -6,6 +6,7 @@ mod database;
 mod ends;
 mod kills;
 mod pauses;
+mod pay;
 mod purchases;
 mod secrets;
 mod settings;

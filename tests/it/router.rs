@@ -91,7 +91,10 @@ pub(crate) async fn buy(router: &OrderRouter, order: Order) -> End {
             Progress::Ended(end) => return end,
             Progress::Failed(error) => panic!("{error}"),
             Progress::Held(why) => panic!("held: {why}"),
-            Progress::Submitted | Progress::Accepted | Progress::InDoubt => {}
+            Progress::Submitted
+            | Progress::Accepted
+            | Progress::Created { .. }
+            | Progress::InDoubt => {}
         }
     }
 }

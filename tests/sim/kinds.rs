@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use order_router::protocol::PaysOn;
 use order_router::simulator::{ListFault, PostFault};
 use order_router::{ClientRef, Config, Item, Note, Order, StartAnswer};
 
@@ -58,6 +59,8 @@ pub enum Kind {
     Crowd,
     /// Listings take long, and orders land at the last moment.
     SlowLists,
+    /// Orders are paid after they were created. No seed has it by itself.
+    Pays,
 }
 
 pub const ALL: [Kind; 19] = [
@@ -126,7 +129,7 @@ impl Kind {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        ALL.into_iter().chain(OFTEN).find(|kind| format!("{kind:?}") == name)
+        ALL.into_iter().chain(OFTEN).chain([Self::Pays]).find(|kind| format!("{kind:?}") == name)
     }
 
     /// How many lives before the last: 0 where the faults end while the router lives.
@@ -222,6 +225,12 @@ impl Kind {
                 (p.store_delay_ms, p.list_lag_ms, p.page_limit) = (0, 12_000, 2);
             }
             Self::SecondWriter => (p.post_fault, p.repeats) = (0.6, 0.4),
+            Self::Pays => {
+                (p.post_fault, p.post_faults) = (0.3, DOUBTS.to_vec());
+                (p.late, p.list_lag_ms) = (0.2, rng.u64(..2000));
+                p.stall = *rng.choice(&[0.0, 0.1]).unwrap();
+                p.panics = *rng.choice(&[0.0, 0.0, 0.0, 0.1]).unwrap();
+            }
             Self::Crowd => {
                 p.post_fault = 0.6;
                 (p.slow_answer, p.slow_answer_ms, p.claims_in_time) = (0.8, 5_000, true);
@@ -296,6 +305,7 @@ impl Kind {
             }
             Self::SlowLists => config.look_again(millis(500), millis(1000)).posts_max(12),
             Self::LateAnswers => config.look_again(millis(500), millis(2000)).tries_max(3),
+            Self::Pays => config.pays_on(PaysOn::Pay).pay_watch(millis(rng.u64(..8000))),
             Self::Blind => config.look_again(millis(4000), millis(30_000)),
             _ => config,
         }

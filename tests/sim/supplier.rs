@@ -283,6 +283,14 @@ impl Supplier for SimSupplier {
         place(self.world.clone(), items, gate).boxed()
     }
 
+    fn can_pay(&self) -> bool {
+        true
+    }
+
+    fn pay(&self, id: OrderId, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        crate::pay::pay(self.world.clone(), id, gate).boxed()
+    }
+
     fn list(&self, request: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
         let world = self.world.clone();
         async move {
@@ -305,7 +313,7 @@ impl Supplier for SimSupplier {
             let mine = |order: &&SoldOrder| order.id == id && inner.account == 0;
             let order = inner.orders.iter().find(mine);
             let order = order.ok_or(ReadError::NotFound)?;
-            Ok(Fetched { row: inner.row(order, now, false), raw: Bytes::new() })
+            Ok(Fetched { row: inner.row(order, now, false), raw: inner.written(order, now) })
         }
         .boxed()
     }

@@ -27,7 +27,7 @@ pub struct Tally {
 
 /// One count for each outcome.
 #[derive(Default)]
-pub struct Counts([AtomicU64; 8]);
+pub struct Counts([AtomicU64; 9]);
 
 /// Counts at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub refused: u64,
     /// Given up, not bought.
     pub not_placed: u64,
+    /// Created, and never paid.
+    pub unpaid: u64,
     /// Waiting for a person.
     pub held: u64,
     /// In doubt, or still under way.
@@ -61,6 +63,7 @@ impl Counts {
             placed: count(Outcome::Placed),
             refused: count(Outcome::Refused),
             not_placed: count(Outcome::NotPlaced),
+            unpaid: count(Outcome::Unpaid),
             held: count(Outcome::Held),
             in_doubt: count(Outcome::InDoubt),
             conflict: count(Outcome::Conflict),
@@ -77,7 +80,7 @@ impl Snapshot {
 
     /// Ended, and nothing was bought.
     pub fn failed(&self) -> u64 {
-        self.refused + self.not_placed + self.conflict + self.invalid
+        self.refused + self.not_placed + self.unpaid + self.conflict + self.invalid
     }
 
     /// In words, without what is zero.
@@ -86,6 +89,7 @@ impl Snapshot {
             (self.placed, "placed"),
             (self.refused, "refused"),
             (self.not_placed, "not placed"),
+            (self.unpaid, "unpaid"),
             (self.conflict, "in conflict"),
             (self.invalid, "invalid"),
             (self.held, "held"),

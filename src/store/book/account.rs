@@ -47,6 +47,7 @@ impl Account {
             Change::Accept { .. }
             | Change::Record { .. }
             | Change::Decide { .. }
+            | Change::Pay { .. }
             | Change::Expire { .. }
             | Change::Settle { .. } => unreachable!("not a change of the account"),
         }

@@ -25,7 +25,7 @@ use super::error::{Fault, said};
 use super::rows;
 use super::statements::{Mark, Outcome, Statements};
 use crate::order::OrderId;
-use crate::protocol::{Change, NewIntent, Serial, Verdict};
+use crate::protocol::{Change, NewIntent, PayVerdict, Serial, Verdict};
 use crate::store::remote::{Answers, Shared, Write};
 use crate::store::{Committed, StoreError};
 
@@ -322,8 +322,8 @@ enum Met<'a> {
 fn met(change: &Change, outcome: Outcome) -> Met<'_> {
     match (change, outcome) {
         (Change::Accept { intent, .. }, Outcome::Refused) => Met::Intent(intent),
-        (Change::Decide { verdict: Verdict::Placed { id, .. }, .. }, Outcome::IdTaken) => {
-            Met::Order(id)
+        (Change::Decide { verdict, .. }, Outcome::IdTaken) => {
+            verdict.order().map_or(Met::Nothing, |(id, _)| Met::Order(id))
         }
         _ => Met::Nothing,
     }
@@ -373,13 +373,20 @@ fn after(books: &Books, changes: &[Change], outcomes: &[Outcome], serial_next: u
                 books.open += 1;
                 false
             }
-            Change::Decide { verdict: Verdict::Placed { created_at, .. }, .. } => {
-                books.newest_known = books.newest_known.max(*created_at);
-                true
-            }
             Change::Decide { verdict, .. } => {
-                matches!(verdict, Verdict::Refused(_) | Verdict::NotPlaced(_))
+                let created_at = verdict.order().and_then(|(_, created_at)| created_at);
+                books.newest_known = books.newest_known.max(created_at);
+                let ends = |verdict: &Verdict| match verdict {
+                    Verdict::Placed { .. } | Verdict::Refused(_) | Verdict::NotPlaced(_) => true,
+                    Verdict::Created { .. }
+                    | Verdict::NotSent(_)
+                    | Verdict::InDoubt(_)
+                    | Verdict::Held(_)
+                    | Verdict::Absent => false,
+                };
+                ends(verdict)
             }
+            Change::Pay { to, .. } => !matches!(to, PayVerdict::Open { .. }),
             Change::Expire { .. } => true,
             _ => false,
         };

@@ -1,15 +1,15 @@
 //! A change as the journal holds it.
 
 use super::fields::{
-    Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_shape, put_str,
-    put_timestamp, put_u64,
+    Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_payment, put_shape,
+    put_str, put_timestamp, put_u64,
 };
-use super::{RECORD_VERSION, RecordError};
-use crate::protocol::{Change, NewIntent, Verdict};
+use super::{RECORD_PLAIN, RECORD_VERSION, RecordError};
+use crate::protocol::{Change, NewIntent, PayVerdict, Verdict};
 
 /// Appends a change's record.
 pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
-    into.push(RECORD_VERSION);
+    into.push(version(change));
     match change {
         Change::Accept { intent, attempt } => {
             into.push(1);
@@ -64,6 +64,34 @@ pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
             put_str(into, why);
         }
         Change::Resume => into.push(12),
+        Change::Pay { intent, was, to } => {
+            into.push(13);
+            put_u64(into, intent.0);
+            put_payment(into, was);
+            put_pay_verdict(into, to);
+        }
+    }
+}
+
+/// The lowest version whose readers understand a change.
+fn version(change: &Change) -> u8 {
+    match change {
+        Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => {
+            RECORD_VERSION
+        }
+        _ => RECORD_PLAIN,
+    }
+}
+
+fn put_pay_verdict(into: &mut Vec<u8>, to: &PayVerdict) {
+    match to {
+        PayVerdict::Open { payment, why } => {
+            into.push(0);
+            put_payment(into, payment);
+            put_str(into, why);
+        }
+        PayVerdict::Paid => into.push(1),
+        PayVerdict::Unpaid(why) => put_reason(into, 2, why),
     }
 }
 
@@ -80,8 +108,9 @@ fn put_intent(into: &mut Vec<u8>, intent: &NewIntent) {
 
 fn put_verdict(into: &mut Vec<u8>, verdict: &Verdict) {
     match verdict {
-        Verdict::Placed { id, learnt, created_at } => {
-            into.push(0);
+        Verdict::Placed { id, learnt, created_at }
+        | Verdict::Created { id, learnt, created_at } => {
+            into.push(if matches!(verdict, Verdict::Placed { .. }) { 0 } else { 7 });
             put_id(into, id);
             put_learnt(into, *learnt);
             put_option(into, *created_at, put_timestamp);
@@ -123,6 +152,11 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
         10 => Change::EchoSeen { shape: reader.shape()? },
         11 => Change::Pause { why: reader.why()? },
         12 => Change::Resume,
+        13 => Change::Pay {
+            intent: reader.serial()?,
+            was: reader.payment()?,
+            to: take_pay_verdict(&mut reader)?,
+        },
         _ => return Err(RecordError::Invalid("kind")),
     };
     reader.end()?;
@@ -148,7 +182,7 @@ pub(crate) fn journal_key(bytes: &[u8]) -> Result<Option<JournalKey<'_>>, Record
         }
         3 => {
             reader.bytes(16)?;
-            let placed = reader.u8()? == 0;
+            let placed = matches!(reader.u8()?, 0 | 7);
             if placed { reader.str().map(|id| Some(JournalKey::Order(id))) } else { Ok(None) }
         }
         _ => Ok(None),
@@ -181,6 +215,20 @@ fn take_verdict(reader: &mut Reader<'_>) -> Result<Verdict, RecordError> {
         4 => Verdict::Held(reader.why()?),
         5 => Verdict::Absent,
         6 => Verdict::NotPlaced(reader.why()?),
+        7 => Verdict::Created {
+            id: reader.id()?,
+            learnt: reader.learnt()?,
+            created_at: reader.option(Reader::timestamp)?,
+        },
         _ => return Err(RecordError::Invalid("verdict")),
+    })
+}
+
+fn take_pay_verdict(reader: &mut Reader<'_>) -> Result<PayVerdict, RecordError> {
+    Ok(match reader.u8()? {
+        0 => PayVerdict::Open { payment: reader.payment()?, why: reader.why()? },
+        1 => PayVerdict::Paid,
+        2 => PayVerdict::Unpaid(reader.why()?),
+        _ => return Err(RecordError::Invalid("payment")),
     })
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::order::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, Note, OrderId};
 use crate::protocol::{
-    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, Serial, Shape, State,
-    Verdict, Why,
+    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, PayStep, PayVerdict,
+    Payment, Serial, Shape, State, Verdict, Why,
 };
 use crate::store::Stored;
 
@@ -50,6 +50,14 @@ fn id(text: &str) -> OrderId {
     OrderId::new(text).expect("id")
 }
 
+fn payment(step: PayStep) -> Payment {
+    Payment { step, pays: u32::MAX, tries: 3 }
+}
+
+fn pay(to: PayVerdict) -> Change {
+    Change::Pay { intent: Serial(3), was: payment(PayStep::Due), to }
+}
+
 fn changes() -> Vec<Change> {
     let why = || Why::Borrowed("timeout");
     let lane = ItemsHash::of(&largest_items(), EchoProfile::default());
@@ -77,6 +85,10 @@ fn changes() -> Vec<Change> {
         Change::EchoSeen { shape: Shape { several_lines: true, with_note: false } },
         Change::Pause { why: why() },
         Change::Resume,
+        decide(Verdict::Created { id: id("A-2"), learnt: Learnt::List, created_at: None }),
+        pay(PayVerdict::Open { payment: payment(PayStep::Sending), why: why() }),
+        pay(PayVerdict::Paid),
+        pay(PayVerdict::Unpaid(why())),
     ]
 }
 
@@ -111,6 +123,18 @@ fn newer_version_is_named_and_not_guessed_at() {
     bytes[0] = RECORD_VERSION + 1;
     assert_eq!(decode_change(&bytes), Err(RecordError::Newer(RECORD_VERSION + 1)));
     assert!(RecordError::Newer(2).to_string().contains("from a newer version"));
+}
+
+#[test]
+fn only_what_is_paid_later_is_of_the_newer_version() {
+    let newer = |change: &Change| match change {
+        Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => true,
+        _ => false,
+    };
+    for change in changes() {
+        let version = if newer(&change) { RECORD_VERSION } else { RECORD_PLAIN };
+        assert_eq!(encoded(&change)[0], version, "{change:?}");
+    }
 }
 
 #[test]
@@ -172,7 +196,7 @@ proptest! {
 
     #[test]
     fn no_damage_makes_reading_panic(
-        which in 0..21_usize,
+        which in 0..25_usize,
         at in any::<prop::sample::Index>(),
         to in any::<u8>(),
     ) {

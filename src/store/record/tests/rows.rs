@@ -26,6 +26,14 @@ fn row_of_every_state_and_every_shape_comes_back() {
         placed(),
         State::Refused(why()),
         State::NotPlaced(why()),
+        State::Created {
+            id: id("o"),
+            learnt: Learnt::Answer,
+            created_at: None,
+            payment: payment(PayStep::Held),
+            why: why(),
+        },
+        State::Unpaid { id: id("o"), learnt: Learnt::List, created_at: None, why: why() },
     ];
     for state in states {
         for bits in 0..4 {
@@ -89,8 +97,8 @@ fn key_of_a_change_is_told_as_the_whole_change_says_it() {
     for change in changes() {
         let wanted = match &change {
             Change::Accept { intent, .. } => Some(("reference", intent.client_ref.to_string())),
-            Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
-                Some(("order", id.to_string()))
+            Change::Decide { verdict, .. } => {
+                verdict.order().map(|(id, _)| ("order", id.to_string()))
             }
             _ => None,
         };
