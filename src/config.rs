@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::protocol::{LeftOut, PaysOn};
 use crate::protocol::lane::Rules;
+use crate::protocol::{LeftOut, PaysOn};
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,9 +16,7 @@ use super::{LaneDoubts, Shared};
 use crate::error::SubmitError;
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, Order};
 use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
-use crate::protocol::{
-    Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, PayStep, State,
-};
+use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, PayStep, State};
 use crate::router::{End, Progress, Teller};
 use crate::store::Stored;
 

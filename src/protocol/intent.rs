@@ -325,7 +325,9 @@ impl State {
     #[must_use]
     pub fn is_end(&self) -> bool {
         match self {
-            Self::Placed { .. } | Self::Refused(_) | Self::NotPlaced(_) | Self::Unpaid { .. } => true,
+            Self::Placed { .. } | Self::Refused(_) | Self::NotPlaced(_) | Self::Unpaid { .. } => {
+                true
+            }
             Self::Queued
             | Self::Sending(_)
             | Self::InDoubt(..)

@@ -38,7 +38,10 @@ pub(super) fn pay(shared: &Shared, id: &str, body: &[u8], reply: &mut Reply) -> 
     };
     let fault = account.pay_fault(index);
     if fault == Some(PayFault::Late) {
-        return Step { then: Then::Land(account.faults.late_after, Landing::Payment(index)), ..Step::now() };
+        return Step {
+            then: Then::Land(account.faults.late_after, Landing::Payment(index)),
+            ..Step::now()
+        };
     }
     if fault.is_none_or(PayFault::pays) {
         paid(shared, account, index, reply);

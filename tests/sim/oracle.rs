@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use order_router::protocol::{
-    AttemptSeq, Change, IntentId, Learnt, PayVerdict, State, Verdict,
-};
+use order_router::protocol::{AttemptSeq, Change, IntentId, Learnt, PayVerdict, State, Verdict};
 use order_router::store::{Committed, Stored};
 use order_router::{ClientRef, End, Item, ItemsHash, OrderId};
 
@@ -137,8 +135,7 @@ impl Oracle {
     pub fn check_lane(&mut self, lane: ItemsHash) {
         let sold = self.sold.get(&lane).copied().unwrap_or_default();
         let ours = self.kept.values().filter(|kept| kept.lane == lane);
-        let covered =
-            ours.filter(|k| k.phase == Phase::Open || k.phase.order().is_some()).count();
+        let covered = ours.filter(|k| k.phase == Phase::Open || k.phase.order().is_some()).count();
         let broken = self.broken.get(&lane).copied().unwrap_or(0);
         if sold.orders + sold.may_land > covered + broken {
             self.violated(format!(

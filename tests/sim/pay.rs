@@ -1,15 +1,15 @@
 //! Orders that are paid later: the supplier's `…/pay`, what goes wrong with it, and what it debits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
 use order_router::OrderId;
-use order_router::protocol::{Change, PayVerdict};
+use order_router::protocol::{Change, PayStep, PayVerdict};
 use order_router::runtime::Clock;
-use order_router::supplier::{Answer, Exchange, Gate};
+use order_router::supplier::{Answer, Exchange, Fetched, Gate, ReadError};
 
 use crate::oracle::Phase;
 use crate::profile::Bounds;
@@ -98,6 +98,8 @@ pub struct PayBook {
     /// Every debit, and from when on it shows.
     debits: BTreeMap<OrderId, Vec<(Duration, Duration)>>,
     under_way: BTreeMap<(Duration, u64), Payment>,
+    /// Orders of which a payment is durably recorded, and not done with.
+    recorded: BTreeSet<OrderId>,
     count: u64,
 }
 
@@ -108,7 +110,8 @@ impl PayBook {
         let fault = 0.2 + rng.f64() * 0.7;
         let expires_after = Duration::from_secs(*rng.choice(&[30, 60, 200, 900]).unwrap());
         let (debits, under_way) = (BTreeMap::new(), BTreeMap::new());
-        Self { rng, fault, expires_after, debits, under_way, count: 0 }
+        let recorded = BTreeSet::new();
+        Self { rng, fault, expires_after, debits, under_way, recorded, count: 0 }
     }
 
     fn debits(&self, id: &OrderId) -> usize {
@@ -170,9 +173,16 @@ impl Inner {
 
     /// A change of a payment is durable: what it says must be so, now and for ever.
     pub fn check_payment(&mut self, change: &Change) {
-        let (Some(book), Change::Pay { intent, to, .. }) = (&self.pays, change) else { return };
+        let (Some(book), Change::Pay { intent, to, .. }) = (&mut self.pays, change) else { return };
         let kept = self.oracle.kept.values().find(|kept| kept.id == *intent);
         let Some(id) = kept.and_then(|kept| kept.phase.order()).cloned() else { return };
+        match to {
+            PayVerdict::Open { payment, .. } if payment.step == PayStep::Due => {
+                book.recorded.remove(&id);
+            }
+            PayVerdict::Open { .. } => drop(book.recorded.insert(id.clone())),
+            PayVerdict::Paid | PayVerdict::Unpaid(_) => {}
+        }
         let (debits, may_land) = (book.debits(&id), book.may_land(&id));
         let wrong = match to {
             PayVerdict::Open { .. } => false,
@@ -191,7 +201,8 @@ impl Inner {
         let wrong = self.oracle.kept.iter().find_map(|(name, kept)| {
             let debits = kept.phase.order().map(|id| book.debits(id))?;
             let wanted = usize::from(matches!(kept.phase, Phase::Placed(_)));
-            (debits != wanted).then(|| format!("{name} is {:?}, debited {debits} times", kept.phase))
+            (debits != wanted)
+                .then(|| format!("{name} is {:?}, debited {debits} times", kept.phase))
         });
         if let Some(what) = wrong {
             self.oracle.violated(what);
@@ -222,7 +233,11 @@ impl Inner {
         let lands = now + Duration::from_millis(after);
         let answers = now + Duration::from_millis(book.rng.u64(400..900));
         let slow = faults && book.rng.u8(..6) == 0;
-        let answers = answers + Duration::from_millis(if slow { book.rng.u64(..12_000) } else { 0 });
+        let answers =
+            answers + Duration::from_millis(if slow { book.rng.u64(..12_000) } else { 0 });
+        if !book.recorded.contains(id) {
+            self.oracle.violated(format!("a payment of {id} leaves, and is not recorded"));
+        }
         if fault.pays() {
             // The budget of one order: what was debited, and what may still be.
             if book.debits(id) > 0 || book.may_land(id) {
@@ -278,6 +293,26 @@ impl Inner {
         };
         (connect, fails, [stop(), stop()])
     }
+}
+
+/// Reads an order where orders are paid later: as of its request, and it may take long to arrive.
+pub async fn fetch(world: &Arc<World>, id: &OrderId) -> Option<Result<Fetched, ReadError>> {
+    let (wait, read) = {
+        let (mut inner, now) = world.now();
+        let faults = inner.faults;
+        let rng = &mut inner.pays.as_mut()?.rng;
+        let slow = faults && rng.u8(..4) == 0;
+        let wait = Duration::from_millis(if slow { rng.u64(..12_000) } else { 5 });
+        let fails = faults && rng.u8(..8) == 0;
+        let order = inner.orders.iter().find(|order| order.id == *id);
+        let read = order.filter(|_| !fails).map(|order| Fetched {
+            row: inner.row(order, now, false),
+            raw: inner.written(order, now),
+        });
+        (wait, read)
+    };
+    tokio::time::sleep(wait).await;
+    Some(read.ok_or(ReadError::NotFound))
 }
 
 /// Pays an order.

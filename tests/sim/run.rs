@@ -399,7 +399,8 @@ impl Run {
         let (mut events, world) = (router.events(), self.world.clone());
         let panics = world.inner.lock().unwrap().profile.panics > 0.0;
         // What another writer has changed is noticed.
-        let alone = self.plan.kind != Kind::SecondWriter && !(panics && self.plan.kind == Kind::Pays);
+        let alone =
+            self.plan.kind != Kind::SecondWriter && !(panics && self.plan.kind == Kind::Pays);
         actix::spawn(async move {
             while let Some(event) = events.next().await {
                 world.note(|| format!("event {event:?}"));

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use actix::Context;
 
 use super::{LaneActor, Resolved, told_progress};
-use crate::actors::{LookoutMessage, PayEntry, PayMessage, Source};
 use crate::actors::lookout::Ask;
+use crate::actors::{LookoutMessage, PayEntry, PayMessage, Source};
 use crate::crash;
 use crate::dispatch::{self, Job};
 use crate::error::SubmitError;

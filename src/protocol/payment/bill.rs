@@ -545,8 +545,7 @@ impl Bill {
         let settled = doubt.settled_at.is_some_and(|at| at <= requested);
         let settled = settled || !rules.keeps(Clause::PaySettled);
         let unpaid_end = |why| (PayVerdict::Unpaid(why), Then::End);
-        let (waited, patience) =
-            (now.since(doubt.since), rules.wire_bound + rules.look_again_max);
+        let (waited, patience) = (now.since(doubt.since), rules.wire_bound + rules.look_again_max);
         match saw {
             Saw::Unpaid if settled => {
                 let tries = self.payment.tries.saturating_add(1);

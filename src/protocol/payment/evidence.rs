@@ -89,8 +89,7 @@ fn success(
     order: &OrderId,
     policy: &EvidencePolicy,
 ) -> PayJudgement {
-    let unknown =
-        |why: Why, account| PayJudgement { outcome: PayOutcome::Unknown(why), account };
+    let unknown = |why: Why, account| PayJudgement { outcome: PayOutcome::Unknown(why), account };
     let Some(body) = body else {
         return unknown(format!("status {status}, body cut off").into(), AccountEffect::None);
     };

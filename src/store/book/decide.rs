@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 
 use crate::order::OrderId;
-use crate::protocol::{
-    AttemptSeq, Learnt, PayVerdict, Payment, State, Verdict, Why,
-};
+use crate::protocol::{AttemptSeq, Learnt, PayVerdict, Payment, State, Verdict, Why};
 use crate::store::Stored;
 use crate::store::record::{ClaimRow, Row};
 
@@ -52,11 +50,10 @@ pub(super) fn pay(stored: &mut Stored, to: PayVerdict) {
 pub(super) fn decidable(stored: &Stored, attempt: AttemptSeq, verdict: &Verdict) -> bool {
     let answered = matches!(
         verdict,
-        Verdict::Placed { learnt: Learnt::Answer, .. } | Verdict::Created { learnt: Learnt::Answer, .. }
+        Verdict::Placed { learnt: Learnt::Answer, .. }
+            | Verdict::Created { learnt: Learnt::Answer, .. }
     );
-    let late = answered
-        && stored.state == State::Queued
-        && stored.last_attempt == Some(attempt);
+    let late = answered && stored.state == State::Queued && stored.last_attempt == Some(attempt);
     late || stored.state.attempt().is_some_and(|open| open.seq == attempt)
 }
 

@@ -83,7 +83,9 @@ impl<B: Backend> Writer<B> {
                 {
                     refs.insert(intent.client_ref.clone());
                 }
-                Change::Decide { verdict, .. } => ids.extend(verdict.order().map(|(id, _)| id.clone())),
+                Change::Decide { verdict, .. } => {
+                    ids.extend(verdict.order().map(|(id, _)| id.clone()))
+                }
                 _ => {}
             }
         }

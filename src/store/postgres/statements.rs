@@ -294,9 +294,8 @@ impl Statements {
             PayVerdict::Unpaid(why) => ("unpaid", Some(escape(why)), was),
         };
         let (was, next) = (payment_columns(was), payment_columns(next));
-        let args: [&(dyn ToSql + Sync); 10] = [
-            &intent, &was.0, &was.1, &was.2, &state, &why, &next.0, &next.1, &next.2, &changed,
-        ];
+        let args: [&(dyn ToSql + Sync); 10] =
+            [&intent, &was.0, &was.1, &was.2, &state, &why, &next.0, &next.1, &next.2, &changed];
         Ok(Outcome::of(client.execute(&self.pay, &args).await?))
     }
 

@@ -1,8 +1,8 @@
 //! A change as the journal holds it.
 
 use super::fields::{
-    Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_payment, put_shape,
-    put_str, put_timestamp, put_u64,
+    Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_payment,
+    put_shape, put_str, put_timestamp, put_u64,
 };
 use super::{RECORD_PLAIN, RECORD_VERSION, RecordError};
 use crate::protocol::{Change, NewIntent, PayVerdict, Verdict};

@@ -6,9 +6,7 @@ use jiff::Timestamp;
 
 use super::RecordError;
 use crate::order::{ClientRef, ITEMS_MAX, Item, ItemsDigest, ItemsHash, Note, OrderId, Price};
-use crate::protocol::{
-    Attempt, Fingerprint, Learnt, PayStep, Payment, Serial, Shape, State, Why,
-};
+use crate::protocol::{Attempt, Fingerprint, Learnt, PayStep, Payment, Serial, Shape, State, Why};
 
 pub(crate) fn put_u16(into: &mut Vec<u8>, value: u16) {
     into.extend_from_slice(&value.to_le_bytes());

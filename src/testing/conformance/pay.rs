@@ -75,10 +75,14 @@ pub async fn pay_wants_the_payment_to_stand_where_it_says(store: Store) {
     let second = Payment { pays: 2, ..again.at(PayStep::Sending) };
     bench.done(pay(ids.0, again, open(second))).await;
     let state = bench.state("r1").await;
-    assert!(matches!(&state, State::Created { payment, why, .. } if *payment == second && *why == WHY));
+    assert!(
+        matches!(&state, State::Created { payment, why, .. } if *payment == second && *why == WHY)
+    );
     bench.done(pay(ids.0, second, PayVerdict::Paid)).await;
     let state = bench.state("r1").await;
-    assert!(matches!(&state, State::Placed { id, learnt: Learnt::Answer, .. } if id.as_str() == "o1"));
+    assert!(
+        matches!(&state, State::Placed { id, learnt: Learnt::Answer, .. } if id.as_str() == "o1")
+    );
 }
 
 /// `Paid` and `Unpaid` end the intent, and nothing changes it any more; its order stays its own.

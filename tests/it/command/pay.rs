@@ -119,8 +119,8 @@ fn orders_whose_payment_never_comes_expire_and_are_told_so_for_ever() {
     let faults = Faults { pay_withheld_never: 1.0, ..Faults::default() };
     let supplier = supplier(contract, faults);
     run(submit(&bench, &supplier), 1);
-    let unpaid = |n| (n, "unpaid".to_owned());
-    assert_eq!(bench.ends(), [unpaid(1), unpaid(2), unpaid(3)]);
+    let unpaid = |line| (line, "unpaid".to_owned());
+    assert_eq!(bench.ends(), [unpaid(2), unpaid(3), unpaid(4)]);
     assert_eq!(debits(&supplier), [(0, 3)].into());
     let show = bench.command(&["orders", "show", "a-1", "--data", "data"]);
     let text = stdout(&run(show, 0));
@@ -142,7 +142,7 @@ fn a_payment_that_is_refused_is_an_end_and_a_lost_answer_is_found_by_looking() {
     let faults = Faults { pay_422: 1.0, ..Faults::default() };
     let supplier = supplier(contract(), faults);
     run(submit(&bench, &supplier), 1);
-    assert_eq!(bench.ends(), [(1, "unpaid".to_owned())]);
+    assert_eq!(bench.ends(), [(2, "unpaid".to_owned())]);
     let reason = bench.results().last().unwrap()["reason"].to_string();
     assert!(reason.contains("PAYMENT_REFUSED"), "{reason}");
     supplier.set_faults(Faults { pay_withheld_after: 1.0, ..Faults::default() }).unwrap();
@@ -173,8 +173,10 @@ fn a_person_decides_a_payment_and_is_held_to_what_the_supplier_shows() {
     bench.file("in.csv", &csv(&["a-1,x,1", "a-2,y,1"]));
     let faults = Faults { pay_withheld_never: 1.0, ..Faults::default() };
     let supplier = supplier(contract(), faults);
-    let mut command = submit(&bench, &supplier);
-    command.args(["--landing-bound", "never"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = bench.command(&["submit", "in.csv", "--supplier", &supplier.url()]);
+    command.args(["--request-timeout", "1s", "--landing-bound", "never", "--data", "data"]);
+    command.args(["--pays-on", "pay", "--pay-watch", "100ms", "--results", "results.jsonl"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     while supplier.stats().pays < 2 {
         assert!(child.try_wait().unwrap().is_none());
