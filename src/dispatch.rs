@@ -167,10 +167,12 @@ impl Dispatch {
 
     fn count_doubts(&self, shared: &Arc<Shared>, count: impl FnOnce(&mut Permits)) {
         let mut permits = self.permits();
-        let full = permits.is_full_of_doubts();
+        let stops = |permits: &Permits| (permits.is_full_of_doubts(), permits.pays_stop());
+        let (orders, pays) = stops(&permits);
         count(&mut permits);
-        let (reopened, reached) =
-            (full && !permits.is_full_of_doubts(), !full && permits.is_full_of_doubts());
+        let (orders_now, pays_now) = stops(&permits);
+        let reached = !orders && orders_now;
+        let reopened = (orders && !orders_now) || (pays && !pays_now);
         drop(permits);
         if reached {
             shared.alarm("as many orders are in doubt as are allowed: nothing more is sent until some are decided");
@@ -293,7 +295,7 @@ impl Dispatch {
         let now = shared.runtime.now();
         loop {
             let mut permits = self.permits();
-            let pays = !permits.paying.is_empty() && permits.pay_doubts < permits.doubts_max;
+            let pays = !permits.paying.is_empty() && !permits.pays_stop();
             if !pays && permits.waiting.is_empty() {
                 return;
             }
@@ -341,6 +343,11 @@ enum For {
 }
 
 impl Permits {
+    /// As many payments are in doubt as are allowed.
+    fn pays_stop(&self) -> bool {
+        self.pay_doubts >= self.doubts_max
+    }
+
     fn is_full_of_doubts(&self) -> bool {
         self.doubts + self.pay_doubts >= self.doubts_max
     }

@@ -77,6 +77,7 @@
 //! | *orphan* | an order on the account that no intent has: kept, shown, never claimed |
 //! | *history* | orders from before the router's first start on the account |
 //! | *witness* | an order that a list must show, if it is to prove that another one is absent |
+//! | *payment* | one POST that pays a created order, where creating does not ([`Config::pays_on`]) |
 //! | *near miss* | an order that nobody has and that looks like one in doubt without matching it |
 //!
 //! ```text

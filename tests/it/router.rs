@@ -15,6 +15,7 @@ mod edges;
 mod failing;
 mod handle;
 mod load;
+mod pays;
 mod starts;
 mod stopped;
 mod world;

@@ -201,3 +201,57 @@ fn a_person_decides_a_payment_and_is_held_to_what_the_supplier_shows() {
     assert_eq!(debits(&supplier), [(0, 1), (1, 1)].into());
     check(&bench, &supplier);
 }
+
+/// Whether a named point is passed by payments alone.
+fn is_of_a_payment(point: &str) -> bool {
+    ["pay.", "pay_", "paid.", "unpaid."].iter().any(|of| point.starts_with(of))
+}
+
+/// Dies at a point, starts again, and says whether it came by that point.
+fn dies_at(point: &str, seed: u64) -> bool {
+    let bench = Bench::new();
+    let rows: Vec<_> = (0..24).map(|n| format!("d-{n},item-{},1", n % 5)).collect();
+    let rows: Vec<_> = rows.iter().map(String::as_str).collect();
+    bench.file("in.csv", &csv(&rows));
+    let faults = Faults {
+        pay_500_before: 0.15,
+        pay_500_after: 0.15,
+        pay_429: 0.15,
+        pay_422: 0.15,
+        pay_late: 0.15,
+        // After the request timeout: an answer that is read on for.
+        late_after: Duration::from_millis(1_200),
+        ..Faults::default()
+    };
+    let config = SimulatorConfig { contract: contract(), faults, seed, ..Default::default() };
+    let supplier = Simulator::spawn_thread(config).unwrap();
+    let mut command = submit(&bench, &supplier);
+    let times = 1 + seed % 3;
+    command.env(order_router::testing::CRASH_AT, format!("{point}:{times}"));
+    let output = command.output().unwrap();
+    let died = stderr(&output).contains(&format!("crash point {point}"));
+    let output = submit(&bench, &supplier).output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{point}: {}", stderr(&output));
+    check(&bench, &supplier);
+    let all = supplier.ledger();
+    assert_eq!(all.len(), 24, "{point}");
+    assert!(all.iter().all(|order| order.debits <= 1), "{point}");
+    died
+}
+
+#[test]
+fn a_death_at_any_point_of_a_payment_is_survived() {
+    let points = order_router::testing::CRASH_POINTS.iter().filter(|p| is_of_a_payment(p));
+    let points: Vec<_> = points.copied().collect();
+    let missed = std::thread::scope(|scope| {
+        let work = |(n, point): (usize, &&'static str)| {
+            let point = *point;
+            scope.spawn(move || (!dies_at(point, n as u64)).then_some(point))
+        };
+        let workers: Vec<_> = points.iter().enumerate().map(work).collect();
+        let missed = workers.into_iter().filter_map(|worker| worker.join().expect("survived"));
+        missed.collect::<Vec<_>>()
+    });
+    println!("{} points, missed {missed:?}", points.len());
+    assert!(missed.len() <= 2, "points that nobody came by: {missed:?}");
+}
