@@ -179,7 +179,7 @@ impl Pays {
                 !post.alone && post.reported.is_none() && world.now >= left + REPORT
             });
             let unsent = post.left.is_none() && !post.alone && post.reported.is_none();
-            !unreported && !(unsent && world.now >= post.closes)
+            !(unreported || unsent && world.now >= post.closes)
         })
     }
 

@@ -1,8 +1,9 @@
 //! Orders that are paid later, in process: what callers are told, joins, restarts, refused starts.
 
 use futures_util::future::BoxFuture;
-use order_router::protocol::{Fingerprint, PayStep, PaysOn, State};
+use order_router::protocol::{Fingerprint, PaysOn, State};
 use order_router::simulator::{Contract, PayFault, PayTime};
+use order_router::store::{EmbeddedConfig, EmbeddedStore};
 use order_router::supplier::{
     Capabilities, Exchange, Fetched, Gate, Page, PageRequest, ReadError, Supplier,
 };
@@ -60,85 +61,54 @@ async fn callers_are_told_created_then_placed_and_joins_get_the_same_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_was_created_is_paid_by_the_next_router_once() {
     for fault in [PayFault::WithheldAfter, PayFault::WithheldNever, PayFault::Late] {
-        let world = paying(scripted(fault));
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut world = paying(scripted(fault));
+        world.store = store(&world, &dir);
         let router = world.ready().await;
         let mut ticket = router.track(order("p", "x", 1)).expect("taken");
         while world.simulator.stats().pays == 0 {
             tokio::task::yield_now().await;
         }
         router.shutdown(Duration::ZERO).await.expect("stopped");
-        while ticket.next().await.is_some_and(|p| !matches!(p, Progress::Failed(_))) {}
-        let mut reopened = paying(Faults::default());
-        (reopened.simulator, reopened.store) = (world.simulator, copy(&world.store).await);
-        let router = reopened.ready().await;
+        while ticket.next().await.is_some_and(|told| !matches!(told, Progress::Failed(_))) {}
+        drop(router);
+        world.store = Arc::new(MemoryStore::new());
+        world.store = store(&world, &dir);
+        let router = world.ready().await;
         let name = ClientRef::new("p").expect("a reference");
         placed(&router.wait(&name, TEN).await.expect("an end"));
-        assert_eq!(debits(&reopened), [1], "{fault:?}");
+        assert_eq!(debits(&world), [1], "{fault:?}");
     }
 }
 
 const TEN: Duration = Duration::from_secs(20);
 
-/// A store with the same open orders: a memory store that was closed takes nothing more.
-async fn copy(store: &Arc<dyn IntentStore>) -> Arc<dyn IntentStore> {
-    use order_router::protocol::{Attempt, Change, Learnt, NewIntent, PayVerdict, Serial, Verdict};
-    let found = store.rehydrate().await.expect("it can be read");
-    let copy = MemoryStore::new();
-    if let Some(line) = found.history {
-        let change = Change::History { newest: line.newest, ids: line.ids };
-        copy.commit(change).await.expect("written");
-    }
-    for stored in found.intents {
-        let State::Created { id, created_at, payment, why, .. } = stored.state else {
-            panic!("{stored:?}");
-        };
-        let seq = Serial(stored.last_attempt.expect("sent").0);
-        let intent = NewIntent {
-            id: stored.id,
-            client_ref: stored.client_ref,
-            lane: stored.lane,
-            as_sent: stored.as_sent,
-            delivered: stored.delivered,
-            items: stored.items,
-            good_until: stored.good_until,
-            accepted_at: stored.accepted_at,
-        };
-        let attempt = Attempt { seq, fingerprint: Fingerprint(0), floor: None };
-        let was = order_router::protocol::Payment::NEW;
-        let (of, learnt) = (intent.id, Learnt::Answer);
-        let verdict = Verdict::Created { id, learnt, created_at };
-        let to = PayVerdict::Open { payment, why };
-        for change in [
-            Change::Accept { intent, attempt: Some(attempt) },
-            Change::Decide { intent: of, attempt: seq, verdict },
-            Change::Pay { intent: of, was, to },
-        ] {
-            copy.commit(change).await.expect("written");
-        }
-    }
-    Arc::new(copy)
+/// The store in a directory; what is in it outlives a router.
+fn store(world: &World, dir: &tempfile::TempDir) -> Arc<dyn IntentStore> {
+    let config = EmbeddedConfig::default();
+    Arc::new(EmbeddedStore::open(dir.path(), config, &world.runtime()).expect("opens"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_created_under_pay_is_looked_at_and_paid_under_create_too() {
-    let world = paying(scripted(PayFault::WithheldNever));
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut world = paying(scripted(PayFault::WithheldNever));
+    world.store = store(&world, &dir);
     let router = world.ready().await;
     let mut ticket = router.track(order("p", "x", 1)).expect("taken");
     while world.simulator.stats().pays == 0 {
         tokio::task::yield_now().await;
     }
     router.shutdown(Duration::ZERO).await.expect("stopped");
-    while ticket.next().await.is_some_and(|p| !matches!(p, Progress::Failed(_))) {}
-    let store = copy(&world.store).await;
-    let config = world.config.clone().pays_on(PaysOn::Create);
-    let again = World { simulator: world.simulator, store, config, settings: world.settings };
-    let router = again.ready().await;
+    while ticket.next().await.is_some_and(|told| !matches!(told, Progress::Failed(_))) {}
+    drop(router);
+    world.store = Arc::new(MemoryStore::new());
+    world.store = store(&world, &dir);
+    world.config = world.config.pays_on(PaysOn::Create);
+    let router = world.ready().await;
     let end = router.wait(&ClientRef::new("p").expect("a reference"), TEN).await;
     placed(&end.expect("an end"));
-    assert_eq!(debits(&again), [1]);
-    let stored = router.status(&ClientRef::new("p").expect("a reference")).await;
-    let state = stored.expect("works").expect("there").state;
-    assert!(!matches!(state, State::Created { payment, .. } if payment.step == PayStep::Due));
+    assert_eq!(debits(&world), [1]);
 }
 
 /// A supplier whose interface has no payment.
