@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use order_router::protocol::{Fingerprint, PaysOn, State};
 use order_router::simulator::{Contract, PayFault, PayTime};
-use order_router::store::{EmbeddedConfig, EmbeddedStore};
+use order_router::store::{EmbeddedConfig, EmbeddedStore, OpenError};
 use order_router::supplier::{
     Capabilities, Exchange, Fetched, Gate, Page, PageRequest, ReadError, Supplier,
 };
@@ -83,10 +83,16 @@ async fn an_order_that_was_created_is_paid_by_the_next_router_once() {
 
 const TEN: Duration = Duration::from_secs(20);
 
-/// The store in a directory; what is in it outlives a router.
+/// The store in a directory, once the router before has let go of it.
 fn store(world: &World, dir: &tempfile::TempDir) -> Arc<dyn IntentStore> {
-    let config = EmbeddedConfig::default();
-    Arc::new(EmbeddedStore::open(dir.path(), config, &world.runtime()).expect("opens"))
+    loop {
+        let config = EmbeddedConfig::default();
+        match EmbeddedStore::open(dir.path(), config, &world.runtime()) {
+            Ok(store) => return Arc::new(store),
+            Err(OpenError::InUse { .. }) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
