@@ -381,7 +381,7 @@ impl Pays {
 
 /// A bill that has ended as the store says.
 fn ended(end: Option<End>) -> Bill {
-    let (mut bill, _) = Bill::created(None);
+    let (mut bill, _) = Bill::created(None, &Rules::default(), at(0));
     let decision = match end {
         Some(End::Paid) => PayDecision::Paid,
         _ => PayDecision::Unpaid,
@@ -396,7 +396,7 @@ impl Model for Pays {
     type Action = Act;
 
     fn init_states(&self) -> Vec<World> {
-        let (bill, effects) = Bill::created(None);
+        let (bill, effects) = Bill::created(None, &self.rules(), at(0));
         let mut world = World {
             now: 0,
             bill: Some(bill),

@@ -133,7 +133,7 @@ impl Cashier {
         }
         let now = self.shared.runtime.now();
         let (bill, effects) = match entry.source {
-            Source::Answer => Bill::created(self.check_from(now)),
+            Source::Answer => Bill::created(self.check_from(now), &self.shared.rules, now),
             Source::Store | Source::Earlier => {
                 (self.restored(intent, entry.payment, now), Vec::new())
             }

@@ -92,15 +92,18 @@ impl Bill {
     /// The bill of an order that was created just now. `check_from`: whether creating pays was not
     /// seen yet, so it is looked at from then on, and paid only if that shows it unpaid.
     #[must_use]
-    pub fn created(check_from: Option<Moment>) -> (Self, Vec<PayEffect>) {
+    pub fn created(
+        check_from: Option<Moment>,
+        rules: &Rules,
+        now: Moment,
+    ) -> (Self, Vec<PayEffect>) {
         let mut bill = Self::new(Payment::NEW, Phase::Asked);
+        let mut effects = Vec::new();
         match check_from {
-            Some(from) => {
-                bill.check(from, Check::Assumption);
-                (bill, Vec::new())
-            }
-            None => (bill, vec![PayEffect::AskPermit]),
+            Some(from) => bill.check(from, Check::Assumption),
+            None => bill.ask(rules, now, &mut effects),
         }
+        (bill, effects)
     }
 
     /// The bill of an order of which the store alone knows: after a restart, or learnt from a list.
@@ -192,7 +195,9 @@ impl Bill {
     #[must_use]
     pub fn wakes_at(&self) -> Option<Moment> {
         match self.phase {
-            Phase::Checking { .. } | Phase::Doubt(_) if !self.looking => self.look_at,
+            Phase::Checking { .. } | Phase::Asked | Phase::Doubt(_) if !self.looking => {
+                self.look_at
+            }
             _ => None,
         }
     }
@@ -215,7 +220,7 @@ impl Bill {
             PayEvent::SeenPaid => self.seen_paid(&mut effects),
             PayEvent::Trusted => {
                 if let Phase::Checking { why: Check::Assumption, .. } = self.phase {
-                    self.ask(&mut effects);
+                    self.ask(rules, now, &mut effects);
                 }
             }
             PayEvent::Distrusted { from } => {
@@ -247,9 +252,11 @@ impl Bill {
         self.look_pause = Duration::ZERO;
     }
 
-    fn ask(&mut self, effects: &mut Vec<PayEffect>) {
+    /// It may have to wait long for a permit, and the order expires meanwhile: it is looked at.
+    fn ask(&mut self, rules: &Rules, now: Moment, effects: &mut Vec<PayEffect>) {
         self.phase = Phase::Asked;
-        self.look_at = None;
+        self.look_pause = rules.look_again_max;
+        self.look_at = Some(now.plus(self.look_pause));
         effects.push(PayEffect::AskPermit);
     }
 
@@ -298,7 +305,7 @@ impl Bill {
                     effects.push(PayEffect::Send { pays: self.payment.pays });
                 }
             }
-            Then::Ask => self.ask(effects),
+            Then::Ask => self.ask(rules, now, effects),
             Then::Doubt(doubt) => self.doubt(doubt, rules, now),
             Then::End => self.phase = Phase::Ended,
         }

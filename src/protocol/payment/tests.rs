@@ -77,7 +77,7 @@ fn step(bill: &mut Bill, now: u64, event: PayEvent, expected: &str) {
 
 /// A bill whose first payment has just left, at 0.
 fn sent() -> Bill {
-    let (mut bill, effects) = Bill::created(None);
+    let (mut bill, effects) = Bill::created(None, &rules(), at(0));
     assert_eq!(effects, [PayEffect::AskPermit]);
     step(&mut bill, 0, PayEvent::Permitted, "write sending 0/1");
     step(&mut bill, 0, PayEvent::Written, "send 1");
@@ -118,6 +118,21 @@ fn a_doubt_ends_with_a_look_that_shows_it_paid_at_any_time() {
     step(&mut bill, 3, PayEvent::Written, "told paid");
     let mut bill = in_doubt();
     step(&mut bill, 2, PayEvent::SeenPaid, "write paid");
+}
+
+#[test]
+fn an_order_that_waits_for_its_permit_is_looked_at_for_it_may_expire() {
+    let (mut bill, _) = Bill::created(None, &rules(), at(0));
+    assert_eq!(bill.wakes_at(), Some(at(30)));
+    step(&mut bill, 30, PayEvent::Woke, "look");
+    step(&mut bill, 31, looked(30, Saw::Unpaid), "");
+    step(&mut bill, 61, PayEvent::Woke, "look");
+    step(&mut bill, 61, looked(61, cancelled("payment_expiration")), "write unpaid");
+    step(&mut bill, 61, PayEvent::Permitted, "return");
+    let (mut bill, _) = Bill::created(None, &rules(), at(0));
+    step(&mut bill, 30, PayEvent::Woke, "look");
+    step(&mut bill, 31, PayEvent::Permitted, "write sending 0/1");
+    step(&mut bill, 31, looked(30, cancelled("payment_expiration")), "");
 }
 
 #[test]
@@ -230,7 +245,7 @@ fn an_order_cancelled_for_another_reason_may_have_been_paid_before() {
         step(&mut bill, 9, PayEvent::Written, "told unpaid: a person says so");
     }
     // Nothing of ours could have paid it.
-    let (mut bill, _) = Bill::created(Some(at(5)));
+    let (mut bill, _) = Bill::created(Some(at(5)), &rules(), at(0));
     step(&mut bill, 5, PayEvent::Woke, "look");
     step(&mut bill, 5, looked(5, cancelled("user_request")), "write unpaid");
 }
@@ -240,7 +255,7 @@ fn an_order_that_failed_was_paid_unless_nothing_of_ours_can_have_paid_it() {
     let mut bill = in_doubt();
     step(&mut bill, 2, PayEvent::Woke, "look");
     step(&mut bill, 2, looked(2, Saw::Failed), "write paid");
-    let (mut bill, _) = Bill::created(Some(at(5)));
+    let (mut bill, _) = Bill::created(Some(at(5)), &rules(), at(0));
     step(&mut bill, 5, PayEvent::Woke, "look");
     step(&mut bill, 5, looked(5, Saw::Failed), "write held 0/0");
     step(&mut bill, 5, PayEvent::Written, "told held");
@@ -305,25 +320,25 @@ fn a_bill_that_is_read_again_waits_for_the_report_of_its_task() {
 
 #[test]
 fn a6_an_order_is_looked_at_until_one_was_seen_unpaid_that_was_old_enough() {
-    let (mut bill, effects) = Bill::created(Some(at(10)));
+    let (mut bill, effects) = Bill::created(Some(at(10)), &rules(), at(0));
     assert_eq!((effects.len(), bill.wakes_at()), (0, Some(at(10))));
     assert!(!bill.is_checked_by(at(9)) && bill.is_checked_by(at(10)));
     step(&mut bill, 5, PayEvent::Trusted, "ask");
-    let (mut bill, _) = Bill::created(Some(at(10)));
+    let (mut bill, _) = Bill::created(Some(at(10)), &rules(), at(0));
     step(&mut bill, 10, PayEvent::Woke, "look");
     step(&mut bill, 11, looked(10, Saw::Unpaid), "ask");
 }
 
 #[test]
 fn a6_an_order_that_was_paid_before_any_payment_of_ours_rings_and_counts_as_paid() {
-    let (mut bill, _) = Bill::created(Some(at(10)));
+    let (mut bill, _) = Bill::created(Some(at(10)), &rules(), at(0));
     step(&mut bill, 10, PayEvent::Woke, "look");
     step(&mut bill, 11, looked(10, Saw::Paid), "alarm PaidUnasked, write paid");
-    let (mut bill, _) = Bill::created(None);
+    let (mut bill, _) = Bill::created(None, &rules(), at(0));
     step(&mut bill, 11, PayEvent::SeenPaid, "alarm PaidUnasked, write paid");
     step(&mut bill, 11, PayEvent::Permitted, "return");
     // From then on the others are looked at, although they waited for their permit already.
-    let (mut bill, _) = Bill::created(None);
+    let (mut bill, _) = Bill::created(None, &rules(), at(0));
     step(&mut bill, 11, PayEvent::Distrusted { from: at(20) }, "");
     step(&mut bill, 12, PayEvent::Permitted, "return");
     step(&mut bill, 20, PayEvent::Woke, "look");

@@ -46,7 +46,7 @@ impl Inner {
             Ok(response) => response,
             Err(error) => {
                 let why = client::reason(&error);
-                tracing::debug!(%why, "no answer to a POST");
+                tracing::debug!(%why, "no answer to an order");
                 return Exchange::Broken { why };
             }
         };
@@ -56,15 +56,15 @@ impl Inner {
         let body = match client::body(response, self.settings.answer_bytes_max).await {
             Ok(body) => Some(body),
             Err(NoBody::TooLong) => {
-                tracing::debug!(status, "the answer to a POST is over the cap");
+                tracing::debug!(status, "the answer to an order is over the cap");
                 None
             }
             Err(NoBody::Cut(why)) => {
-                tracing::debug!(status, %why, "the answer to a POST was cut off");
+                tracing::debug!(status, %why, "the answer to an order was cut off");
                 None
             }
         };
-        tracing::debug!(status, bytes = body.as_ref().map(Bytes::len), "a POST was answered");
+        tracing::debug!(status, bytes = body.as_ref().map(Bytes::len), "an order was answered");
         Exchange::Answer(Answer { status, retry_after, date, body })
     }
 }

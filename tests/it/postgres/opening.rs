@@ -62,15 +62,16 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(store.commit(change).await.expect("works"), Committed::Done);
     assert_eq!(store.commit(placed((id, seq), "o1")).await.expect("works"), Committed::Done);
     drop(store);
-    // Version 2 brought an index, version 3 the lease and requests.
+    // Version 2 brought an index, version 3 the lease and requests, version 4 payments.
     server.sql(&format!(
         "DROP INDEX {name}.order_intents_claimed; DROP TABLE {name}.order_router_requests; \
          ALTER TABLE {name}.order_router DROP COLUMN epoch, DROP COLUMN lease_until, \
-         DROP COLUMN lease_pause; DELETE FROM {name}.order_router_schema WHERE version > 1"
+         DROP COLUMN lease_pause; ALTER TABLE {name}.order_intents DROP COLUMN pay_step, \
+         DROP COLUMN pays, DROP COLUMN pay_tries; DELETE FROM {name}.order_router_schema WHERE version > 1"
     ));
     let store = open(&server.url(&name)).await;
     let versions = format!("SELECT max(version) FROM {name}.order_router_schema");
-    assert_eq!(server.sql(&versions), "3");
+    assert_eq!(server.sql(&versions), "4");
     let index = format!(
         "SELECT count(*) FROM pg_indexes WHERE schemaname = '{name}' \
         AND indexname = 'order_intents_claimed'"
@@ -78,9 +79,9 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(server.sql(&index), "1");
     assert_eq!(store.known_since(Serial(0)).await.expect("works").len(), 1);
     drop(store);
-    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (4)"));
+    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (5)"));
     let error = refused(config(&server.url(&name))).await;
-    let newer = matches!(error, PostgresError::NewerVersion { found: 4, known: 3 });
+    let newer = matches!(error, PostgresError::NewerVersion { found: 5, known: 4 });
     assert!(newer, "{error:?}");
 }
 

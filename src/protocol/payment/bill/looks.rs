@@ -39,7 +39,13 @@ impl Bill {
         match self.phase.clone() {
             Phase::Checking { from, .. } => self.checked(rules, from, requested, saw, now, effects),
             Phase::Doubt(doubt) => self.looked_in_doubt(rules, doubt, requested, saw, now, effects),
-            Phase::Asked | Phase::Writing { .. } | Phase::Sending | Phase::Ended => {}
+            Phase::Asked => match saw {
+                Saw::Cancelled(reason) => {
+                    self.write(PayVerdict::Unpaid(cancelled(reason)), Then::End, effects);
+                }
+                _ => self.look_again(rules, None, now),
+            },
+            Phase::Writing { .. } | Phase::Sending | Phase::Ended => {}
         }
     }
 
@@ -54,7 +60,7 @@ impl Bill {
         effects: &mut Vec<PayEffect>,
     ) {
         match saw {
-            Saw::Unpaid if from <= requested => self.ask(effects),
+            Saw::Unpaid if from <= requested => self.ask(rules, now, effects),
             Saw::Cancelled(reason) => {
                 self.write(PayVerdict::Unpaid(cancelled(reason)), Then::End, effects);
             }
