@@ -305,7 +305,8 @@ impl Kind {
             }
             Self::SlowLists => config.look_again(millis(500), millis(1000)).posts_max(12),
             Self::LateAnswers => config.look_again(millis(500), millis(2000)).tries_max(3),
-            Self::Pays => config.pays_on(PaysOn::Pay).pay_watch(millis(rng.u64(..8000))),
+            // What creating pays shows within two seconds (A6).
+            Self::Pays => config.pays_on(PaysOn::Pay).pay_watch(millis(rng.u64(2000..8000))),
             Self::Blind => config.look_again(millis(4000), millis(30_000)),
             _ => config,
         }

@@ -95,6 +95,8 @@ pub struct PayBook {
     rng: Rng,
     fault: f64,
     expires_after: Duration,
+    /// Creating an order debits it, and a payment debits it again (A6 is broken).
+    creating_pays: bool,
     /// Every debit, and from when on it shows.
     debits: BTreeMap<OrderId, Vec<(Duration, Duration)>>,
     under_way: BTreeMap<(Duration, u64), Payment>,
@@ -111,7 +113,8 @@ impl PayBook {
         let expires_after = Duration::from_secs(*rng.choice(&[30, 60, 200, 900]).unwrap());
         let (debits, under_way) = (BTreeMap::new(), BTreeMap::new());
         let recorded = BTreeSet::new();
-        Self { rng, fault, expires_after, debits, under_way, recorded, count: 0 }
+        let creating_pays = Rng::with_seed(seed ^ 0xa6).u8(..8) == 0;
+        Self { rng, fault, expires_after, creating_pays, debits, under_way, recorded, count: 0 }
     }
 
     fn debits(&self, id: &OrderId) -> usize {
@@ -146,6 +149,14 @@ enum Reply {
 }
 
 impl Inner {
+    /// An order was created: where that pays, it is debited, and shows so a little later.
+    pub fn created(&mut self, id: &OrderId, at: Duration) {
+        let Some(book) = self.pays.as_mut().filter(|book| book.creating_pays) else { return };
+        let lag = Duration::from_millis(book.rng.u64(..2000));
+        book.debits.insert(id.clone(), vec![(at, at + lag)]);
+        self.count("debited when created");
+    }
+
     /// What has been paid by now.
     pub fn land_payments(&mut self, now: Duration) {
         let Some(mut book) = self.pays.take() else { return };

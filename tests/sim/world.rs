@@ -281,6 +281,7 @@ impl Inner {
         let ends =
             *self.rng.choice(&["completed", "completed", "failed", "cancelled", "odd"]).unwrap();
         self.oracle.ledger.insert(id.clone(), lane);
+        self.created(&id, at);
         self.orders.push(SoldOrder { id, lines, at, visible_at: at + lag, odd, ends });
     }
 

@@ -244,10 +244,16 @@ fn an_order_cancelled_for_another_reason_may_have_been_paid_before() {
         step(&mut bill, 9, PayEvent::Decided(PayDecision::Unpaid), "write unpaid");
         step(&mut bill, 9, PayEvent::Written, "told unpaid: a person says so");
     }
-    // Nothing of ours could have paid it.
+    // Nothing of ours could have paid it, but creating it may have (A6).
     let (mut bill, _) = Bill::created(Some(at(5)), &rules(), at(0));
     step(&mut bill, 5, PayEvent::Woke, "look");
-    step(&mut bill, 5, looked(5, cancelled("user_request")), "write unpaid");
+    step(&mut bill, 5, looked(5, cancelled("user_request")), "write held 0/0");
+    step(&mut bill, 5, PayEvent::Written, "told held");
+    step(&mut bill, 9, PayEvent::Woke, "look");
+    step(&mut bill, 9, looked(9, cancelled("user_request")), "");
+    let (mut bill, _) = Bill::created(Some(at(5)), &rules(), at(0));
+    step(&mut bill, 5, PayEvent::Woke, "look");
+    step(&mut bill, 5, looked(5, cancelled("payment_expiration")), "write unpaid");
 }
 
 #[test]

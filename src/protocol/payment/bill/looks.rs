@@ -40,9 +40,7 @@ impl Bill {
             Phase::Checking { from, .. } => self.checked(rules, from, requested, saw, now, effects),
             Phase::Doubt(doubt) => self.looked_in_doubt(rules, doubt, requested, saw, now, effects),
             Phase::Asked => match saw {
-                Saw::Cancelled(reason) => {
-                    self.write(PayVerdict::Unpaid(cancelled(reason)), Then::End, effects);
-                }
+                Saw::Cancelled(reason) => self.cancelled_before(reason, now, effects),
                 _ => self.look_again(rules, None, now),
             },
             Phase::Writing { .. } | Phase::Sending | Phase::Ended => {}
@@ -61,9 +59,7 @@ impl Bill {
     ) {
         match saw {
             Saw::Unpaid if from <= requested => self.ask(rules, now, effects),
-            Saw::Cancelled(reason) => {
-                self.write(PayVerdict::Unpaid(cancelled(reason)), Then::End, effects);
-            }
+            Saw::Cancelled(reason) => self.cancelled_before(reason, now, effects),
             Saw::Failed => {
                 let why = "it failed before it was paid".into();
                 self.hold(why, settled_doubt(now), effects);
@@ -74,6 +70,20 @@ impl Bill {
             }
             Saw::Unpaid | Saw::Nothing(_) => self.look_again(rules, None, now),
             Saw::Paid => {}
+        }
+    }
+
+    /// It was cancelled before a payment of ours could have paid it. Where creating pays (A6 is
+    /// broken) it may have been paid all the same, unless it was for want of payment.
+    fn cancelled_before(&mut self, reason: Option<Why>, now: Moment, effects: &mut Vec<PayEffect>) {
+        let unpaid = for_want_of_payment(reason.as_deref());
+        let why = cancelled(reason);
+        match unpaid {
+            true => self.write(PayVerdict::Unpaid(why), Then::End, effects),
+            false => {
+                let why = format!("{why}, and whether it was paid is not shown").into();
+                self.hold(why, settled_doubt(now), effects);
+            }
         }
     }
 
@@ -109,11 +119,9 @@ impl Bill {
             }
             Saw::Cancelled(reason) => {
                 let refused = matches!(doubt.unpaid, Unpaid::Refused(_) | Unpaid::Again);
-                let for_want_of_payment = reason
-                    .as_deref()
-                    .is_some_and(|r| matches!(r, "payment_expiration" | "payment_failure"));
+                let unpaid = for_want_of_payment(reason.as_deref());
                 let why = cancelled(reason);
-                match for_want_of_payment || refused {
+                match unpaid || (refused && !doubt.held) {
                     true => self.write(PayVerdict::Unpaid(why), Then::End, effects),
                     false => {
                         let why = format!("{why}, and it may have been paid before").into();
@@ -182,6 +190,10 @@ fn settled_doubt(now: Moment) -> Doubt {
 
 fn unreadable(rules: &Rules) -> Duration {
     rules.landing_bound.unwrap_or(UNREADABLE)
+}
+
+fn for_want_of_payment(reason: Option<&str>) -> bool {
+    matches!(reason, Some("payment_expiration" | "payment_failure"))
 }
 
 fn cancelled(reason: Option<Why>) -> Why {
