@@ -145,6 +145,9 @@ async fn submit(router: web::Data<OrderRouter>, body: web::Json<OrderBody>) -> H
         Ok(End::NotPlaced { why }) => {
             answer(StatusCode::UNPROCESSABLE_ENTITY, "not_placed", &why, None)
         }
+        Ok(End::Unpaid { why, .. }) => {
+            answer(StatusCode::UNPROCESSABLE_ENTITY, "unpaid", &why, None)
+        }
         Err(error) => no_end(&error),
     }
 }

@@ -131,6 +131,7 @@ async fn submit(State(router): State<OrderRouter>, Json(body): Json<OrderBody>) 
         // Ends as well: the same reference gets the same answer for ever.
         Ok(End::Refused { why }) => answer(StatusCode::UNPROCESSABLE_ENTITY, "refused", &why),
         Ok(End::NotPlaced { why }) => answer(StatusCode::UNPROCESSABLE_ENTITY, "not_placed", &why),
+        Ok(End::Unpaid { why, .. }) => answer(StatusCode::UNPROCESSABLE_ENTITY, "unpaid", &why),
         Err(error) => no_end(&error),
     }
 }

@@ -82,5 +82,6 @@ async fn buy(router: &OrderRouter, reference: &str) -> Result<String, Box<dyn Er
         }
         End::Refused { why } => format!("{reference}: refused, {why}"),
         End::NotPlaced { why } => format!("{reference}: not placed, {why}"),
+        End::Unpaid { why, .. } => format!("{reference}: created and not paid, {why}"),
     })
 }

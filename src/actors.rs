@@ -6,6 +6,8 @@
 //!                     ask, give back ◀────────┤  │  └── Listed ── Lookout (one listing for all)
 //!                     Dispatch ── Permitted ──┼──┘
 //!                     POST tasks ─ Answered ──┘
+//!
+//! LaneActor ── created, to be paid ──▶ Cashier: one task, a bill for each order (payments)
 //! ```
 //!
 //! A lane's actor receives, calls the core's `step`, keeps the state and hands out the effects. It
@@ -25,7 +27,11 @@ use crate::order::{EchoProfile, Item, ItemsHash, OrderId, Price};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
 use crate::protocol::lane::Rules;
-use crate::protocol::{Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, Moment, Why};
+use crate::protocol::listing::Sheet;
+use crate::protocol::payment::evidence::is_paid;
+use crate::protocol::{
+    Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, Moment, PaysOn, Verdict, Why,
+};
 use crate::router::RouterEvent;
 use crate::runtime::Runtime;
 use crate::shared_gate::SharedGate;
@@ -35,11 +41,13 @@ use crate::telemetry::{Count, Standing, Telemetry};
 
 mod lane;
 mod lookout;
+mod payments;
 mod registry;
 mod threads;
 
 pub(crate) use lane::{FAR, Handover, LaneMessage, Resolve, Resolved, end_of, progress_of};
 pub(crate) use lookout::{Follow, LookoutMessage, Start};
+pub(crate) use payments::{PayEntry, PayMessage, Payments, Source};
 pub(crate) use registry::{Dormant, Registry};
 pub(crate) use threads::Threads;
 
@@ -59,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) switch: Arc<Switch>,
     pub(crate) late_sockets: LateSockets,
     pub(crate) unreported: Unreported,
+    pub(crate) payments: Payments,
     pub(crate) threads: OnceLock<Threads>,
     account: Mutex<Account>,
     /// Unclaimed rows, by the moment of the list that first showed them.
@@ -131,6 +140,7 @@ impl Shared {
             registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
             unreported: Unreported::default(),
+            payments: Payments::default(),
             threads: OnceLock::new(),
             account: Mutex::new(account),
             free_rows: Mutex::default(),
@@ -290,7 +300,8 @@ impl Shared {
     }
 
     pub(crate) fn doubts_count(&self) -> usize {
-        self.doubts().values().map(|lane| lane.count).sum()
+        let lanes: usize = self.doubts().values().map(|lane| lane.count).sum();
+        lanes + self.payments.doubts().count
     }
 
     /// The oldest floor of an attempt in doubt; `None`: nothing is in doubt.
@@ -338,6 +349,25 @@ impl Shared {
         }
         self.tell(|| RouterEvent::Orphans { ids });
         Ok(())
+    }
+
+    /// What is written for a verdict: an order that is not paid by being created is to be paid.
+    fn as_it_pays(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Placed { id, learnt, created_at } if self.config.pays_on == PaysOn::Pay => {
+                Verdict::Created { id, learnt, created_at }
+            }
+            other => other,
+        }
+    }
+
+    /// Passes on which orders to be paid a list shows as paid.
+    fn seen_paid(&self, sheet: &Sheet) {
+        if self.payments.is_any() {
+            let paid = sheet.rows.iter().filter(|row| is_paid(&row.status));
+            let ids: Vec<_> = paid.map(|row| row.id.clone()).collect();
+            self.payments.send(self, PayMessage::SeenPaid(ids));
+        }
     }
 
     /// Whether no POST is under way and every answer has been written. In this order: an order at the

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::order::{ClientRef, EchoProfile, ItemsHash, OrderId};
-use crate::protocol::State;
 use crate::protocol::listing::{Listing, Next, NoEvidence};
+use crate::protocol::payment::evidence::is_paid;
+use crate::protocol::{Ordered, State};
 use crate::store::{HistoryLine, Rehydration, Stored};
 use crate::supplier::{Page, PageRequest, ReadError, Row, Supplier};
 
@@ -39,17 +40,20 @@ pub enum Kind {
     OtherItems,
     /// An order of ours has it, and it is not paid for longer than it should take.
     Unpaid,
+    /// An order of ours ended unpaid, and the list shows it as paid.
+    PaidAfterAll,
 }
 
 impl Kind {
     /// All kinds, in the order in which they are told.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Double,
         Self::Orphan,
         Self::Foreign,
         Self::Unmatched,
         Self::OtherItems,
         Self::Unpaid,
+        Self::PaidAfterAll,
     ];
 
     /// Its name in results and tables.
@@ -62,6 +66,7 @@ impl Kind {
             Self::Unmatched => "unmatched",
             Self::OtherItems => "other_items",
             Self::Unpaid => "unpaid",
+            Self::PaidAfterAll => "paid_after_all",
         }
     }
 }
@@ -198,6 +203,8 @@ struct Placed {
     client_ref: ClientRef,
     lane: ItemsHash,
     created_at: Option<Timestamp>,
+    /// It ended unpaid: that it stays so, or is not shown any more, is as it should be.
+    unpaid: bool,
 }
 
 impl Ours {
@@ -212,11 +219,12 @@ impl Ours {
             self.lanes.insert(lane, client_ref);
             return;
         }
-        if let State::Placed { id, created_at, .. } = state
+        let unpaid = matches!(state, State::Unpaid { .. });
+        if let Some(Ordered { id, created_at, .. }) = state.order()
             && (created_at.is_none() || created_at >= self.since)
         {
             self.lanes.insert(lane, client_ref.clone());
-            self.placed.insert(id, Placed { client_ref, lane, created_at });
+            self.placed.insert(id.clone(), Placed { client_ref, lane, created_at, unpaid });
         }
     }
 }
@@ -265,7 +273,9 @@ fn compare(
         if let Some(placed) = ours.placed.get(&row.id) {
             if lane.is_some_and(|lane| lane != placed.lane) {
                 report.findings.push(found(Kind::OtherItems, Some(&placed.client_ref)));
-            } else if row.status == "active" && row.created_at < settled {
+            } else if placed.unpaid && is_paid(&row.status) {
+                report.findings.push(found(Kind::PaidAfterAll, Some(&placed.client_ref)));
+            } else if row.status == "active" && row.created_at < settled && !placed.unpaid {
                 report.findings.push(found(Kind::Unpaid, Some(&placed.client_ref)));
             } else {
                 report.matched += 1;
@@ -290,7 +300,7 @@ fn compare(
     for (id, placed) in &ours.placed {
         // What is younger need not show yet; what has no date cannot be said to be in the span.
         let expected = placed.created_at.is_some_and(|at| Some(at) >= span.since && at < settled);
-        if expected && !shown.contains(id) {
+        if expected && !placed.unpaid && !shown.contains(id) {
             report.findings.push(Finding {
                 kind: Kind::Unmatched,
                 order_id: id.clone(),

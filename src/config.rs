@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::order::Price;
-use crate::protocol::LeftOut;
 use crate::protocol::lane::Rules;
+use crate::protocol::{LeftOut, PaysOn};
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Config {
     pub(crate) trust_echo: bool,
     pub(crate) poll_interval: Duration,
     pub(crate) poll_limit: Duration,
+    pub(crate) pays_on: PaysOn,
+    pub(crate) pay_watch: Duration,
     pub(crate) shards: usize,
     pub(crate) start: StartAnswer,
     pub(crate) stop_file: Option<PathBuf>,
@@ -87,6 +89,8 @@ impl Default for Config {
             trust_echo: false,
             poll_interval: Duration::from_secs(3),
             poll_limit: Duration::from_secs(10 * 60),
+            pays_on: PaysOn::Create,
+            pay_watch: Duration::from_secs(10),
             shards: 1,
             start: StartAnswer::Ask,
             stop_file: None,
@@ -319,6 +323,26 @@ impl Config {
     #[must_use]
     pub fn poll_limit(mut self, span: Duration) -> Self {
         self.poll_limit = span;
+        self
+    }
+
+    /// When the supplier debits the balance.
+    ///
+    /// Default: [`PaysOn::Create`]. With [`PaysOn::Pay`] an order is created, and then paid with a
+    /// POST of its own, under the same rules: it is placed once it is paid. Refused at the start for a
+    /// supplier that cannot be paid. Wrong, orders are never paid, or paid twice (assumption A6).
+    #[must_use]
+    pub fn pays_on(mut self, pays_on: PaysOn) -> Self {
+        self.pays_on = pays_on;
+        self
+    }
+
+    /// How old an order must be before its being unpaid says that creating it did not pay it
+    /// (assumption A6). Until one was seen so, the orders of a new process are looked at before they
+    /// are paid. Default: 10 s, twice what the supplier says that it takes.
+    #[must_use]
+    pub fn pay_watch(mut self, span: Duration) -> Self {
+        self.pay_watch = span;
         self
     }
 

@@ -86,6 +86,22 @@ pub const CRASH_POINTS: &[&str] = &[
     "post.answered",
     "post.reported",
     "post.late_answer",
+    // A payment.
+    "pay_record.writing",
+    "pay_record.durable",
+    "pay.recorded",
+    "pay.answered",
+    "pay.reported",
+    "pay.late_answer",
+    "pay_again.writing",
+    "pay_again.durable",
+    "pay_doubt.writing",
+    "pay_doubt.durable",
+    "pay.looked",
+    "paid.writing",
+    "paid.durable",
+    "unpaid.writing",
+    "unpaid.durable",
     // A list.
     "list.requested",
     "list.arrived",
@@ -149,7 +165,7 @@ mod armed {
 
 /// Dies before or after a lane's change, by what it is.
 pub(crate) mod change {
-    use crate::protocol::{Change, Learnt, Verdict};
+    use crate::protocol::{Change, Learnt, PayStep, PayVerdict, Verdict};
 
     /// The points before and after a change; `None` for those that no order depends on.
     pub(crate) fn points(change: &Change) -> Option<(&'static str, &'static str)> {
@@ -157,11 +173,23 @@ pub(crate) mod change {
             Change::Accept { .. } => ("accept.writing", "accept.durable"),
             Change::Record { .. } => ("record.writing", "record.durable"),
             Change::Settle { .. } => ("settle.writing", "settle.durable"),
+            Change::Pay { to, .. } => match to {
+                PayVerdict::Open { payment, .. } => match payment.step {
+                    PayStep::Sending => ("pay_record.writing", "pay_record.durable"),
+                    PayStep::Due => ("pay_again.writing", "pay_again.durable"),
+                    PayStep::InDoubt | PayStep::Held => ("pay_doubt.writing", "pay_doubt.durable"),
+                },
+                PayVerdict::Paid => ("paid.writing", "paid.durable"),
+                PayVerdict::Unpaid(_) => ("unpaid.writing", "unpaid.durable"),
+            },
             Change::Decide { verdict, .. } => match verdict {
-                Verdict::Placed { learnt: Learnt::Answer, .. } => {
+                Verdict::Placed { learnt: Learnt::Answer, .. }
+                | Verdict::Created { learnt: Learnt::Answer, .. } => {
                     ("answer.writing", "answer.durable")
                 }
-                Verdict::Placed { .. } => ("claim.writing", "claim.durable"),
+                Verdict::Placed { .. } | Verdict::Created { .. } => {
+                    ("claim.writing", "claim.durable")
+                }
                 Verdict::NotSent(_) => ("not_sent.writing", "not_sent.durable"),
                 Verdict::InDoubt(_) | Verdict::Held(_) => ("doubt.writing", "doubt.durable"),
                 Verdict::Absent | Verdict::NotPlaced(_) => ("release.writing", "release.durable"),

@@ -1,23 +1,26 @@
 //! POSTs: who may send when, and the tasks that send.
 //!
 //! A permit is a rate token and a place among the POSTs under way. It is taken before the attempt
-//! is recorded (rule 2) and given back with the first outcome. The tasks live on tokio, outside any
+//! is recorded (rule 2) and given back with the first outcome. Payments come before new orders: an order
+//! that is not paid expires. The tasks live on tokio, outside any
 //! actor: nothing that stops an actor cuts a POST off.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::actors::{LaneMessage, Shared};
+use crate::actors::{LaneMessage, PayMessage, Shared};
 use crate::config::Config;
 use crate::order::{ItemsHash, Price};
 use crate::protocol::evidence::{AccountEffect, PauseWhy};
 use crate::protocol::{IntentId, Moment, Why};
 use crate::store::Lease;
 
+mod pay;
 mod post;
 mod switch;
 
+pub(crate) use pay::{PayJob, PayReports, send_pay};
 pub(crate) use post::{Job, LateSockets, Unreported, send};
 pub(crate) use switch::Switch;
 
@@ -53,9 +56,12 @@ struct Permits {
     posts: usize,
     posts_max: usize,
     doubts: Doubts,
+    pay_doubts: Doubts,
     doubts_max: usize,
     /// How much the doubts may cost.
     amount_max: Option<Price>,
+    /// Payments that wait.
+    paying: VecDeque<IntentId>,
     waiting: VecDeque<(ItemsHash, IntentId)>,
     /// Tokens a second; `None`: no limit of our own.
     rate: Option<f64>,
@@ -81,6 +87,17 @@ pub(crate) struct Doubts {
     pub(crate) amount: Price,
     /// How many of them have a line without one.
     pub(crate) unpriced: usize,
+}
+
+impl Doubts {
+    /// Both together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            amount: self.amount.plus(other.amount),
+            unpriced: self.unpriced + other.unpriced,
+        }
+    }
 }
 
 /// Why the account does not send, and until when at least.
@@ -114,6 +131,8 @@ impl Dispatch {
                 posts: 0,
                 posts_max: config.posts_max,
                 doubts: Doubts::default(),
+                pay_doubts: Doubts::default(),
+                paying: VecDeque::new(),
                 doubts_max: config.doubts_max,
                 amount_max: config.doubts_amount_max,
                 waiting: VecDeque::new(),
@@ -139,7 +158,8 @@ impl Dispatch {
     /// Takes a permit if one is free and nobody waits for one.
     pub(crate) fn try_take(&self, now: Moment) -> bool {
         let mut permits = self.permits();
-        permits.waiting.is_empty() && permits.take(now).is_ok()
+        let nobody = permits.waiting.is_empty() && permits.paying.is_empty();
+        nobody && permits.take(now, For::Order).is_ok()
     }
 
     /// Asks for a permit; it comes as a message to the lane.
@@ -148,11 +168,17 @@ impl Dispatch {
         self.pump(shared);
     }
 
+    /// Asks for a permit to pay; it comes as a message to the payments.
+    pub(crate) fn ask_to_pay(&self, shared: &Arc<Shared>, intent: IntentId) {
+        self.permits().paying.push_back(intent);
+        self.pump(shared);
+    }
+
     /// Gives a permit back: its POST has an outcome, or it was not needed.
     pub(crate) fn give_back(&self, shared: &Arc<Shared>) {
         let mut permits = self.permits();
         permits.posts = permits.posts.saturating_sub(1);
-        let pumps = !permits.waiting.is_empty();
+        let pumps = !permits.waiting.is_empty() || !permits.paying.is_empty();
         drop(permits);
         if pumps {
             self.pump(shared);
@@ -161,15 +187,27 @@ impl Dispatch {
 
     /// Tells what is in doubt on the account.
     pub(crate) fn doubts(&self, shared: &Arc<Shared>, doubts: Doubts) {
+        self.count_doubts(shared, |permits| permits.doubts = doubts);
+    }
+
+    /// Tells which payments are in doubt.
+    pub(crate) fn pay_doubts(&self, shared: &Arc<Shared>, doubts: Doubts) {
+        self.count_doubts(shared, |permits| permits.pay_doubts = doubts);
+    }
+
+    fn count_doubts(&self, shared: &Arc<Shared>, count: impl FnOnce(&mut Permits)) {
         let mut permits = self.permits();
-        let was = permits.too_much_in_doubt();
-        permits.doubts = doubts;
-        let is = permits.too_much_in_doubt();
+        let stops = |permits: &Permits| (permits.too_much_in_doubt(), permits.pays_stop());
+        let (orders, pays) = stops(&permits);
+        count(&mut permits);
+        let (orders_now, pays_now) = stops(&permits);
+        let reached = !orders && orders_now;
+        let reopened = (orders && !orders_now) || (pays && !pays_now);
         drop(permits);
-        if is && !was {
+        if reached {
             shared.alarm("as much is in doubt as is allowed: nothing more is sent until some orders are decided");
         }
-        if was && !is {
+        if reopened {
             self.pump(shared);
         }
     }
@@ -302,10 +340,16 @@ impl Dispatch {
         let now = shared.runtime.now();
         loop {
             let mut permits = self.permits();
-            if permits.waiting.is_empty() {
+            let pays = !permits.paying.is_empty() && !permits.pays_stop();
+            if !pays && permits.waiting.is_empty() {
                 return;
             }
-            match permits.take(now) {
+            match permits.take(now, if pays { For::Payment } else { For::Order }) {
+                Ok(()) if pays => {
+                    let Some(intent) = permits.paying.pop_front() else { return };
+                    drop(permits);
+                    shared.payments.send(shared, PayMessage::Permitted { intent });
+                }
                 Ok(()) => {
                     let Some((lane, intent)) = permits.waiting.pop_front() else { return };
                     drop(permits);
@@ -335,15 +379,28 @@ impl Dispatch {
     }
 }
 
+/// What a permit is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Order,
+    /// That others are in doubt does not stop it: what is created already expires unpaid.
+    Payment,
+}
+
 impl Permits {
-    fn take(&mut self, now: Moment) -> Result<(), NotNow> {
+    /// Whether the payments in doubt are at the bound by themselves.
+    fn pays_stop(&self) -> bool {
+        self.is_too_much(self.pay_doubts)
+    }
+
+    fn take(&mut self, now: Moment, what: For) -> Result<(), NotNow> {
         if self.closed
             || !self.sends
             || !self.ready
             || self.paused.is_some()
             || self.posts >= self.posts_max
-            || self.too_much_in_doubt()
             || self.switch.is_on()
+            || (what == For::Order && self.too_much_in_doubt())
         {
             return Err(NotNow::UntilTold);
         }
@@ -369,9 +426,14 @@ impl Permits {
         Ok(())
     }
 
-    /// Whether the doubts are at their bound, by number or by money.
+    /// Whether the doubts are at their bound, those of payments too.
     fn too_much_in_doubt(&self) -> bool {
-        let Doubts { count, amount, unpriced } = self.doubts;
+        self.is_too_much(self.doubts.and(self.pay_doubts))
+    }
+
+    /// By number or by money.
+    fn is_too_much(&self, doubts: Doubts) -> bool {
+        let Doubts { count, amount, unpriced } = doubts;
         count >= self.doubts_max
             || self.amount_max.is_some_and(|most| unpriced > 0 || amount >= most)
     }

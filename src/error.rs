@@ -179,6 +179,9 @@ pub enum StartError {
         /// Where its orders went, or come from.
         mark: crate::store::Mark,
     },
+    /// Orders are to be paid after they were created, and the supplier's interface cannot pay.
+    #[error("orders are to be paid after they were created, and this supplier cannot be paid")]
+    CannotPay,
     /// The router has stopped, or its start failed and the reason was told before.
     #[error("the router has stopped")]
     Stopped,
@@ -230,6 +233,22 @@ pub enum ResolveError {
     Taken {
         /// The supplier's order.
         id: OrderId,
+    },
+    /// The supplier shows the order otherwise than the decision says.
+    #[error("supplier order {id} is {status}")]
+    Contradicted {
+        /// The supplier's order.
+        id: OrderId,
+        /// The supplier's word for where it stands.
+        status: String,
+    },
+    /// Whether an order is paid is no question of this one.
+    #[error("order {client_ref} is {state}, not created and to be paid")]
+    NotToPay {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// Where it stands.
+        state: &'static str,
     },
     /// The decision needs a reason, for those who look later.
     #[error("a reason must be given")]

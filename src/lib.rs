@@ -27,7 +27,7 @@
 //!     let order = Order::new(ClientRef::new(purchase)?, vec![Item::new("gift-card-25", 1)?])?;
 //!     Ok(match router.submit(order).await {
 //!         Ok(End::Placed { order_id, .. }) => format!("bought: {order_id}"),
-//!         Ok(End::Refused { why } | End::NotPlaced { why }) => format!("pay back: {why}"),
+//!         Ok(End::Refused { why } | End::NotPlaced { why } | End::Unpaid { why, .. }) => format!("pay back: {why}"),
 //!         Err(SubmitError::InDoubt { ask_again_at, .. }) => format!("ask at {ask_again_at}"),
 //!         Err(error) => return Err(error.into()),
 //!     })
@@ -77,6 +77,7 @@
 //! | *orphan* | an order on the account that no intent has: kept, shown, never claimed |
 //! | *history* | orders from before the router's first start on the account |
 //! | *witness* | an order that a list must show, if it is to prove that another one is absent |
+//! | *payment* | one POST that pays a created order, where creating does not ([`Config::pays_on`]) |
 //! | *near miss* | an order that nobody has and that looks like one in doubt without matching it |
 //!
 //! ```text

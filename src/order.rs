@@ -287,6 +287,11 @@ impl Price {
         Self(self.0.checked_add(other.0).unwrap_or(Decimal::MAX))
     }
 
+    /// What is left of a sum; nothing, if it was too large to be added up exactly.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self(self.0.checked_sub(other.0).unwrap_or(Decimal::ZERO).max(Decimal::ZERO))
+    }
+
     #[cfg(feature = "metrics")]
     pub(crate) fn rounded(self) -> f64 {
         use rust_decimal::prelude::ToPrimitive;

@@ -11,11 +11,13 @@ pub mod fulfilment;
 mod intent;
 pub mod lane;
 pub mod listing;
+pub mod payment;
 mod time;
 
 pub use clause::{Clause, LeftOut};
 pub use intent::{
     Attempt, AttemptSeq, Change, Fingerprint, IDS_PER_RECORD_MAX, IntentId, Learnt, NewIntent,
-    Outcome, Serial, Shape, State, Verdict, Why,
+    Ordered, Outcome, Serial, Shape, State, Verdict, Why,
 };
+pub use payment::{PayStep, PayVerdict, Payment, PaysOn};
 pub use time::Moment;

@@ -19,12 +19,13 @@ use crate::order::{ClientRef, Order, OrderId};
 use crate::protocol::account::{Account, AccountRules};
 use crate::protocol::fulfilment::Delivery;
 use crate::protocol::lane::Decision;
-use crate::protocol::{Change, Learnt, State, Why};
+use crate::protocol::{Change, Learnt, PaysOn, State, Why};
 use crate::runtime::Runtime;
 use crate::shared_gate::{self, GateStats, SharedGate};
 use crate::store::{HistoryLine, IntentStore, Mark, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
 
+mod payment;
 mod progress;
 
 pub(crate) use progress::{Reader, Teller, slot};
@@ -49,6 +50,14 @@ pub enum End {
         /// Why.
         why: Why,
     },
+    /// Created at the supplier, never paid, and it will not be: it expired, was cancelled, or its
+    /// payment was refused. Nothing was debited. Only under [`PaysOn::Pay`].
+    Unpaid {
+        /// The supplier's order.
+        order_id: OrderId,
+        /// Why.
+        why: Why,
+    },
 }
 
 impl End {
@@ -59,6 +68,7 @@ impl End {
             Self::Placed { .. } => "placed",
             Self::Refused { .. } => "refused",
             Self::NotPlaced { .. } => "not_placed",
+            Self::Unpaid { .. } => "unpaid",
         }
     }
 }
@@ -76,6 +86,11 @@ pub enum Progress {
     Submitted,
     /// Durable: it will be driven to an end, over any crash.
     Accepted,
+    /// This supplier order is its own, and is to be paid ([`PaysOn::Pay`]).
+    Created {
+        /// The supplier's order.
+        order_id: OrderId,
+    },
     /// It may have been bought; the router finds out.
     InDoubt,
     /// It may have been bought; a person is asked.
@@ -250,6 +265,11 @@ pub enum Resolution {
     Placed(OrderId),
     /// Nothing was bought and nothing will be, by any attempt so far.
     Absent,
+    /// A created order is paid. Refused where the supplier shows that it is not.
+    Paid,
+    /// A created order is not paid, and nothing that was sent will pay it: it is not paid any more.
+    /// Refused where the supplier shows it as paid.
+    Unpaid,
 }
 
 /// How the router is doing. That the store has failed is told by [`OrderRouter::failed`].
@@ -350,6 +370,11 @@ impl Builder {
         if open > 0 {
             return Err(StartError::EchoChanged { open });
         }
+        let to_pay = |stored: &Stored| matches!(stored.state, State::Created { .. });
+        let pays = config.pays_on == PaysOn::Pay || found.intents.iter().any(to_pay);
+        if pays && sends && !supplier.can_pay() {
+            return Err(StartError::CannotPay);
+        }
         let oldest = found.intents.iter().filter_map(|stored| stored.state.attempt());
         let known = match oldest.map(|attempt| attempt.seq).min() {
             Some(oldest) => store.known_since(oldest).await?,
@@ -385,6 +410,7 @@ impl Builder {
         let threads = Threads::start(shared.clone()).await.map_err(StartError::Thread)?;
         // Set once, here.
         let _ = shared.threads.set(threads);
+        shared.payments.start(&shared);
         shared_gate::keep(&shared);
         let (answer, first) = oneshot::channel();
         let start = Start { newest_known, newest_order, has_history, answer };
@@ -408,11 +434,15 @@ fn lay_down(
     intents: Vec<Stored>,
     mut holds: BTreeMap<crate::ItemsHash, Why>,
 ) {
-    let open = intents.iter().filter(|stored| !stored.state.is_end()).count();
+    // What is to be paid is counted by the cashier.
+    let open = intents.iter().filter(|stored| !stored.state.is_decided()).count();
     shared.open.store(open, Ordering::Relaxed);
     let mut lanes: BTreeMap<_, Dormant> = BTreeMap::new();
     for stored in intents {
         shared.name_products(&stored.items);
+        if shared.payments.lay_down(shared, &stored) && !stored.unsettled {
+            continue;
+        }
         lanes.entry(stored.lane).or_default().intents.push(stored);
     }
     for lane in holds.keys() {
@@ -561,10 +591,13 @@ impl OrderRouter {
                 return Ok(end);
             }
             let (progress, ticket) = slot(progress_of(&stored.state), true);
-            let intent = stored.id;
-            let client_ref = client_ref.clone();
-            let attach = LaneMessage::Attach { intent, client_ref, progress };
-            shared.deliver(stored.lane, attach);
+            if let Err(waiters) = shared.payments.enter(shared, &stored, vec![progress]) {
+                for progress in waiters {
+                    let (intent, client_ref) = (stored.id, client_ref.clone());
+                    let attach = LaneMessage::Attach { intent, client_ref, progress };
+                    shared.deliver(stored.lane, attach);
+                }
+            }
             let (failed, _place) = (shared.failed.subscribe(), self.take_place()?);
             let ticket = Ticket { progress: ticket, failed, _place };
             let left = deadline.since(shared.runtime.now());
@@ -634,12 +667,15 @@ impl OrderRouter {
             client_ref: client_ref.clone(),
             state: state.name(),
         };
+        if let Resolution::Paid | Resolution::Unpaid = resolution {
+            return self.resolve_payment(&stored, &resolution, reason).await;
+        }
         if !matches!(stored.state, State::InDoubt(..) | State::Held(..) | State::Sending(_)) {
             return Err(not_in_doubt(&stored.state));
         }
         let decision = match &resolution {
-            Resolution::Absent => Decision::Absent,
             Resolution::Placed(id) => self.checked(&stored, id).await?,
+            _ => Decision::Absent,
         };
         let (answer, told) = oneshot::channel();
         let resolve = Resolve { intent: stored.id, decision, answer };

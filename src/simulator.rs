@@ -43,6 +43,7 @@ mod latency;
 mod ledger;
 mod list;
 mod order;
+mod pay;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -61,7 +62,7 @@ use self::account::Shared;
 use self::connection::{Side, accept};
 
 pub use self::config::{Contract, Envelope, ListOrder, PayTime, SimulatorConfig, UnitPrice};
-pub use self::faults::{Faults, InvalidFaults, ListFault, PostFault, UnknownFault};
+pub use self::faults::{Faults, InvalidFaults, ListFault, PayFault, PostFault, UnknownFault};
 pub use self::latency::LatencyShape;
 pub use self::ledger::{LedgerEntry, LedgerItem, Stats};
 pub use self::update::parse_duration;

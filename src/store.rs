@@ -229,6 +229,8 @@ pub enum StoreError {
 ///   `Placed` learnt from an answer is also taken when the intent is `Queued` again and has no
 ///   newer attempt (rule 5). Everything else is [`Committed::Stale`].
 /// - A supplier order is claimed once in the whole store; `Placed` and its claim are one write.
+/// - `Created` is as `Placed`, and leaves the intent to be paid: it has not ended. `Pay` wants its
+///   payment to stand exactly where it says; `Paid` and `Unpaid` end the intent.
 /// - `Absent` counts a try and queues again; `NotPlaced` counts one and ends.
 /// - `Placed` that was not learnt from an answer leaves its intent unsettled; `Settle` wants that.
 /// - `Adopt` wants the store marked as being filled. It writes an intent as another store kept it: if

@@ -182,6 +182,18 @@ pub trait Supplier: Send + Sync + 'static {
     /// socket.
     fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange>;
 
+    /// Whether an order can be paid with [`Supplier::pay`]. Default: no.
+    fn can_pay(&self) -> bool {
+        false
+    }
+
+    /// Pays one order from the balance, once, under the terms of [`Supplier::place`]: its bytes go
+    /// through `gate` alone. Default: nothing leaves.
+    fn pay(&self, id: OrderId, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        let _ = (id, gate.close());
+        Box::pin(std::future::ready(Exchange::Broken { why: "cannot be paid".into() }))
+    }
+
     /// Reads one page of the list, past caches.
     fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>>;
 

@@ -10,6 +10,7 @@ mod model {
     mod hunt;
     mod large;
     mod lease;
+    mod payment;
     mod props;
     mod runs;
     mod setup;

@@ -13,6 +13,8 @@ mod kinds;
 mod naive;
 #[path = "sim/oracle.rs"]
 mod oracle;
+#[path = "sim/pay.rs"]
+mod pay;
 #[path = "sim/person.rs"]
 mod person;
 #[path = "sim/profile.rs"]
@@ -45,7 +47,9 @@ fn plan(seed: u64) -> Plan {
     let kind = std::env::var("SIM_KIND").ok();
     let kind = kind.map(|name| Kind::named(&name).expect("a kind of world"));
     let clause = std::env::var("SIM_CLAUSE").ok();
-    let named = |name: &str| *ALL.iter().find(|c| format!("{c:?}") == name).expect("a clause");
+    let pays = PAYS_PINNED.iter().map(|(clause, _)| clause);
+    let all: Vec<_> = ALL.iter().chain(pays).collect();
+    let named = |name: &str| **all.iter().find(|c| format!("{c:?}") == name).expect("a clause");
     let plan = Plan::of(seed);
     let clause = clause.unwrap_or_default();
     let mut names = clause.split(',').filter(|name| !name.is_empty()).map(named);
@@ -181,6 +185,38 @@ fn the_usual_ways_to_buy_are_seen_to_fail() {
     }
 }
 
+/// Orders that are created and then paid: a world of its own, so that no other seed is changed.
+#[test]
+fn orders_that_are_paid_later_are_paid_once() {
+    let (from, count) = (number("SIM_FROM", 0), number("SIM_SEEDS", 200));
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut lives = 0;
+    for seed in from..from + count {
+        let plan = Plan { kind: Kind::Pays, ..Plan::of(seed) };
+        let ran = checked(seed, || run(plan)).unwrap_or_else(|told| panic!("SIM_KIND=Pays {told}"));
+        lives += u64::from(ran.lives);
+        let of_payments = |fault: &str| fault.starts_with("pay") || fault.starts_with("debited");
+        for (fault, times) in ran.seen.into_iter().filter(|(fault, _)| of_payments(fault)) {
+            *seen.entry(fault).or_default() += times;
+        }
+    }
+    println!("{count} seeds, {lives} lives; payments by fault: {seen:?}");
+    assert_eq!(seen.len(), 15, "{seen:?}");
+}
+
+/// Each clause of payments, left out, is seen in a few seeds that are known to show it.
+#[test]
+fn each_clause_of_payments_left_out_is_caught() {
+    let run = |clause, seed| {
+        let without = [clause, None];
+        run(Plan { kind: Kind::Pays, without, ..Plan::of(seed) }).violation
+    };
+    for (clause, seeds) in PAYS_PINNED {
+        let caught = |seed: &u64| run(Some(*clause), *seed).is_some() && run(None, *seed).is_none();
+        assert!(seeds.iter().any(caught), "{clause:?} left out, and nothing was seen");
+    }
+}
+
 /// What a run shows without this clause, if anything. What it shows with all of them does not count.
 fn caught(clause: Clause, seed: u64) -> Option<String> {
     caught_without([Some(clause), None], seed)
@@ -308,6 +344,13 @@ const PINNED: &[(Clause, &[u64])] = &[
     (Clause::AnswerAfterSync, &[2, 6, 8]),
     (Clause::PassivationCounted, &[735, 1105, 1463]),
     (Clause::ListAfterNote, &[1074, 2313, 2732]),
+];
+
+/// For each clause of payments seeds that show it.
+const PAYS_PINNED: &[(Clause, &[u64])] = &[
+    (Clause::PayRecorded, &[0, 1, 2]),
+    (Clause::PaySettled, &[1, 2, 3]),
+    (Clause::PayLookedAfter, &[99, 172]),
 ];
 
 const ALL: &[Clause] = &[

@@ -16,7 +16,7 @@ use super::{LaneDoubts, Shared};
 use crate::error::SubmitError;
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, Order, Price};
 use crate::protocol::lane::{Decision, Event, Lane, ListView, Restored, Told};
-use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, State};
+use crate::protocol::{Attempt, AttemptSeq, IntentId, Moment, NewIntent, Outcome, PayStep, State};
 use crate::router::{End, Progress, Teller};
 use crate::store::Stored;
 
@@ -421,7 +421,14 @@ pub(crate) fn end_of(state: &State) -> Option<End> {
         }
         State::Refused(why) => Some(End::Refused { why: why.clone() }),
         State::NotPlaced(why) => Some(End::NotPlaced { why: why.clone() }),
-        State::Queued | State::Sending(_) | State::InDoubt(..) | State::Held(..) => None,
+        State::Unpaid { id, why, .. } => {
+            Some(End::Unpaid { order_id: id.clone(), why: why.clone() })
+        }
+        State::Queued
+        | State::Sending(_)
+        | State::InDoubt(..)
+        | State::Held(..)
+        | State::Created { .. } => None,
     }
 }
 
@@ -431,6 +438,11 @@ pub(crate) fn progress_of(state: &State) -> Progress {
         (Some(end), _) => Progress::Ended(end),
         (None, State::InDoubt(..)) => Progress::InDoubt,
         (None, State::Held(_, why)) => Progress::Held(why.clone()),
+        (None, State::Created { id, payment, why, .. }) => match payment.step {
+            PayStep::Due | PayStep::Sending => Progress::Created { order_id: id.clone() },
+            PayStep::InDoubt => Progress::InDoubt,
+            PayStep::Held => Progress::Held(why.clone()),
+        },
         (None, _) => Progress::Accepted,
     }
 }

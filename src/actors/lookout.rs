@@ -237,6 +237,7 @@ impl Lookout {
             Err(error) => return self.shared.fail(&error),
         };
         let shared = &self.shared;
+        shared.seen_paid(&sheet);
         let names = |id: &str| shared.names_product(id);
         let assessment = shared.account().assess(sheet, claims, &open, &names, requested, arrived);
         if assessment.evidence.is_ok() {
@@ -343,6 +344,11 @@ async fn arrive(
     let claims = claims(shared, unknown).await;
     crash::point("list.claims_read");
     Arrived { sheet, requested, arrived, open, claims }
+}
+
+/// Reads a list for somebody who only wants to see its rows.
+pub(super) async fn sheet(shared: &Arc<Shared>, since: Option<Timestamp>) -> Sheet {
+    read::sheet(shared, since, None).await
 }
 
 /// Who has these orders, as far as anybody has.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::order::EchoedItem;
-use crate::protocol::{Attempt, Fingerprint, Learnt, Serial};
+use crate::protocol::{Attempt, Fingerprint, Learnt, Payment, Serial};
 use crate::{Item, ItemsDigest};
 
 const DAY: i64 = 24 * 60 * 60;
@@ -140,4 +140,52 @@ fn an_intent_that_is_read_twice_counts_as_it_was_read_last() {
     let report = audited(&rows, twice, &Rehydration::default());
     finds(&report, &[(Kind::Double, "2", Some("a"))]);
     assert_eq!((report.in_doubt, report.matched), (0, 1));
+}
+
+#[test]
+fn orders_that_are_paid_later_are_found_only_where_their_payment_is_off() {
+    let (learnt, why) = (Learnt::Answer, || "expired".into());
+    let created = |name: &str, second| State::Created {
+        id: id(name),
+        learnt,
+        created_at: Some(at(second)),
+        payment: Payment::NEW,
+        why: why(),
+    };
+    let unpaid = |name: &str| State::Unpaid {
+        id: id(name),
+        learnt,
+        created_at: Some(at(2_000)),
+        why: why(),
+    };
+    let shown = |name: &str, second, status: &str| Row {
+        status: status.into(),
+        ..row(name, &format!("of-{name}"), second)
+    };
+    let rows = [
+        shown("waits", DAY - 5, "active"),
+        shown("waits-long", 2_000, "active"),
+        shown("cancelled", 2_000, "cancelled"),
+        shown("left", 2_000, "active"),
+        shown("debited", 2_000, "processing"),
+    ];
+    let of = |name: &str, state| intent(name, &format!("of-{name}"), state);
+    let intents = vec![
+        of("waits", created("waits", DAY - 5)),
+        of("waits-long", created("waits-long", 2_000)),
+        of("cancelled", unpaid("cancelled")),
+        of("left", unpaid("left")),
+        of("debited", unpaid("debited")),
+        // Not shown any more: it cost nothing.
+        of("gone", unpaid("gone")),
+    ];
+    let report = audited(&rows, intents, &Rehydration::default());
+    finds(
+        &report,
+        &[
+            (Kind::Unpaid, "waits-long", Some("waits-long")),
+            (Kind::PaidAfterAll, "debited", Some("debited")),
+        ],
+    );
+    assert_eq!((report.orders, report.matched), (5, 3));
 }

@@ -30,6 +30,8 @@ What is told:
   unmatched    an order of ours has it, and the list does not show it
   other_items  an order of ours has it, and the list shows other items
   unpaid       an order of ours has it, and it is still not paid
+  paid_after_all
+               an order of ours has it that ended unpaid, and the list shows it as paid
 What may be one of the orders in doubt just now is none of these. Orders from before the first start are left
 out. Exit code: 0 all is well, 1 something is off, 2 nothing could be said.
 

@@ -91,10 +91,14 @@ enum StateName {
     #[value(alias = "in_doubt")]
     InDoubt,
     Held,
+    /// Created at the supplier, and to be paid yet
+    Created,
     Placed,
     Refused,
     #[value(alias = "not_placed")]
     NotPlaced,
+    /// Created, never paid, and it will not be
+    Unpaid,
 }
 
 impl StateName {
@@ -104,9 +108,11 @@ impl StateName {
             State::Sending(_) => Self::Sending,
             State::InDoubt(..) => Self::InDoubt,
             State::Held(..) => Self::Held,
+            State::Created { .. } => Self::Created,
             State::Placed { .. } => Self::Placed,
             State::Refused(_) => Self::Refused,
             State::NotPlaced(_) => Self::NotPlaced,
+            State::Unpaid { .. } => Self::Unpaid,
         }
     }
 }
@@ -193,6 +199,9 @@ struct Shown<'a> {
     items: Vec<ShownItem<'a>>,
     order_id: Option<&'a str>,
     learnt: Option<&'static str>,
+    /// Where the payment of a created order stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<&'static str>,
     reason: Option<&'a str>,
     tries: u8,
     accepted_at: String,
@@ -217,15 +226,20 @@ impl<'a> Shown<'a> {
             has_note: item.note_ref().is_some(),
             total_price: item.price().map(ToString::to_string),
         });
-        let (order_id, learnt) = match &stored.state {
-            State::Placed { id, learnt, .. } => (Some(id.as_str()), Some(name_of(*learnt))),
-            _ => (None, None),
+        let order = stored.state.order();
+        let (order_id, learnt) =
+            (order.map(|order| order.id.as_str()), order.map(|order| name_of(order.learnt)));
+        let payment = match &stored.state {
+            State::Created { payment, .. } => Some(payment.step.name()),
+            _ => None,
         };
         let reason = match &stored.state {
             State::InDoubt(_, why)
             | State::Held(_, why)
             | State::Refused(why)
-            | State::NotPlaced(why) => Some(&**why),
+            | State::NotPlaced(why)
+            | State::Unpaid { why, .. } => Some(&**why),
+            State::Created { why, .. } => Some(&**why).filter(|why| !why.is_empty()),
             State::Queued | State::Sending(_) | State::Placed { .. } => None,
         };
         Self {
@@ -234,6 +248,7 @@ impl<'a> Shown<'a> {
             items: items.collect(),
             order_id,
             learnt,
+            payment,
             reason,
             tries: stored.tries,
             accepted_at: stored.accepted_at.to_string(),
@@ -265,6 +280,9 @@ impl<'a> Shown<'a> {
         if let (Some(id), Some(learnt)) = (self.order_id, self.learnt) {
             row("order", &format!("{id}, learnt from {learnt}"));
         }
+        if let Some(payment) = self.payment {
+            row("payment", payment);
+        }
         if let Some(reason) = self.reason {
             row("reason", reason);
         }
@@ -286,7 +304,8 @@ impl<'a> Shown<'a> {
     fn bought(&self) -> &'static str {
         match self.state {
             "placed" => "yes, once",
-            "refused" | "not_placed" => "no, and it will not be",
+            "refused" | "not_placed" | "unpaid" => "no, and it will not be",
+            "created" if self.payment == Some("due") => "not yet; the next `submit` pays it",
             "queued" => "not yet; the next `submit` sends it",
             _ => "perhaps; the next `submit` finds out, or `orders resolve` decides",
         }

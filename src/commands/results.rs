@@ -26,6 +26,8 @@ pub enum Outcome {
     Refused,
     /// Given up: nothing was bought.
     NotPlaced,
+    /// Created as `order_id`, never paid, and it will not be: nothing was debited.
+    Unpaid,
     /// It may have been bought; a person is asked.
     Held,
     /// It may have been bought, or is still to be; run again.
@@ -48,7 +50,7 @@ pub struct ResultLine {
     pub items: Arc<[Item]>,
     /// Where it stands.
     pub outcome: Outcome,
-    /// The supplier's order, if it is placed.
+    /// The supplier's order, if it has one.
     pub order_id: Option<String>,
     /// The number of the input line; absent for orders of earlier runs.
     pub line: Option<u64>,

@@ -17,7 +17,7 @@ use crate::supplier::{Exchange, Gate, GateState};
 use crate::telemetry::Count;
 
 /// How long an answer is read for where no landing bound is set.
-const READ_ON_DEFAULT: Duration = Duration::from_secs(15 * 60);
+pub(super) const READ_ON_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
 /// One recorded attempt to send.
 pub(crate) struct Job {
@@ -36,7 +36,7 @@ pub(crate) struct LateSockets(Mutex<VecDeque<(AttemptSeq, AbortHandle)>>);
 
 impl LateSockets {
     /// Adds one; over the bound, the oldest is dropped: that costs time, not money.
-    fn add(&self, seq: AttemptSeq, handle: AbortHandle, sockets_max: usize) {
+    pub(super) fn add(&self, seq: AttemptSeq, handle: AbortHandle, sockets_max: usize) {
         let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.push_back((seq, handle));
         while sockets.len() > sockets_max {
@@ -46,7 +46,7 @@ impl LateSockets {
         }
     }
 
-    fn remove(&self, seq: AttemptSeq) {
+    pub(super) fn remove(&self, seq: AttemptSeq) {
         let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.retain(|(other, _)| *other != seq);
     }

@@ -104,6 +104,12 @@ pub enum Clause {
     Fenced,
     /// Rule 16: who takes over counts settled from the longest pause after the lease's end.
     PauseCovered,
+    /// Pay later: a payment is durable before it is sent.
+    PayRecorded,
+    /// Pay later: a payment is repeated only once the last one is settled.
+    PaySettled,
+    /// Pay later: and only when a look that was requested after that says that it is not paid.
+    PayLookedAfter,
     /// The store answers a change after the sync that makes it durable.
     AnswerAfterSync,
     /// A lane is put to sleep only if no message is on its way to it.

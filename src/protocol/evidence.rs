@@ -149,6 +149,8 @@ pub enum Alarm {
     IdSeenBefore,
     /// The answer names an order with other items.
     OtherItems,
+    /// The answer to a payment names another order.
+    OtherOrder,
 }
 
 /// Why nothing new is sent on the account.

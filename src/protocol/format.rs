@@ -37,6 +37,8 @@ pub struct OrderFormat {
     pub id: Cow<'static, str>,
     /// The state, a string. Default: `status`.
     pub status: Cow<'static, str>,
+    /// Why an order was cancelled, a string. Default: `cancelReason`.
+    pub cancel_reason: Cow<'static, str>,
     /// The moment of creation. Default: `createdAt`.
     pub created_at: Cow<'static, str>,
     /// How moments are written. Default: RFC 3339 with a zone.
@@ -58,6 +60,7 @@ impl Default for OrderFormat {
             envelope: None,
             id: "id".into(),
             status: "status".into(),
+            cancel_reason: "cancelReason".into(),
             created_at: "createdAt".into(),
             timestamps: TimestampFormat::default(),
             items: "items".into(),
@@ -240,6 +243,13 @@ impl OrderFormat {
     /// Its state.
     pub(crate) fn status_of(&self, order: &Object<'_>) -> Option<String> {
         string(order.value(&self.status)?).map(Cow::into_owned).filter(|s| !s.is_empty())
+    }
+
+    /// Why it was cancelled: a word of at most 64 letters, digits and underscores.
+    pub(crate) fn cancel_reason_of(&self, order: &Object<'_>) -> Option<crate::protocol::Why> {
+        let word = string(order.value(&self.cancel_reason)?)?;
+        let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        (plain && !word.is_empty() && word.len() <= 64).then(|| word.into_owned().into())
     }
 
     /// When it was created.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::payment::{PayVerdict, Payment};
 use crate::order::{ClientRef, Item, ItemsDigest, ItemsHash, OrderId};
 use crate::store::{Adopted, Mark};
 
@@ -106,6 +107,15 @@ pub enum Verdict {
         /// When the supplier says that it was created.
         created_at: Option<Timestamp>,
     },
+    /// The same, and the order is to be paid yet ([`PaysOn::Pay`](super::payment::PaysOn::Pay)).
+    Created {
+        /// The supplier's order.
+        id: OrderId,
+        /// How it was learnt.
+        learnt: Learnt,
+        /// When the supplier says that it was created.
+        created_at: Option<Timestamp>,
+    },
     /// The supplier refused it; nothing was bought.
     Refused(Why),
     /// It was not sent: the intent is queued again, no try is used up.
@@ -118,6 +128,24 @@ pub enum Verdict {
     Absent,
     /// Proved absent, and no try is left: ended, nothing bought.
     NotPlaced(Why),
+}
+
+impl Verdict {
+    /// The order that it claims, if it claims one, and when the supplier says that it was created.
+    #[must_use]
+    pub fn order(&self) -> Option<(&OrderId, Option<Timestamp>)> {
+        match self {
+            Self::Placed { id, created_at, .. } | Self::Created { id, created_at, .. } => {
+                Some((id, *created_at))
+            }
+            Self::Refused(_)
+            | Self::NotSent(_)
+            | Self::InDoubt(_)
+            | Self::Held(_)
+            | Self::Absent
+            | Self::NotPlaced(_) => None,
+        }
+    }
 }
 
 /// One durable change. Atomic; the store answers once it cannot be lost any more.
@@ -145,6 +173,15 @@ pub enum Change {
         attempt: AttemptSeq,
         /// The verdict.
         verdict: Verdict,
+    },
+    /// The payment of a created order goes on or ends.
+    Pay {
+        /// The intent.
+        intent: IntentId,
+        /// Where its payment stands: the write is refused if it stands elsewhere.
+        was: Payment,
+        /// What becomes of it.
+        to: PayVerdict,
     },
     /// Ends a queued intent unsent: its `good_until` has passed, or it was cancelled.
     Expire {
@@ -247,6 +284,19 @@ pub enum State {
     InDoubt(Attempt, Why),
     /// In doubt, and a person is asked.
     Held(Attempt, Why),
+    /// This order is this intent's, and is to be paid yet.
+    Created {
+        /// The supplier's order.
+        id: OrderId,
+        /// How it was learnt.
+        learnt: Learnt,
+        /// When the supplier says that it was created.
+        created_at: Option<Timestamp>,
+        /// Where its payment stands.
+        payment: Payment,
+        /// Why it stands there, where there is something to say; else empty.
+        why: Why,
+    },
     /// Bought: this order is this intent's.
     Placed {
         /// The supplier's order.
@@ -260,13 +310,68 @@ pub enum State {
     Refused(Why),
     /// Proved absent or never sent, and given up; nothing was bought.
     NotPlaced(Why),
+    /// This order is this intent's, was not paid, and will not be: nothing was debited.
+    Unpaid {
+        /// The supplier's order.
+        id: OrderId,
+        /// How it was learnt.
+        learnt: Learnt,
+        /// When the supplier says that it was created.
+        created_at: Option<Timestamp>,
+        /// Why.
+        why: Why,
+    },
+}
+
+/// A supplier order that an intent has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ordered<'a> {
+    /// The supplier's order.
+    pub id: &'a OrderId,
+    /// How it was learnt.
+    pub learnt: Learnt,
+    /// When the supplier says that it was created.
+    pub created_at: Option<Timestamp>,
 }
 
 impl State {
     /// Whether this is an end that never changes any more.
     #[must_use]
     pub fn is_end(&self) -> bool {
-        matches!(self, Self::Placed { .. } | Self::Refused(_) | Self::NotPlaced(_))
+        match self {
+            Self::Placed { .. } | Self::Refused(_) | Self::NotPlaced(_) | Self::Unpaid { .. } => {
+                true
+            }
+            Self::Queued
+            | Self::Sending(_)
+            | Self::InDoubt(..)
+            | Self::Held(..)
+            | Self::Created { .. } => false,
+        }
+    }
+
+    /// The order that it has, if it has one: paid, to be paid, or never paid.
+    #[must_use]
+    pub fn order(&self) -> Option<Ordered<'_>> {
+        match self {
+            Self::Created { id, learnt, created_at, .. }
+            | Self::Placed { id, learnt, created_at }
+            | Self::Unpaid { id, learnt, created_at, .. } => {
+                Some(Ordered { id, learnt: *learnt, created_at: *created_at })
+            }
+            Self::Queued
+            | Self::Sending(_)
+            | Self::InDoubt(..)
+            | Self::Held(..)
+            | Self::Refused(_)
+            | Self::NotPlaced(_) => None,
+        }
+    }
+
+    /// Whether its lane is done with it: it has its order, or has ended without one.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.is_end() || self.order().is_some()
     }
 
     /// The open attempt, if there is one.
@@ -274,7 +379,12 @@ impl State {
     pub fn attempt(&self) -> Option<&Attempt> {
         match self {
             Self::Sending(a) | Self::InDoubt(a, _) | Self::Held(a, _) => Some(a),
-            Self::Queued | Self::Placed { .. } | Self::Refused(_) | Self::NotPlaced(_) => None,
+            Self::Queued
+            | Self::Created { .. }
+            | Self::Placed { .. }
+            | Self::Refused(_)
+            | Self::NotPlaced(_)
+            | Self::Unpaid { .. } => None,
         }
     }
 
@@ -286,9 +396,11 @@ impl State {
             Self::Sending(_) => "sending",
             Self::InDoubt(..) => "in_doubt",
             Self::Held(..) => "held",
+            Self::Created { .. } => "created",
             Self::Placed { .. } => "placed",
             Self::Refused(_) => "refused",
             Self::NotPlaced(_) => "not_placed",
+            Self::Unpaid { .. } => "unpaid",
         }
     }
 }
@@ -314,13 +426,20 @@ mod tests {
         let why: Why = "why".into();
         let attempt = Attempt { seq: Serial(1), fingerprint: Fingerprint(2), floor: None };
         let id = OrderId::new("7").expect("an id");
-        let placed = State::Placed { id, learnt: Learnt::List, created_at: None };
+        let (learnt, created_at) = (Learnt::List, None);
+        let placed = State::Placed { id: id.clone(), learnt, created_at };
+        let payment = Payment::NEW;
+        let created =
+            State::Created { id: id.clone(), learnt, created_at, payment, why: why.clone() };
+        let unpaid = State::Unpaid { id, learnt, created_at, why: why.clone() };
         let states = [
             (State::Queued, false, false, "queued"),
             (State::Sending(attempt), false, true, "sending"),
             (State::InDoubt(attempt, why.clone()), false, true, "in_doubt"),
             (State::Held(attempt, why.clone()), false, true, "held"),
+            (created, false, false, "created"),
             (placed, true, false, "placed"),
+            (unpaid, true, false, "unpaid"),
             (State::Refused(why.clone()), true, false, "refused"),
             (State::NotPlaced(why), true, false, "not_placed"),
         ];

@@ -9,6 +9,7 @@ use super::Unset::{Is, Says};
 use super::draft::StorePlace;
 use super::values::{amount, bound, bytes, count, duration, pair, rate, switch, word};
 use super::{Draft, Kind, Places, Setting, Unset};
+use crate::protocol::PaysOn;
 use crate::protocol::evidence::Means;
 use crate::protocol::format::TimestampFormat;
 use crate::shared_gate::{self, NodeName, OnFailure, StoreMark};
@@ -33,6 +34,8 @@ const TIMESTAMP_WORDS: [(&str, TimestampFormat); 4] = [
 const GATE_FAILURES: &[&str] = &["closed", "open"];
 const GATE_FAILURE_WORDS: [(&str, OnFailure); 2] =
     [(GATE_FAILURES[0], OnFailure::Closed), (GATE_FAILURES[1], OnFailure::Open)];
+const PAYS: &[&str] = &["create", "pay"];
+const PAY_WORDS: [(&str, PaysOn); 2] = [(PAYS[0], PaysOn::Create), (PAYS[1], PaysOn::Pay)];
 
 type Set = fn(&mut Draft, &str) -> Result<(), String>;
 
@@ -227,6 +230,14 @@ pub static TABLE: &[Setting] = &[
     row(SUPPLIER, "order_path", Kind::Text, Is("/api/orders/{id}"), "Path of one order", |d, t| {
         put(&mut d.client.order_path, text(t))
     }),
+    row(
+        SUPPLIER,
+        "pay_path",
+        Kind::Text,
+        Is("/api/orders/{id}/pay"),
+        "Path of the payment of one order, with `{id}` in it",
+        |d, t| put(&mut d.client.pay_path, text(t)),
+    ),
     row(
         SUPPLIER,
         "balances_path",
@@ -707,6 +718,24 @@ pub static TABLE: &[Setting] = &[
         "How long a placed order may take to end at the supplier before an alarm rings; it is followed \
             slowly from then on, and never bought again by itself",
         |d, t| put(&mut d.config.poll_limit, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "pays_on",
+        Kind::Word(PAYS),
+        Is("create"),
+        "When the supplier debits the balance: with the POST that creates an order, or with one of \
+            its own that pays it. Wrong, orders are never paid, or paid twice",
+        |d, t| put(&mut d.config.pays_on, word(t, &PAY_WORDS)),
+    ),
+    row(
+        LIMITS,
+        "pay_watch",
+        Kind::Duration,
+        Is("10s"),
+        "With pays_on = pay: how old an order must be before its being unpaid says that creating it \
+            did not pay it. Until one was seen so, orders are looked at before they are paid",
+        |d, t| put(&mut d.config.pay_watch, duration(t)),
     ),
     row(
         LIMITS,

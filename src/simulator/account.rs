@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::config::{Contract, PayTime, SimulatorConfig};
-use super::faults::{Faults, ListFault, PostFault};
+use super::faults::{Faults, ListFault, PayFault, PostFault};
 use super::latency::delay;
 use super::ledger::{self, LedgerEntry, Stats};
 use super::order::{Fate, OrderItem, Refusal, Row, Wanted};
@@ -51,6 +51,7 @@ impl Shared {
         let fired = |of: &[u64], n: usize| (of[n] > 0).then_some(of[n]);
         let post = PostFault::ALL.iter().enumerate();
         let list = ListFault::ALL.iter().enumerate();
+        let pay = PayFault::ALL.iter().enumerate();
         Stats {
             posts: counts.posts,
             orders: account.rows.len() as u64,
@@ -65,6 +66,9 @@ impl Shared {
             faults: post.filter_map(|(n, f)| Some((*f, fired(&counts.post_faults, n)?))).collect(),
             list_faults: list
                 .filter_map(|(n, f)| Some((*f, fired(&counts.list_faults, n)?)))
+                .collect(),
+            pay_faults: pay
+                .filter_map(|(n, f)| Some((*f, fired(&counts.pay_faults, n)?)))
                 .collect(),
             open_connections: self.open_connections.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
@@ -94,6 +98,7 @@ pub(super) struct Counts {
     pub foreign_orders: u64,
     pub post_faults: Vec<u64>,
     pub list_faults: Vec<u64>,
+    pub pay_faults: Vec<u64>,
 }
 
 /// Ids are random already: half of one is a hash.
@@ -155,6 +160,7 @@ impl Account {
         let counts = Counts {
             post_faults: vec![0; PostFault::ALL.len()],
             list_faults: vec![0; ListFault::ALL.len()],
+            pay_faults: vec![0; PayFault::ALL.len()],
             ..Counts::default()
         };
         Self {
@@ -258,6 +264,7 @@ impl Account {
             paid: paid.then_some(now),
             amount,
             debits,
+            pays: 0,
             fault: draft.fault,
             fate: draft.fate,
             foreign: draft.foreign,
@@ -292,6 +299,9 @@ impl Account {
         if row.paid.is_none() && row.status(now, contract) != super::order::Status::Active {
             return conflict("ORDER_PAYMENT_NOT_POSSIBLE", "the order is cancelled");
         }
+        if row.paid.is_some() && contract.repeated_pay_accepted {
+            return Ok(());
+        }
         if row.paid.is_some() && !contract.repeated_pay_debits {
             return conflict("ORDER_ALREADY_PAID", "the order is paid");
         }
@@ -313,6 +323,19 @@ impl Account {
     /// Counts a fault of a POST that happens.
     pub(super) fn count_post_fault(&mut self, fault: PostFault) {
         self.counts.post_faults[fault as usize] += 1;
+    }
+
+    /// Draws the fault of a payment and counts it: a function of the seed, the order and how often it
+    /// was to be paid before.
+    pub(super) fn pay_fault(&mut self, index: usize) -> Option<PayFault> {
+        let row = &mut self.rows[index];
+        row.pays += 1;
+        let number = u64::from(row.pays).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (high, low) = row.id.as_u64_pair();
+        let mut rng = fastrand::Rng::with_seed(self.seed ^ high ^ low ^ number);
+        let fault = self.faults.draw_pay(&mut rng)?;
+        self.counts.pay_faults[fault as usize] += 1;
+        Some(fault)
     }
 
     /// Draws the fault of a list request and counts it.

@@ -9,6 +9,7 @@ use super::config::{Contract, Envelope};
 use super::faults::{ListFault, PostFault};
 use super::list::{self, Query};
 use super::order::{self, Refusal, Status, unit_price, write_number, write_str};
+use super::pay;
 use super::time::micros;
 
 /// One request, borrowed from the connection's buffers.
@@ -43,10 +44,17 @@ pub(super) enum Then {
     Cut,
     /// Nothing is sent until the client goes, or for so long.
     Hold(Duration),
-    /// The order is created so long from now, whatever the client does, and answered then.
-    Land(Duration, Box<Draft>),
+    /// It takes effect so long from now, whatever the client does, and is answered then.
+    Land(Duration, Landing),
     /// The ledger is streamed.
     Ledger,
+}
+
+/// What takes effect late.
+pub(super) enum Landing {
+    Order(Box<Draft>),
+    /// A payment, by the order's row.
+    Payment(usize),
 }
 
 /// The outcome of one request.
@@ -85,7 +93,7 @@ impl Reply {
         self.error(refusal.status, refusal.code, &refusal.detail);
     }
 
-    fn rate_limited(&mut self) {
+    pub(super) fn rate_limited(&mut self) {
         self.error(429, "RATE_LIMITED", "too many requests");
         self.retry_after = Some(1);
     }
@@ -130,7 +138,7 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>, reply: &mut Reply) 
     match (request.method, parts.as_slice()) {
         ("GET", ["orders"]) => return list(shared, request.query, reply),
         ("GET", ["orders", id]) => fetch(shared, id, reply),
-        ("POST", ["orders", id, "pay"]) => return pay(shared, id, request.body, reply),
+        ("POST", ["orders", id, "pay"]) => return pay::pay(shared, id, request.body, reply),
         ("GET", ["access", "me", "balances"]) => balances(shared, reply),
         ("GET", ["products", id]) => product(&shared.contract, id, reply),
         (_, ["orders"] | ["orders", _] | ["orders", _, "pay"])
@@ -185,7 +193,8 @@ fn happen(
 ) -> Then {
     let shown = match fault {
         Some(PostFault::CreatedLate) => {
-            return Then::Land(account.faults.late_after, Box::new(draft));
+            let draft = Landing::Order(Box::new(draft));
+            return Then::Land(account.faults.late_after, draft);
         }
         Some(PostFault::WrongId201) => Shown::Others,
         Some(PostFault::NoId201) => Shown::None,
@@ -253,10 +262,14 @@ fn created(shared: &Shared, account: &mut Account, draft: Draft, shown: Shown, r
     row.write(&mut reply.body, id, Status::Active, &shared.contract, false);
 }
 
-/// Creates an order whose time has come, and writes its answer.
-pub(super) fn land(shared: &Shared, draft: Draft, reply: &mut Reply) {
+/// Lets something take effect whose time has come, and writes its answer.
+pub(super) fn land(shared: &Shared, landing: Landing, reply: &mut Reply) {
     reply.reset();
     let mut account = shared.account();
+    let draft = match landing {
+        Landing::Order(draft) => *draft,
+        Landing::Payment(index) => return pay::paid(shared, &mut account, index, reply),
+    };
     match account.afford(draft.wanted(), &shared.contract) {
         Ok(()) => created(shared, &mut account, draft, Shown::Own, reply),
         Err(refusal) => reply.refuse(&refusal),
@@ -317,7 +330,7 @@ fn list(shared: &Shared, query: &str, reply: &mut Reply) -> Step {
 }
 
 /// An order that exists, may be fetched by now, and is not hidden.
-fn find(shared: &Shared, account: &Account, id: &str) -> Option<usize> {
+pub(super) fn find(shared: &Shared, account: &Account, id: &str) -> Option<usize> {
     let index = account.find(Uuid::try_parse(id).ok()?)?;
     let from = account.rows[index].created.saturating_add(micros(account.faults.fetch_lag));
     (shared.clock.now() >= from).then_some(index)
@@ -334,42 +347,6 @@ fn fetch(shared: &Shared, id: &str, reply: &mut Reply) {
         }
         None => reply.error(404, "ORDER_NOT_FOUND", "there is no such order"),
     }
-}
-
-fn pay(shared: &Shared, id: &str, body: &[u8], reply: &mut Reply) -> Step {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Payment {
-        #[serde(default)]
-        payment_provider: Option<String>,
-    }
-    let mut account = shared.account();
-    account.counts.pays += 1;
-    let provider = match body {
-        [] => Ok(None),
-        body => serde_json::from_slice(body).map(|p: Payment| p.payment_provider),
-    };
-    let outcome = match provider {
-        Err(error) => Err(Refusal::invalid(error.to_string())),
-        Ok(Some(_)) => Err(Refusal::invalid("paymentProvider: only the balance pays here")),
-        Ok(None) => match find(shared, &account, id) {
-            Some(index) => account.pay(index, shared.clock.now(), &shared.contract).map(|()| index),
-            None => Err(Refusal {
-                status: 404,
-                code: "ORDER_NOT_FOUND",
-                detail: "there is no such order".to_owned(),
-            }),
-        },
-    };
-    match outcome {
-        Ok(index) => {
-            let row = &account.rows[index];
-            let status = row.status(shared.clock.now(), &shared.contract);
-            row.write(&mut reply.body, Some(row.id), status, &shared.contract, false);
-        }
-        Err(refusal) => reply.refuse(&refusal),
-    }
-    Step { delay: account.get_delay(), then: Then::Send }
 }
 
 fn balances(shared: &Shared, reply: &mut Reply) {

@@ -110,6 +110,9 @@ pub struct Contract {
     /// Paying an order a second time debits a second time, instead of being refused
     #[cfg_attr(feature = "cli", arg(long))]
     pub repeated_pay_debits: bool,
+    /// Paying an order a second time is answered like the first time, without a debit
+    #[cfg_attr(feature = "cli", arg(long, conflicts_with = "repeated_pay_debits"))]
+    pub repeated_pay_accepted: bool,
     /// The account's balance at the start [default: 1000000000]
     #[cfg_attr(
         feature = "cli",
@@ -175,6 +178,7 @@ impl Default for Contract {
             list_codes: false,
             pays_on: PayTime::Create,
             repeated_pay_debits: false,
+            repeated_pay_accepted: false,
             balance: Decimal::from(1_000_000_000),
             enforce_balance: false,
             prices: Vec::new(),

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::account::{Draft, Shared};
+use super::account::Shared;
 use super::api::{self, Reply, Step, Then};
 use super::head::{Body, Head, chunked};
 use super::order::write_number;
@@ -51,7 +51,7 @@ enum Next {
     Request,
     Close,
     /// The client has gone; its order is yet to be created.
-    Land(Instant, Box<Draft>),
+    Land(Instant, api::Landing),
 }
 
 struct Connection {
@@ -86,11 +86,11 @@ pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>, side: Side) {
         match connection.exchange().await.unwrap_or(Next::Close) {
             Next::Request => {}
             Next::Close => return,
-            Next::Land(at, draft) => {
+            Next::Land(at, landing) => {
                 drop(connection);
                 drop(open);
                 sleep_until(at).await;
-                api::land(&shared, *draft, &mut Reply::default());
+                api::land(&shared, landing, &mut Reply::default());
                 return;
             }
         }
@@ -137,16 +137,16 @@ impl Connection {
                 }
                 return Ok(Next::Close);
             }
-            Then::Land(after, draft) => {
+            Then::Land(after, landing) => {
                 let at = Instant::now() + after;
                 let gone = tokio::select! {
                     () = sleep_until(at) => false,
                     () = self.client_gone() => true,
                 };
                 if gone {
-                    return Ok(Next::Land(at, draft));
+                    return Ok(Next::Land(at, landing));
                 }
-                api::land(&self.shared, *draft, &mut self.reply);
+                api::land(&self.shared, landing, &mut self.reply);
                 self.send(head.keep_alive, None).await?;
             }
         }

@@ -1,21 +1,24 @@
 //! What goes wrong, how often, and the seeded choice of it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::Serialize;
 
 use super::latency::LatencyShape;
 use super::update;
 
-/// Makes [`Faults`], [`PostFault`] and [`ListFault`] from one table, so that a fault's name in
+mod names;
+
+pub use names::UnknownFault;
+
+/// Makes [`Faults`], [`PostFault`], [`ListFault`] and [`PayFault`] from one table, so that a fault's name in
 /// the ledger, at the administration port and on the command line cannot differ.
 macro_rules! faults {
     (
         post { $( $(#[$pm:meta])* $pv:ident = $pf:ident, )* }
         list { $( $(#[$lm:meta])* $lv:ident = $lf:ident, )* }
+        pay { $( $(#[$ym:meta])* $yv:ident = $yf:ident, )* }
         share { $( $(#[$sm:meta])* $sf:ident, )* }
         settings { $( $(#[$om:meta])* $of:ident : $ot:ty = $od:expr, )* }
     ) => {
@@ -50,6 +53,21 @@ macro_rules! faults {
             }
         }
 
+        /// What can go wrong with one payment of an order. At most one of them happens to it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum PayFault { $( $(#[$ym])* $yv, )* }
+
+        impl PayFault {
+            /// Every fault of a payment, in the order in which the seeded choice goes through them.
+            pub const ALL: &'static [Self] = &[ $( Self::$yv, )* ];
+
+            /// The name in `POST /admin/faults` and, with dashes, of the flag.
+            pub fn name(self) -> &'static str {
+                match self { $( Self::$yv => stringify!($yf), )* }
+            }
+        }
+
         /// Every fault, delay and foreign order, each with its probability or its duration.
         ///
         /// The default is a supplier without a fault and without a delay. The probabilities of
@@ -69,6 +87,10 @@ macro_rules! faults {
             #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
                 hide_default_value = true, help_heading = "Faults of a list (probabilities)"))]
             pub $lf: f64, )*
+            $( $(#[$ym])*
+            #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
+                hide_default_value = true, help_heading = "Faults of a payment (probabilities)"))]
+            pub $yf: f64, )*
             $( #[cfg_attr(feature = "cli", arg(long, default_value_t = 0.0, value_name = "P",
                 hide_default_value = true, help_heading = "Others and unhappy ends (probabilities)"))]
             $(#[$sm])*
@@ -81,6 +103,9 @@ macro_rules! faults {
             /// Faults for the next list requests, as `script` is for POSTs. Default: empty.
             #[cfg_attr(feature = "cli", arg(skip))]
             pub list_script: VecDeque<Option<ListFault>>,
+            /// Faults for the next payments, as `script` is for POSTs. Default: empty.
+            #[cfg_attr(feature = "cli", arg(skip))]
+            pub pay_script: VecDeque<Option<PayFault>>,
             /// How many more times a POST fault may be drawn; 0 is never again. A fault that is
             /// not named has no such limit. The script does not count. Default: empty.
             #[cfg_attr(feature = "cli", arg(skip))]
@@ -93,9 +118,11 @@ macro_rules! faults {
         impl Default for Faults {
             fn default() -> Self {
                 Self {
-                    $( $pf: 0.0, )* $( $lf: 0.0, )* $( $sf: 0.0, )* $( $of: $od, )*
+                    $( $pf: 0.0, )* $( $lf: 0.0, )* $( $yf: 0.0, )* $( $sf: 0.0, )*
+                    $( $of: $od, )*
                     script: VecDeque::new(),
                     list_script: VecDeque::new(),
+                    pay_script: VecDeque::new(),
                     budget: BTreeMap::new(),
                     list_budget: BTreeMap::new(),
                 }
@@ -111,6 +138,11 @@ macro_rules! faults {
             /// The probability of one list fault.
             pub fn list(&self, fault: ListFault) -> f64 {
                 match fault { $( ListFault::$lv => self.$lf, )* }
+            }
+
+            /// The probability of one fault of a payment.
+            pub fn pay(&self, fault: PayFault) -> f64 {
+                match fault { $( PayFault::$yv => self.$yf, )* }
             }
 
             /// Sets the probability of one POST fault; the others stay.
@@ -132,10 +164,12 @@ macro_rules! faults {
                 match key {
                     $( stringify!($pf) => self.$pf = update::probability(value)?, )*
                     $( stringify!($lf) => self.$lf = update::probability(value)?, )*
+                    $( stringify!($yf) => self.$yf = update::probability(value)?, )*
                     $( stringify!($sf) => self.$sf = update::probability(value)?, )*
                     $( stringify!($of) => self.$of = update::Setting::read(value)?, )*
                     "script" => self.script = update::plain(value)?,
                     "list_script" => self.list_script = update::plain(value)?,
+                    "pay_script" => self.pay_script = update::plain(value)?,
                     "budget" => self.budget = update::plain(value)?,
                     "list_budget" => self.list_budget = update::plain(value)?,
                     _ => return Err("there is no such fault or setting".to_owned()),
@@ -145,7 +179,7 @@ macro_rules! faults {
 
             fn probabilities(&self) -> impl Iterator<Item = (&'static str, f64)> {
                 [ $( (stringify!($pf), self.$pf), )* $( (stringify!($lf), self.$lf), )*
-                  $( (stringify!($sf), self.$sf), )* ].into_iter()
+                  $( (stringify!($yf), self.$yf), )* $( (stringify!($sf), self.$sf), )* ].into_iter()
             }
         }
     };
@@ -213,6 +247,30 @@ faults! {
         WrongEnvelope = list_wrong_envelope,
         /// The rows of the page in random order
         Unsorted = list_unsorted,
+    }
+    pay {
+        /// Paid, but no answer: the connection is held until the client goes
+        WithheldAfter = pay_withheld_after,
+        /// Not paid and not answered: the connection is held until the client goes
+        WithheldNever = pay_withheld_never,
+        /// Paid `late_after` its arrival, even if the client has gone by then; answered then
+        Late = pay_late,
+        /// 500 with a JSON error, nothing paid
+        Status500Before = pay_500_before,
+        /// Paid, then 500 with a JSON error
+        Status500After = pay_500_after,
+        /// The connection is reset, nothing paid
+        ResetBefore = pay_reset_before,
+        /// Paid, then the connection is reset
+        ResetAfter = pay_reset_after,
+        /// Paid, then 409 with the code `ORDER_ALREADY_PAID`: something in between asked twice
+        Conflict409After = pay_409_after,
+        /// 429 with a JSON error and `Retry-After: 1`, nothing paid
+        RateLimited429 = pay_429,
+        /// 404 with a JSON error, nothing paid: the order is not known there yet
+        NotFound404 = pay_404,
+        /// 422 with a JSON error, nothing paid
+        Refused422 = pay_422,
     }
     share {
         /// Each row of a list is left out with this probability
@@ -310,35 +368,6 @@ faults! {
     }
 }
 
-impl PostFault {
-    /// Whether the POST creates an order, at once or late.
-    pub fn creates(self) -> bool {
-        match self {
-            Self::WithheldNeverCreated
-            | Self::Status500Before
-            | Self::Status502Before
-            | Self::Status503Before
-            | Self::ResetBefore
-            | Self::RateLimited429
-            | Self::GatewayPage403
-            | Self::GatewayPage502
-            | Self::Redirect => false,
-            Self::WithheldAfterCreation
-            | Self::CreatedLate
-            | Self::Status500After
-            | Self::Status502After
-            | Self::Status408After
-            | Self::Conflict409After
-            | Self::ResetAfter
-            | Self::Cut201
-            | Self::WrongId201
-            | Self::NoId201
-            | Self::Empty201
-            | Self::RateLimited429After => true,
-        }
-    }
-}
-
 /// Why a set of faults was refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}`: {why}")]
@@ -364,6 +393,7 @@ impl Faults {
         }
         let sums = [
             ("POST faults", PostFault::ALL.iter().map(|f| self.post(*f)).sum::<f64>()),
+            ("payment faults", PayFault::ALL.iter().map(|f| self.pay(*f)).sum()),
             ("list faults", ListFault::ALL.iter().map(|f| self.list(*f)).sum()),
             ("foreign orders", self.foreign_identical + self.foreign_other),
             (
@@ -411,6 +441,15 @@ impl Faults {
         spend(&mut self.budget, fault)
     }
 
+    /// The fault of the next payment: the script's, else drawn.
+    pub(super) fn draw_pay(&mut self, rng: &mut fastrand::Rng) -> Option<PayFault> {
+        let point = rng.f64();
+        match self.pay_script.pop_front() {
+            Some(scripted) => scripted,
+            None => pick(PayFault::ALL, point, |f| self.pay(f)),
+        }
+    }
+
     /// The fault of the next list request: the script's, else drawn within the budget.
     pub(super) fn draw_list(&mut self, rng: &mut fastrand::Rng) -> Option<ListFault> {
         let point = rng.f64();
@@ -443,42 +482,3 @@ fn spend<F: Copy + Ord>(budget: &mut BTreeMap<F, u64>, fault: F) -> Option<F> {
         }
     }
 }
-
-/// A name that no fault has.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no fault is called `{0}`")]
-pub struct UnknownFault(String);
-
-macro_rules! by_name {
-    ($kind:ty) => {
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl FromStr for $kind {
-            type Err = UnknownFault;
-
-            fn from_str(name: &str) -> Result<Self, UnknownFault> {
-                let mut all = Self::ALL.iter().copied();
-                all.find(|f| f.name() == name).ok_or_else(|| UnknownFault(name.to_owned()))
-            }
-        }
-
-        impl Serialize for $kind {
-            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(self.name())
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $kind {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-by_name!(PostFault);
-by_name!(ListFault);

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::config::Contract;
-use super::faults::{ListFault, PostFault};
+use super::faults::{ListFault, PayFault, PostFault};
 use super::order::Row;
 use super::time::{Micros, rfc3339};
 
@@ -85,6 +85,8 @@ pub struct Stats {
     pub faults: BTreeMap<PostFault, u64>,
     /// The list faults that happened.
     pub list_faults: BTreeMap<ListFault, u64>,
+    /// The faults of payments that happened.
+    pub pay_faults: BTreeMap<PayFault, u64>,
     /// Connections to the supplier's port that are open now.
     pub open_connections: u64,
     /// Connections to the supplier's port so far.

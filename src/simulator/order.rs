@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::config::Contract;
+use super::config::{Contract, PayTime};
 use super::faults::PostFault;
 use super::time::{Micros, micros, write_rfc3339};
 
@@ -161,6 +161,8 @@ pub(super) struct Row {
     pub paid: Option<Micros>,
     pub amount: Decimal,
     pub debits: u32,
+    /// Payments that came in.
+    pub pays: u32,
     pub fault: Option<PostFault>,
     pub fate: Fate,
     pub foreign: bool,
@@ -207,6 +209,10 @@ impl Row {
         let age = at - paid;
         match self.fate {
             _ if age < micros(contract.paid_after) => Status::Active,
+            // It was paid: that it was not cannot be the reason.
+            Fate::Cancelled(_) if contract.pays_on == PayTime::Pay => {
+                Status::Cancelled("user_request")
+            }
             Fate::Cancelled(reason) => Status::Cancelled(reason),
             _ if age < micros(contract.processing_after) => Status::Paid,
             Fate::Unheard if age < micros(contract.completed_after) => Status::Unheard,

@@ -9,6 +9,7 @@ use super::*;
 mod admin;
 mod contract;
 mod lists;
+mod pays;
 mod posts;
 
 /// One order of two `a`, as it is posted.

@@ -19,14 +19,15 @@ use crate::protocol::{
 
 mod account;
 mod adopt;
+mod decide;
 mod totals;
-mod verdict;
 mod witnesses;
 
 pub(crate) use account::Account;
+pub(crate) use decide::claim_of;
+use decide::{claimed, decidable, pay, payable, undo_or_end};
 use totals::SerialHasher;
 pub(crate) use totals::Totals;
-use verdict::{decidable, undo_or_end};
 use witnesses::Witnesses;
 
 /// What lies below the book: ended intents and their claims that it has let go of.
@@ -185,11 +186,14 @@ impl Book {
                 if !decidable && self.left_out.keeps(Clause::OutcomeGuarded) {
                     return Ok(Some(Committed::Stale));
                 }
-                let Verdict::Placed { id, .. } = verdict else { return Ok(None) };
+                let Some((id, _)) = verdict.order() else { return Ok(None) };
                 if !self.left_out.keeps(Clause::ClaimedOnce) {
                     return Ok(None);
                 }
                 Ok(self.claim(base, id)?.map(|taken| Committed::IdTaken(taken.claim())))
+            }
+            Change::Pay { intent, was, .. } => {
+                allowed(self.stored(*intent).is_some_and(|stored| payable(stored, was)))
             }
             Change::Expire { intent, .. } => {
                 allowed(self.stored(*intent).is_some_and(|s| s.state == State::Queued))
@@ -239,6 +243,7 @@ impl Book {
                 })?;
             }
             Change::Decide { intent, verdict, .. } => self.decide(intent, verdict)?,
+            Change::Pay { intent, to, .. } => self.update(intent, |stored| pay(stored, to))?,
             Change::Expire { intent, why } => {
                 self.update(intent, |stored| stored.state = State::NotPlaced(why))?;
             }
@@ -304,11 +309,11 @@ impl Book {
     }
 
     fn decide(&mut self, intent: IntentId, verdict: Verdict) -> Result<(), Impossible> {
-        let Verdict::Placed { id, learnt, created_at } = verdict else {
-            return self.update(intent, |stored| undo_or_end(stored, verdict));
+        let (state, id, learnt, created_at) = match claimed(verdict) {
+            Ok(claimed) => claimed,
+            Err(other) => return self.update(intent, |stored| undo_or_end(stored, other)),
         };
-        let (state, left_out) =
-            (State::Placed { id: id.clone(), learnt, created_at }, self.left_out);
+        let left_out = self.left_out;
         self.update(intent, |stored| {
             stored.state = state;
             // Rule 9: only its own answer shows that its POST is done.
@@ -331,10 +336,10 @@ impl Book {
         let entry = self.intents.get_mut(&intent).ok_or(Impossible)?;
         let row = Arc::make_mut(&mut entry.row);
         self.standing.totals.leave(row);
-        let ended_before = row.stored.state.is_end();
+        let decided_before = row.stored.state.is_decided();
         change(&mut row.stored);
         row.changed = self.standing.changes;
-        if !ended_before && row.stored.state.is_end() {
+        if !decided_before && row.stored.state.is_decided() {
             row.ended_at = self.standing.highest;
         }
         self.standing.totals.enter(row);
@@ -440,8 +445,8 @@ impl Book {
             if entry.row.changed > fed.standing.changes {
                 continue;
             }
-            if let State::Placed { id, .. } = &entry.row.stored.state {
-                self.by_order.remove(id);
+            if let Some(order) = entry.row.stored.state.order() {
+                self.by_order.remove(order.id);
             }
             if !entry.row.is_active() {
                 self.by_ref.remove(&entry.row.stored.client_ref);
@@ -458,21 +463,6 @@ impl Book {
         let attempts = self.intents.values().filter_map(|e| e.row.stored.state.attempt());
         attempts.map(|a| a.seq).min().unwrap_or(self.standing.highest)
     }
-}
-
-/// The claim of an intent that was placed.
-pub(crate) fn claim_of(row: &Row) -> Option<ClaimRow> {
-    let State::Placed { id, learnt, created_at } = &row.stored.state else { return None };
-    Some(ClaimRow {
-        id: id.clone(),
-        intent: row.stored.id,
-        lane: row.stored.lane,
-        shape: row.shape,
-        learnt: *learnt,
-        created_at: *created_at,
-        ended_at: row.ended_at,
-        changed: row.changed,
-    })
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use super::record::{
 };
 use crate::crash;
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::{Serial, State};
+use crate::protocol::Serial;
 
 mod filter;
 mod value;
@@ -395,8 +395,8 @@ impl Below {
     pub(crate) fn took_over(&mut self, feed: &Feed) {
         for FeedRow { row, .. } in &feed.rows {
             self.keys.note(JournalKey::Reference(row.stored.client_ref.as_str()));
-            if let State::Placed { id, .. } = &row.stored.state {
-                self.keys.note(JournalKey::Order(id.as_str()));
+            if let Some(order) = row.stored.state.order() {
+                self.keys.note(JournalKey::Order(order.id.as_str()));
             }
         }
     }

@@ -306,7 +306,7 @@ fn read_standing(bytes: &[u8]) -> Result<Standing, super::RecordError> {
 }
 
 fn put_standing(standing: &Standing, into: &mut Vec<u8>) {
-    into.push(super::RECORD_VERSION);
+    into.push(super::record::RECORD_PLAIN);
     super::record::put_u64(into, standing.changes);
     super::record::put_u64(into, standing.highest.0);
     standing.totals.encode(into);

@@ -6,7 +6,6 @@ use futures_util::future::BoxFuture;
 use super::migrate::{Seen, Tally};
 use super::{Bookmark, Claim, Grade, Page, Rehydration, StoreError, Stored};
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::State;
 
 /// How much a store has, as it says itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,8 +80,8 @@ pub async fn verify(
                 continue;
             }
             report.tally.add(&intent);
-            if let State::Placed { id, .. } = &stored.state {
-                claimed.push((id.clone(), stored.id));
+            if let Some(order) = stored.state.order() {
+                claimed.push((order.id.clone(), stored.id));
             }
         }
         let claims = look.claims(claimed.iter().map(|(id, _)| id.clone()).collect()).await?;

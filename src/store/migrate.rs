@@ -23,7 +23,7 @@ use super::record::{Row, encode_account, encode_row, put_timestamp};
 use super::{Adopted, Bookmark, Committed, IntentStore, Mark, Page, Rehydration, StoreError};
 use crate::crash;
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::{Change, IDS_PER_RECORD_MAX, IntentId, Serial, State};
+use crate::protocol::{Change, IDS_PER_RECORD_MAX, IntentId, Serial};
 
 mod tally;
 
@@ -426,10 +426,7 @@ fn is_all(side: &Side, read: Tally) -> Result<(), MigrateError> {
 }
 
 fn claimed(intent: &Adopted) -> Option<(OrderId, IntentId)> {
-    match &intent.stored.state {
-        State::Placed { id, .. } => Some((id.clone(), intent.stored.id)),
-        _ => None,
-    }
+    intent.stored.state.order().map(|order| (order.id.clone(), intent.stored.id))
 }
 
 /// A hash of what is known of the account.

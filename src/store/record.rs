@@ -18,8 +18,13 @@ pub(crate) use row::{
     encode_row,
 };
 
-/// The version of the stored form that this build writes, and the newest that it reads.
-pub const RECORD_VERSION: u8 = 1;
+/// The newest version of the stored form that this build reads and writes: 2 has orders that are
+/// paid later. What a record needs not is not written: without them it is of version 1, and an
+/// earlier build reads it.
+pub const RECORD_VERSION: u8 = 2;
+
+/// The version of a record without what version 2 added.
+pub(crate) const RECORD_PLAIN: u8 = 1;
 
 /// Default of the largest record, in bytes: the largest order (ten lines with the longest names
 /// and notes) and the longest list of ids both fit.

@@ -6,7 +6,7 @@
 //!
 //! | what | fields | if it is wrong |
 //! |---|---|---|
-//! | where | [`orders_path`](Settings::orders_path), [`order_path`](Settings::order_path), [`balances_path`](Settings::balances_path) | redirects, which are never followed and pause the account |
+//! | where | [`orders_path`](Settings::orders_path), [`order_path`](Settings::order_path), [`pay_path`](Settings::pay_path), [`balances_path`](Settings::balances_path) | redirects, which are never followed and pause the account |
 //! | the list | [`list_envelope`](Settings::list_envelope), [`list_total`](Settings::list_total), [`list_query`](Settings::list_query), [`paging`](Settings::paging), [`page_limit`](Settings::page_limit), [`newest_first`](Settings::newest_first) | pages are not understood: no evidence, never an empty list |
 //! | an order | [`evidence`](Settings::evidence) (with its `format`), [`echo`](Settings::echo) | rows are not understood, or answers are `Unknown` until a list decides |
 //! | sockets | [`connect_timeout`](Settings::connect_timeout), [`wire_bound`](Settings::wire_bound), [`read_timeout`](Settings::read_timeout), [`pool_idle_timeout`](Settings::pool_idle_timeout), [`pool_max_idle`](Settings::pool_max_idle) | more orders in doubt than necessary |
@@ -36,13 +36,15 @@ use super::gate::Gate;
 use super::key::ApiKey;
 use super::wire::{self, ListEnvelope, PageReader};
 use super::{
-    Answer, Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
+    Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
     WIRE_BOUND_WITHOUT_LIMIT,
 };
 use crate::order::{EchoProfile, Item, OrderId};
 use crate::protocol::evidence::{EvidencePolicy, is_json_error};
 use crate::protocol::{Fingerprint, Why};
 use crate::runtime::Clock;
+
+mod posts;
 
 /// FoxReload's public address.
 pub const BASE_URL: &str = "https://public-api.foxreload.com";
@@ -84,6 +86,8 @@ pub struct Settings {
     pub orders_path: Cow<'static, str>,
     /// Path of one order, with `{id}` in it. Default: `/api/orders/{id}`.
     pub order_path: Cow<'static, str>,
+    /// Path of the payment of one order, with `{id}` in it. Default: `/api/orders/{id}/pay`.
+    pub pay_path: Cow<'static, str>,
     /// Path of the balances. Default: `/api/access/me/balances/`.
     pub balances_path: Cow<'static, str>,
     /// Where the rows are in a page. Default: under `orders`.
@@ -145,6 +149,7 @@ impl Default for Settings {
         Self {
             orders_path: "/api/orders".into(),
             order_path: "/api/orders/{id}".into(),
+            pay_path: "/api/orders/{id}/pay".into(),
             balances_path: "/api/access/me/balances/".into(),
             list_envelope: ListEnvelope::Key("orders".into()),
             list_total: "total".into(),
@@ -310,10 +315,11 @@ pub(crate) fn check(settings: &Settings) -> Result<(), InvalidSetting> {
     let paths = [
         ("orders_path", &settings.orders_path),
         ("order_path", &settings.order_path),
+        ("pay_path", &settings.pay_path),
         ("balances_path", &settings.balances_path),
     ];
     for (name, path) in paths {
-        let wants_id = name == "order_path";
+        let wants_id = matches!(name, "order_path" | "pay_path");
         let plain = path.starts_with('/') && !path.contains(['?', '#']) && !path.contains("/../");
         if !plain || path.contains("{id}") != wants_id {
             return Err(InvalidSetting::Path(name));
@@ -353,48 +359,9 @@ fn fingerprint(key: &ApiKey, base: &str, account: &str) -> Fingerprint {
     Fingerprint(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
 }
 
-/// Closes the gate however the exchange ends, also when it is dropped: afterwards nothing can ask
-/// it any more.
-struct CloseAtEnd(Arc<Gate>);
-
-impl Drop for CloseAtEnd {
-    fn drop(&mut self) {
-        let _ = self.0.close();
-    }
-}
-
 impl Inner {
     fn url(&self, path: &str) -> Result<Url, ReadError> {
         join(&self.base, path).map_err(|_| ReadError::NotUnderstood("no address".into()))
-    }
-
-    async fn place(&self, items: &[Item], gate: Arc<Gate>) -> Exchange {
-        let _close = CloseAtEnd(Arc::clone(&gate));
-        let bytes = wire::order_body(items, self.settings.mock);
-        let response = match self.orders.post(&self.orders_url, bytes, gate).await {
-            Ok(response) => response,
-            Err(error) => {
-                let why = client::reason(&error);
-                tracing::debug!(%why, "no answer to an order");
-                return Exchange::Broken { why };
-            }
-        };
-        let status = response.status().as_u16();
-        let retry_after = wire::retry_after(response.headers(), || self.orders.wall());
-        let date = wire::date(response.headers());
-        let body = match client::body(response, self.settings.answer_bytes_max).await {
-            Ok(body) => Some(body),
-            Err(NoBody::TooLong) => {
-                tracing::debug!(status, "the answer to an order is over the cap");
-                None
-            }
-            Err(NoBody::Cut(why)) => {
-                tracing::debug!(status, %why, "the answer to an order was cut off");
-                None
-            }
-        };
-        tracing::debug!(status, bytes = body.as_ref().map(Bytes::len), "an order was answered");
-        Exchange::Answer(Answer { status, retry_after, date, body })
     }
 
     /// Reads something, if it is understood as an answer at all.
@@ -486,6 +453,15 @@ impl Supplier for FoxReload {
     fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
         let inner = Arc::clone(&self.0);
         Box::pin(async move { inner.place(&items, gate).await })
+    }
+
+    fn can_pay(&self) -> bool {
+        true
+    }
+
+    fn pay(&self, id: OrderId, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.pay(&id, gate).await })
     }
 
     fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {

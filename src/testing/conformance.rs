@@ -31,11 +31,13 @@ use crate::store::{Committed, IntentStore, Stored};
 mod accept;
 mod decide;
 pub mod network;
+mod pay;
 mod races;
 mod rehydrate;
 
 pub use accept::*;
 pub use decide::*;
+pub use pay::*;
 pub use races::*;
 pub use rehydrate::*;
 
@@ -135,7 +137,16 @@ pub fn checks() -> Vec<Check> {
         guarded_increments_of_five_writers_count_exactly,
         readers_beside_writers_see_what_was_answered_and_nothing_half,
         serials_of_many_callers_are_all_different,
+        created_is_claimed_and_has_not_ended,
+        pay_wants_the_payment_to_stand_where_it_says,
+        paid_and_unpaid_are_ends,
+        one_payment_is_recorded_at_a_time,
+        created_from_a_list_is_settled_and_paid_apart,
     ];
+    all.push(Check {
+        name: "payments_survive_reopening",
+        run: |maker| payments_survive_reopening(maker).boxed(),
+    });
     all.push(Check {
         name: "everything_survives_reopening",
         run: |maker| everything_survives_reopening(maker).boxed(),

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use order_router::protocol::{
-    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, Serial, Shape, State,
-    Verdict, Why,
+    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, PayStep, PayVerdict,
+    Payment, Serial, Shape, State, Verdict, Why,
 };
 use order_router::store::{Adopted, Mark, Stored};
 use order_router::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, Note, OrderId, Price};
@@ -139,7 +139,12 @@ impl<'a> Dice<'a> {
     }
 
     pub fn verdict(&mut self) -> Verdict {
-        match self.below(7) {
+        match self.below(8) {
+            7 => Verdict::Created {
+                id: self.id(),
+                learnt: self.of(&[Learnt::Answer, Learnt::List, Learnt::Person]),
+                created_at: self.maybe(Self::moment),
+            },
             0 => Verdict::Placed {
                 id: self.id(),
                 learnt: self.of(&[Learnt::Answer, Learnt::List, Learnt::Person]),
@@ -151,6 +156,20 @@ impl<'a> Dice<'a> {
             4 => Verdict::Held(self.why()),
             5 => Verdict::Absent,
             _ => Verdict::NotPlaced(self.why()),
+        }
+    }
+
+    pub fn payment(&mut self) -> Payment {
+        let steps = [PayStep::Due, PayStep::Sending, PayStep::InDoubt, PayStep::Held];
+        let pays = u32::try_from(self.number() & 0xffff_ffff).unwrap_or(u32::MAX);
+        Payment { step: self.of(&steps), pays, tries: self.byte() }
+    }
+
+    pub fn pay_verdict(&mut self) -> PayVerdict {
+        match self.below(3) {
+            0 => PayVerdict::Open { payment: self.payment(), why: self.why() },
+            1 => PayVerdict::Paid,
+            _ => PayVerdict::Unpaid(self.why()),
         }
     }
 
@@ -170,7 +189,8 @@ impl<'a> Dice<'a> {
 
     pub fn change(&mut self) -> Change {
         let intent = Serial(self.number());
-        match self.below(12) {
+        match self.below(13) {
+            12 => Change::Pay { intent, was: self.payment(), to: self.pay_verdict() },
             0 => Change::Accept { intent: self.intent(), attempt: self.maybe(Self::attempt) },
             1 => Change::Record { intent, attempt: self.attempt() },
             2 => Change::Decide { intent, attempt: Serial(self.number()), verdict: self.verdict() },
@@ -206,7 +226,20 @@ impl<'a> Dice<'a> {
     }
 
     fn state(&mut self) -> State {
-        match self.below(7) {
+        match self.below(9) {
+            7 => State::Created {
+                id: self.id(),
+                learnt: self.of(&[Learnt::Answer, Learnt::List, Learnt::Person]),
+                created_at: self.maybe(Self::moment),
+                payment: self.payment(),
+                why: self.why(),
+            },
+            8 => State::Unpaid {
+                id: self.id(),
+                learnt: self.of(&[Learnt::Answer, Learnt::List, Learnt::Person]),
+                created_at: self.maybe(Self::moment),
+                why: self.why(),
+            },
             0 => State::Queued,
             1 => State::Sending(self.attempt()),
             2 => State::InDoubt(self.attempt(), self.why()),

@@ -10,6 +10,7 @@ mod kills;
 mod looks;
 mod migrate;
 mod pauses;
+mod pay;
 mod purchases;
 mod secrets;
 mod settings;

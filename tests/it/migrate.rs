@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use order_router::protocol::{
-    Attempt, Change, Fingerprint, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict, Why,
+    Attempt, Change, Fingerprint, IntentId, Learnt, NewIntent, PayStep, PayVerdict, Payment,
+    Serial, Shape, State, Verdict, Why,
 };
 use order_router::runtime::Runtime;
 use order_router::store::dynamodb::{self, Credentials, DynamoDbConfig};
@@ -74,12 +75,17 @@ fn placed(id: &str, learnt: Learnt) -> Verdict {
     Verdict::Placed { id: OrderId::new(id).unwrap(), learnt, created_at: Some(moment(5)) }
 }
 
+/// How many intents [`fill`] makes beside those that have ended, and how many of them are open.
+const IN_EVERY_STATE: usize = 12 + 9;
+const OPEN: u64 = 5 + 6;
+
 /// One intent in every state, more than a page of ended ones, and all that an account can have.
 async fn fill(store: &dyn IntentStore, ended: usize) {
     for n in 0..ended {
         let ids = sending(store, &format!("many-{n}"), &format!("product-{}", n % 13)).await;
         decide(store, ids, placed(&format!("order-{n}"), Learnt::Answer)).await;
     }
+    fill_with_payments(store).await;
     let queued = intent(store, "queued", "a");
     done(store, Change::Accept { intent: queued, attempt: None }).await;
     sending(store, "sending", "b").await;
@@ -123,6 +129,37 @@ async fn fill(store: &dyn IntentStore, ended: usize) {
         done(store, Change::EchoSeen { shape: Shape { several_lines, with_note: true } }).await;
     }
     done(store, Change::Pause { why: WHY }).await;
+}
+
+const PAYMENT: Payment = Payment { step: PayStep::InDoubt, pays: 70_000, tries: 2 };
+
+/// One order to be paid at every step of its payment, one claimed from a list, and both ends.
+async fn fill_with_payments(store: &dyn IntentStore) {
+    let pay = |intent, was, to| done(store, Change::Pay { intent, was, to });
+    let steps = [PayStep::Due, PayStep::Sending, PayStep::InDoubt, PayStep::Held];
+    for (name, learnt, step) in [
+        ("to-pay", Learnt::Answer, None),
+        ("to-pay-listed", Learnt::List, None),
+        ("pay-due", Learnt::Answer, Some(steps[0])),
+        ("pay-sending", Learnt::Answer, Some(steps[1])),
+        ("pay-doubt", Learnt::List, Some(steps[2])),
+        ("pay-held", Learnt::Answer, Some(steps[3])),
+        ("paid", Learnt::Answer, Some(steps[1])),
+        ("unpaid", Learnt::Answer, Some(steps[1])),
+        ("unpaid-listed", Learnt::List, Some(steps[1])),
+    ] {
+        let ids = sending(store, name, "p").await;
+        let id = OrderId::new(format!("order-{name}")).unwrap();
+        decide(store, ids, Verdict::Created { id, learnt, created_at: Some(moment(6)) }).await;
+        let Some(step) = step else { continue };
+        let payment = Payment { step, ..PAYMENT };
+        pay(ids.0, Payment::NEW, PayVerdict::Open { payment, why: WHY }).await;
+        match name {
+            "paid" => pay(ids.0, payment, PayVerdict::Paid).await,
+            "unpaid" | "unpaid-listed" => pay(ids.0, payment, PayVerdict::Unpaid(WHY)).await,
+            _ => {}
+        }
+    }
 }
 
 /// All of a store, by reference: with the items of those that are open, which is what must be kept.
@@ -216,13 +253,17 @@ async fn moves_through(stores: Vec<(&str, Open)>, ended: usize) {
     let mut store = first().await;
     fill(&*store, ended).await;
     let (wanted, orders) = (store.rehydrate().await.unwrap(), all(&*store).await);
-    assert_eq!(orders.len(), ended + 12);
+    assert_eq!(orders.len(), ended + IN_EVERY_STATE);
     let mut highest = store.next_serial();
     for (next, opener) in stores {
         let target = opener().await;
         let report = moved(&side(&store, name), &side(&target, next)).await.unwrap();
         assert_eq!(report.source, report.target);
-        assert_eq!((report.source.intents, report.joined), (ended as u64 + 12, 0), "{next}");
+        assert_eq!(
+            (report.source.intents, report.joined),
+            ((ended + IN_EVERY_STATE) as u64, 0),
+            "{next}"
+        );
         let left = store.rehydrate().await.unwrap();
         assert_eq!(left.mark, Some(Mark::MovedTo(next.to_owned())));
         target.close().await.unwrap();
@@ -236,7 +277,11 @@ async fn moves_through(stores: Vec<(&str, Open)>, ended: usize) {
         highest = next_serial;
         guards_hold(&*target).await;
         let stats = target.stats();
-        assert_eq!((stats.open, stats.ended), (5, ended as u64 + 7), "{next}");
+        assert_eq!(
+            (stats.open, stats.ended),
+            (OPEN, ended as u64 + IN_EVERY_STATE as u64 - OPEN),
+            "{next}"
+        );
         (store, name) = (target, next);
     }
 }
@@ -256,7 +301,15 @@ async fn guards_hold(store: &dyn IntentStore) {
         attempt: attempt.seq,
         verdict: placed(id, Learnt::List),
     };
-    for id in ["answered", "listed-1", "listed-2", "a\\b\u{0}", "order-0"] {
+    for id in [
+        "answered",
+        "listed-1",
+        "listed-2",
+        "a\\b\u{0}",
+        "order-0",
+        "order-pay-sending",
+        "order-unpaid",
+    ] {
         let claim = store.commit(taken(id)).await.unwrap();
         assert!(matches!(claim, Committed::IdTaken(_)), "{id}: {claim:?}");
     }
@@ -380,13 +433,21 @@ async fn goes_on_over_what_changed(opener: Open) {
     let doubt = from.store.find(reference("doubt")).await.unwrap().unwrap();
     let attempt = doubt.last_attempt.unwrap();
     decide(&*from.store, (doubt.id, attempt), placed("late", Learnt::Answer)).await;
+    for (name, to) in [
+        ("pay-doubt", PayVerdict::Open { payment: Payment { pays: 70_001, ..PAYMENT }, why: WHY }),
+        ("pay-held", PayVerdict::Paid),
+    ] {
+        let stored = from.store.find(reference(name)).await.unwrap().unwrap();
+        let State::Created { payment: was, .. } = stored.state else { panic!("{stored:?}") };
+        done(&*from.store, Change::Pay { intent: stored.id, was, to }).await;
+    }
     let listed = from.store.find(reference("listed")).await.unwrap().unwrap();
     done(&*from.store, Change::Settle { intent: listed.id }).await;
     done(&*from.store, Change::Resume).await;
     done(&*from.store, Change::FreeLane { lane: listed.lane }).await;
     sending(&*from.store, "new", "d").await;
     let report = moved(&from, &to).await.unwrap();
-    assert_eq!((report.target.intents, report.joined), (33, 30));
+    assert_eq!((report.target.intents, report.joined), (42, 37));
     let expected = Rehydration { mark: None, ..from.store.rehydrate().await.unwrap() };
     assert_eq!(to.store.rehydrate().await.unwrap(), expected);
     assert_eq!(all(&*to.store).await, all(&*from.store).await);
@@ -395,7 +456,7 @@ async fn goes_on_over_what_changed(opener: Open) {
     let again = opener().await;
     assert_eq!(again.rehydrate().await.unwrap(), expected);
     assert_eq!(all(&*again).await, all(&*from.store).await);
-    assert_eq!((again.stats().open, again.stats().ended), (5, 28));
+    assert_eq!((again.stats().open, again.stats().ended), (10, 32));
 }
 
 #[tokio::test]

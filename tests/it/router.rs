@@ -16,6 +16,7 @@ mod failing;
 mod fulfilment;
 mod handle;
 mod load;
+mod pays;
 mod starts;
 mod stopped;
 mod switch;
@@ -93,7 +94,10 @@ pub(crate) async fn buy(router: &OrderRouter, order: Order) -> End {
             Progress::Ended(end) => return end,
             Progress::Failed(error) => panic!("{error}"),
             Progress::Held(why) => panic!("held: {why}"),
-            Progress::Submitted | Progress::Accepted | Progress::InDoubt => {}
+            Progress::Submitted
+            | Progress::Accepted
+            | Progress::Created { .. }
+            | Progress::InDoubt => {}
         }
     }
 }

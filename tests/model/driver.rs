@@ -288,7 +288,7 @@ impl World {
         let anew = || Attempt { seq, fingerprint: Fingerprint(1), floor: None };
         let attempt = row.state.attempt().copied().unwrap_or_else(anew);
         row.state = match verdict {
-            Verdict::Placed { id, learnt, .. } => {
+            Verdict::Placed { id, learnt, .. } | Verdict::Created { id, learnt, .. } => {
                 let holder = self.holder(id).filter(|_| setup.keeps(Clause::ClaimedOnce));
                 if let Some(State::Placed { learnt, .. }) = holder.map(|h| &h.restored.state) {
                     let (holder, learnt) = (holder?.restored.intent, *learnt);
@@ -379,7 +379,10 @@ fn row_of(rows: &mut [Row], intent: IntentId) -> Option<&mut Row> {
 
 fn told_of(verdict: &Verdict) -> Option<Told> {
     match verdict.clone() {
-        Verdict::Placed { id, learnt, created_at } => Some(Told::Placed { id, learnt, created_at }),
+        Verdict::Placed { id, learnt, created_at }
+        | Verdict::Created { id, learnt, created_at } => {
+            Some(Told::Placed { id, learnt, created_at })
+        }
         Verdict::Refused(why) => Some(Told::Refused(why)),
         Verdict::NotPlaced(why) => Some(Told::NotPlaced(why)),
         Verdict::NotSent(_) | Verdict::InDoubt(_) | Verdict::Held(_) | Verdict::Absent => None,

@@ -49,7 +49,7 @@ pub fn durable(write: &Write, half: bool) -> String {
         Write::FreeLane => "the lane is freed".to_owned(),
         Write::Decide { intent, seq, verdict } => match verdict {
             Verdict::Placed { .. } if half => "that claim is durable".to_owned(),
-            Verdict::Placed { id, .. } => {
+            Verdict::Placed { id, .. } | Verdict::Created { id, .. } => {
                 format!("{} is placed with the order of @{}", name(intent), maker(id).0)
             }
             Verdict::Refused(_) => format!("{} is refused", name(intent)),

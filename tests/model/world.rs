@@ -92,6 +92,8 @@ impl Row {
             State::Refused(_) => Some(End::Refused),
             State::NotPlaced(_) => Some(End::NotPlaced),
             State::Queued | State::Sending(_) | State::InDoubt(..) | State::Held(..) => None,
+            // In a lane's model orders are paid when they are created.
+            State::Created { .. } | State::Unpaid { .. } => None,
         }
     }
 }

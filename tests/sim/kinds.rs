@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use order_router::protocol::PaysOn;
 use order_router::simulator::{ListFault, PostFault};
 use order_router::{ClientRef, Config, Item, Note, Order, StartAnswer};
 
@@ -62,6 +63,8 @@ pub enum Kind {
     Stops,
     /// Lanes are rebuilt again and again while their POSTs are with tasks that have not sent them.
     Rebuilt,
+    /// Orders are paid after they were created. No seed has it by itself.
+    Pays,
 }
 
 pub const ALL: [Kind; 19] = [
@@ -139,7 +142,9 @@ impl Kind {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        ALL.into_iter().chain(OFTEN).chain(LATER).find(|kind| format!("{kind:?}") == name)
+        let all = ALL.into_iter().chain(OFTEN).chain(LATER).chain([Self::Pays]);
+        let mut named = all.filter(|kind| format!("{kind:?}") == name);
+        named.next()
     }
 
     /// How many lives before the last: 0 where the faults end while the router lives.
@@ -240,6 +245,12 @@ impl Kind {
                 (p.stall, p.stall_ms, p.stall_write) = (0.5, 200_000, 0.1);
             }
             Self::Rebuilt => rebuilt(rng, &mut p),
+            Self::Pays => {
+                (p.post_fault, p.post_faults) = (0.3, DOUBTS.to_vec());
+                (p.late, p.list_lag_ms) = (0.2, rng.u64(..2000));
+                p.stall = *rng.choice(&[0.0, 0.1]).unwrap();
+                p.panics = *rng.choice(&[0.0, 0.0, 0.0, 0.1]).unwrap();
+            }
             Self::Crowd => {
                 p.post_fault = 0.6;
                 (p.slow_answer, p.slow_answer_ms, p.claims_in_time) = (0.8, 5_000, true);
@@ -316,6 +327,8 @@ impl Kind {
             }
             Self::SlowLists => config.look_again(millis(500), millis(1000)).posts_max(12),
             Self::LateAnswers => config.look_again(millis(500), millis(2000)).tries_max(3),
+            // What creating pays shows within two seconds (A6).
+            Self::Pays => config.pays_on(PaysOn::Pay).pay_watch(millis(rng.u64(2000..8000))),
             Self::Blind => config.look_again(millis(4000), millis(30_000)),
             Self::Stops => config.good_for(Duration::from_secs(rng.u64(20..60))),
             Self::Rebuilt => {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use order_router::protocol::{AttemptSeq, Change, IntentId, Learnt, State, Verdict};
+use order_router::protocol::{AttemptSeq, Change, IntentId, Learnt, PayVerdict, State, Verdict};
 use order_router::store::{Committed, Stored};
 use order_router::{ClientRef, End, Item, ItemsHash, OrderId};
 
@@ -45,9 +45,13 @@ struct Twins {
 pub enum Phase {
     Queued,
     Open,
+    /// Its own order, and to be paid.
+    Created(OrderId),
     Placed(OrderId),
     Refused,
     NotPlaced,
+    /// Its own order, never paid.
+    Unpaid(OrderId),
 }
 
 impl Phase {
@@ -58,6 +62,8 @@ impl Phase {
             State::Placed { id, .. } => Self::Placed(id.clone()),
             State::Refused(_) => Self::Refused,
             State::NotPlaced(_) => Self::NotPlaced,
+            State::Created { id, .. } => Self::Created(id.clone()),
+            State::Unpaid { id, .. } => Self::Unpaid(id.clone()),
         }
     }
 
@@ -66,11 +72,20 @@ impl Phase {
             End::Placed { order_id, .. } => Self::Placed(order_id.clone()),
             End::Refused { .. } => Self::Refused,
             End::NotPlaced { .. } => Self::NotPlaced,
+            End::Unpaid { order_id, .. } => Self::Unpaid(order_id.clone()),
+        }
+    }
+
+    /// The order that it has.
+    pub fn order(&self) -> Option<&OrderId> {
+        match self {
+            Self::Created(id) | Self::Placed(id) | Self::Unpaid(id) => Some(id),
+            Self::Queued | Self::Open | Self::Refused | Self::NotPlaced => None,
         }
     }
 
     pub fn is_end(&self) -> bool {
-        !matches!(self, Self::Queued | Self::Open)
+        !matches!(self, Self::Queued | Self::Open | Self::Created(_))
     }
 }
 
@@ -122,8 +137,7 @@ impl Oracle {
     pub fn check_lane(&mut self, lane: ItemsHash) {
         let sold = self.sold.get(&lane).copied().unwrap_or_default();
         let ours = self.kept.values().filter(|kept| kept.lane == lane);
-        let covered =
-            ours.filter(|kept| matches!(kept.phase, Phase::Open | Phase::Placed(_))).count();
+        let covered = ours.filter(|k| k.phase == Phase::Open || k.phase.order().is_some()).count();
         let broken = self.broken.get(&lane).copied().unwrap_or(0);
         if sold.orders + sold.may_land > covered + broken {
             self.violated(format!(
@@ -191,10 +205,23 @@ impl Oracle {
             Change::Decide { intent, verdict, .. } => {
                 let phase = match verdict {
                     Verdict::Placed { id, .. } => Phase::Placed(id.clone()),
+                    Verdict::Created { id, .. } => Phase::Created(id.clone()),
                     Verdict::Refused(_) => Phase::Refused,
                     Verdict::NotPlaced(_) => Phase::NotPlaced,
                     Verdict::NotSent(_) | Verdict::Absent => Phase::Queued,
                     Verdict::InDoubt(_) | Verdict::Held(_) => Phase::Open,
+                };
+                (*intent, phase)
+            }
+            Change::Pay { intent, to, .. } => {
+                let kept = self.kept.values().find(|kept| kept.id == *intent);
+                let Some(id) = kept.and_then(|kept| kept.phase.order()).cloned() else {
+                    return self.violated(format!("a payment of what has no order: {change:?}"));
+                };
+                let phase = match to {
+                    PayVerdict::Open { .. } => Phase::Created(id),
+                    PayVerdict::Paid => Phase::Placed(id),
+                    PayVerdict::Unpaid(_) => Phase::Unpaid(id),
                 };
                 (*intent, phase)
             }
@@ -231,7 +258,11 @@ impl Oracle {
             Verdict::InDoubt(_) | Verdict::Held(_) => Some(attempt),
             _ => None,
         };
-        let Verdict::Placed { id, learnt: Learnt::List, .. } = verdict else { return };
+        let (Verdict::Placed { id, learnt: Learnt::List, .. }
+        | Verdict::Created { id, learnt: Learnt::List, .. }) = verdict
+        else {
+            return;
+        };
         if self.history.contains(id) {
             return self.violated(format!("{name} is given {id}, from before the first start"));
         }
@@ -263,7 +294,7 @@ impl Oracle {
         if before.is_end() && before != phase {
             self.violated(format!("{name} was {before:?} and becomes {phase:?}"));
         }
-        if let Phase::Placed(id) = phase {
+        if let Some(id) = phase.order().cloned() {
             if self.ledger.get(&id) != Some(&lane) && !self.odd_products {
                 self.violated(format!("{name} has {id}, which is no order of its items"));
             }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use order_router::protocol::State;
+use order_router::protocol::{PayStep, State};
+use order_router::store::Stored;
 use order_router::{OrderRouter, Resolution};
 
 use crate::profile::Odd;
@@ -49,6 +50,7 @@ impl Run {
         // What was sent with another key is not released by this one's lists.
         let other_key = self.world.inner.lock().unwrap().profile.other_key > 0.0;
         for stored in &open {
+            self.decide_payment(router, stored).await;
             let waited = self.world.clock.elapsed() > begun + Duration::from_secs(300);
             let asked = !self.trusts_echo || other_key;
             let held = matches!(stored.state, State::Held(..))
@@ -85,6 +87,17 @@ impl Run {
         // Where an assumption is broken, somebody has to be told.
         let told = !inner.oracle.is_broken() || inner.oracle.silent() == 0;
         all && open.is_empty() && quiet && told
+    }
+
+    /// Whether an order that was created is paid, once that is certain.
+    async fn decide_payment(&self, router: &OrderRouter, stored: &Stored) {
+        let State::Created { id, payment, .. } = &stored.state else { return };
+        let was_paid = self.world.now().0.was_paid(id);
+        let Some(was_paid) = was_paid.filter(|_| payment.step == PayStep::Held) else { return };
+        let resolution = if was_paid { Resolution::Paid } else { Resolution::Unpaid };
+        self.world.note(|| format!("a person says {} {resolution:?}", stored.client_ref));
+        let told = router.resolve(&stored.client_ref, resolution, "looked").await;
+        self.world.note(|| format!("resolved: {told:?}"));
     }
 
     async fn lane_held(&self, _router: &OrderRouter, lane: order_router::ItemsHash) -> bool {

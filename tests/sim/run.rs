@@ -169,6 +169,7 @@ pub fn run(plan: Plan) -> Ran {
     let mut inner = run.world.inner.lock().unwrap();
     if inner.oracle.violation.is_none() {
         inner.oracle.at_rest();
+        inner.payments_at_rest();
     }
     Ran {
         violation: inner.oracle.violation.clone(),
@@ -396,9 +397,10 @@ impl Run {
 
     fn overhear(&self, router: &OrderRouter) {
         let (mut events, world) = (router.events(), self.world.clone());
-        let panics = matches!(self.plan.kind, Kind::Panics | Kind::Rebuilt);
+        let panics = world.inner.lock().unwrap().profile.panics > 0.0;
         // What another writer has changed is noticed.
-        let alone = self.plan.kind != Kind::SecondWriter;
+        let alone =
+            self.plan.kind != Kind::SecondWriter && !(panics && self.plan.kind == Kind::Pays);
         actix::spawn(async move {
             while let Some(event) = events.next().await {
                 world.note(|| format!("event {event:?}"));

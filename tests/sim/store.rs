@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use order_router::protocol::{Change, Clause, Learnt, LeftOut, Serial, Verdict};
+use order_router::protocol::{
+    Change, Clause, Learnt, LeftOut, PayStep, PayVerdict, Serial, Verdict,
+};
 use order_router::store::{
     Claim, Committed, Durability, EmbeddedStore, IntentStore, Known, Rehydration, StoreError,
     StoreStats, Stored,
@@ -108,6 +110,9 @@ impl Core {
                 without && self.stored(&intent.client_ref).is_none()
             }
             Change::Record { .. } => without(Clause::RecordBeforeSend),
+            Change::Pay { to: PayVerdict::Open { payment, .. }, .. } => {
+                payment.step == PayStep::Sending && without(Clause::PayRecorded)
+            }
             Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
                 without(Clause::ToldAfterDurable) && self.claim(id).is_none()
             }

@@ -289,6 +289,14 @@ impl Supplier for SimSupplier {
         place(self.world.clone(), items, gate).boxed()
     }
 
+    fn can_pay(&self) -> bool {
+        true
+    }
+
+    fn pay(&self, id: OrderId, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        crate::pay::pay(self.world.clone(), id, gate).boxed()
+    }
+
     fn list(&self, request: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
         let world = self.world.clone();
         async move {
@@ -306,12 +314,15 @@ impl Supplier for SimSupplier {
     fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
         let world = self.world.clone();
         async move {
+            if let Some(read) = crate::pay::fetch(&world, &id).await {
+                return read;
+            }
             tokio::time::sleep(millis(5)).await;
             let (inner, now) = world.now();
             let mine = |order: &&SoldOrder| order.id == id && inner.account == 0;
             let order = inner.orders.iter().find(mine);
             let order = order.ok_or(ReadError::NotFound)?;
-            Ok(Fetched { row: inner.row(order, now, false), raw: Bytes::new() })
+            Ok(Fetched { row: inner.row(order, now, false), raw: inner.written(order, now) })
         }
         .boxed()
     }

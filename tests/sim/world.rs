@@ -14,6 +14,7 @@ use order_router::{ClientRef, EchoProfile, EchoedItem, End, Item, ItemsHash, Ord
 use crate::clock::{SimClock, wall_at};
 use crate::kinds::Kind;
 use crate::oracle::Oracle;
+use crate::pay::PayBook;
 use crate::profile::{ListTrouble, Odd, Profile};
 use crate::store::{ClaimsAlone, Repeated};
 use crate::supplier::REFUSED_PRODUCT;
@@ -71,6 +72,8 @@ pub struct Inner {
     pub shown_this_life: bool,
     /// Answers that named their order, and when.
     answers: Vec<(Duration, OrderId)>,
+    /// Where orders are paid later.
+    pub pays: Option<PayBook>,
 }
 
 pub struct World {
@@ -105,6 +108,7 @@ impl World {
             listings: [Duration::ZERO; 2],
             shown_this_life: false,
             answers: Vec::new(),
+            pays: (kind == Kind::Pays).then(|| PayBook::new(seed)),
         };
         Arc::new(Self {
             clock: SimClock::default(),
@@ -119,6 +123,7 @@ impl World {
         let now = self.clock.elapsed();
         let mut inner = self.inner.lock().unwrap();
         inner.land(now);
+        inner.land_payments(now);
         (inner, now)
     }
 
@@ -202,6 +207,9 @@ impl World {
             inner.oracle.committed(change, answer, requested.unwrap_or_default());
             if let (Change::Accept { intent, .. }, Committed::Done) = (change, answer) {
                 inner.oracle.good_until(&intent.client_ref, self.clock.at(intent.good_until));
+            }
+            if *answer == Committed::Done {
+                inner.check_payment(change);
             }
         }
     }
@@ -302,6 +310,7 @@ impl Inner {
         let ends =
             *self.rng.choice(&["completed", "completed", "failed", "cancelled", "odd"]).unwrap();
         self.oracle.ledger.insert(id.clone(), lane);
+        self.created(&id, at);
         self.orders.push(SoldOrder { id, lines, at, visible_at: at + lag, odd, ends });
     }
 
@@ -410,7 +419,9 @@ impl Inner {
             quantity: Some(quantity + extra),
             note: None,
         });
-        let status = if now > order.at + Duration::from_secs(8) { order.ends } else { "pending" };
+        let paid_later = self.pays.as_ref().map(|book| book.status(order, now).0);
+        let paid = if now > order.at + Duration::from_secs(8) { order.ends } else { "pending" };
+        let status = paid_later.unwrap_or(paid);
         Row {
             id: order.id.clone(),
             status: status.to_owned(),

@@ -287,11 +287,12 @@ impl World {
                 State::Placed { id, .. } => format!("placed {}", id.as_str()),
                 State::Refused(_) => "refused".to_owned(),
                 State::NotPlaced(_) => "not_placed".to_owned(),
+                State::Unpaid { .. } => "unpaid".to_owned(),
                 _ => "open".to_owned(),
             };
             let said = match outcome {
                 "placed" => format!("placed {}", line["order_id"].as_str().unwrap_or("nothing")),
-                "refused" | "not_placed" => outcome.to_owned(),
+                "refused" | "not_placed" | "unpaid" => outcome.to_owned(),
                 "accepted" | "in_doubt" => continue,
                 _ => panic!("told what nobody expects: {line}"),
             };

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use actix::Context;
 
 use super::{LaneActor, Resolved, told_progress};
-use crate::actors::LookoutMessage;
 use crate::actors::lookout::Ask;
+use crate::actors::{LookoutMessage, PayEntry, PayMessage, Source};
 use crate::crash;
 use crate::dispatch::{self, Job};
 use crate::error::SubmitError;
-use crate::order::{ItemsDigest, OrderId};
+use crate::order::{ItemsDigest, OrderId, Price};
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
-use crate::protocol::{AttemptSeq, Change, IntentId, Shape, Why};
+use crate::protocol::{AttemptSeq, Change, IntentId, Learnt, Payment, PaysOn, Shape, Why};
 use crate::router::{Progress, RouterEvent, Teller};
 use crate::store::{Claim, Committed, Known, StoreError, Stored};
 use crate::telemetry::Count;
@@ -61,6 +61,7 @@ impl LaneActor {
             }
             Write::Record { intent, attempt } => (Some(intent), Change::Record { intent, attempt }),
             Write::Decide { intent, seq, verdict } => {
+                let verdict = self.shared.as_it_pays(verdict);
                 (Some(intent), Change::Decide { intent, attempt: seq, verdict })
             }
             Write::Expire { intent, why } => (Some(intent), Change::Expire { intent, why }),
@@ -138,8 +139,8 @@ impl LaneActor {
             }
             return;
         }
-        if stored.state.is_end() {
-            notify(&open.waiters, &super::progress_of(&stored.state));
+        if stored.state.is_decided() {
+            self.hand_over_or_tell(&stored, open.waiters);
             return;
         }
         // It has ended since: what the store says now is its end.
@@ -155,6 +156,9 @@ impl LaneActor {
 
     /// Callers wait for an intent that the store has, or are told its end.
     fn meet(&mut self, stored: &Stored, waiters: Vec<Teller>) {
+        if stored.state.is_decided() {
+            return self.hand_over_or_tell(stored, waiters);
+        }
         let progress = super::progress_of(&stored.state);
         notify(&waiters, &progress);
         if let Some(there) = self.orders.get_mut(&stored.id) {
@@ -162,6 +166,13 @@ impl LaneActor {
                 return self.shared.fail(&not_ours(stored));
             }
             there.waiters.extend(waiters);
+        }
+    }
+
+    /// The lane is done with an order: its callers are told its end, or wait for its payment.
+    pub(super) fn hand_over_or_tell(&self, stored: &Stored, waiters: Vec<Teller>) {
+        if let Err(waiters) = self.shared.payments.enter(&self.shared, stored, waiters) {
+            notify(&waiters, &super::progress_of(&stored.state));
         }
     }
 
@@ -246,6 +257,11 @@ impl LaneActor {
             return;
         }
         let Some(open) = self.leave(intent) else { return };
+        if let Told::Placed { id, learnt, created_at } = told
+            && self.shared.config.pays_on == PaysOn::Pay
+        {
+            return self.hand_to_cashier(intent, *open, (id, learnt, created_at));
+        }
         if let Progress::Ended(end) = &progress {
             self.shared.telemetry.count(Count::Verdict(end.word()));
             open.span.record("verdict", end.word());
@@ -256,6 +272,27 @@ impl LaneActor {
             });
         }
         notify(&open.waiters, &progress);
+    }
+
+    /// The order is created, durably: it is to be paid.
+    fn hand_to_cashier(
+        &self,
+        intent: IntentId,
+        open: super::Open,
+        (order, learnt, created_at): (OrderId, Learnt, Option<jiff::Timestamp>),
+    ) {
+        let entry = PayEntry {
+            intent,
+            client_ref: open.client_ref,
+            order,
+            learnt,
+            created_at,
+            price: Price::total(&open.items),
+            payment: Payment::NEW,
+            source: if learnt == Learnt::Answer { Source::Answer } else { Source::Store },
+            waiters: open.waiters,
+        };
+        self.shared.payments.send(&self.shared, PayMessage::Enter(Box::new(entry)));
     }
 
     fn tell_doubt(&self, intent: IntentId, told: &Told) {

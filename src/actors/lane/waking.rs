@@ -24,7 +24,7 @@ impl LaneActor {
         });
         let known: Vec<_> = known.collect();
         for stored in &dormant.intents {
-            if stored.state.is_end() {
+            if stored.state.is_decided() {
                 let products = stored.items.iter().map(|i| i.id_shared());
                 self.gauge.products.get_or_init(|| products.collect());
             } else if !self.orders.contains_key(&stored.id) {
@@ -94,13 +94,18 @@ impl LaneActor {
     /// Orders that the store does not hold as open have ended or were never accepted: their callers
     /// are told the end where it is at hand, or ask the store again, for their channel closes.
     fn forget_ended(&mut self, found: &BTreeMap<IntentId, &Stored>) {
-        let is_open = |id| found.get(id).is_some_and(|stored| !stored.state.is_end());
+        let is_open = |id| found.get(id).is_some_and(|stored| !stored.state.is_decided());
         let gone: Vec<_> = self.orders.keys().filter(|id| !is_open(id)).copied().collect();
         for id in gone {
             // One that was placed from a list is found too, while its own POST is not settled.
             if let (Some(order), Some(stored)) = (self.leave(id), found.get(&id)) {
-                notify(&order.waiters, &progress_of(&stored.state));
+                self.hand_over_or_tell(stored, order.waiters);
             }
+        }
+        // One that was created while the lane was down may be nobody's yet.
+        for stored in found.values() {
+            // Whatever else it is, there is nobody to give back.
+            let _ = self.shared.payments.enter(&self.shared, stored, Vec::new());
         }
         for (id, stored) in found {
             if let Some(order) = self.orders.get(id) {

@@ -23,6 +23,10 @@ struct LedgerRow<'a> {
     items: Vec<ItemRow<'a>>,
     #[serde(default)]
     foreign: bool,
+    #[serde(default)]
+    mock: bool,
+    /// Absent: once.
+    debits: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +65,14 @@ pub fn ledger(source: &str, books: &mut Books) -> Result<(), Failure> {
         Failure::unread(what, NEXT)
     })?;
     for row in &rows {
-        books.sold(&row.id, key(&row.items), row.foreign);
+        let debits = row.debits.unwrap_or(1);
+        // A test order costs nothing. Any other that was never debited was never bought.
+        if debits > 0 || row.mock {
+            books.sold(&row.id, key(&row.items), row.foreign);
+        }
+        if debits > 1 && !row.foreign {
+            books.debited_again(&row.id, debits - 1);
+        }
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! What is not known may match one order or none; *placed* exactly one, *refused* and *not placed*
 //! none. Orders of the same items are interchangeable, so for those without a customer the oracle
-//! counts by items.
+//! counts by items. An order that was created and never debited was not sold; one that was debited
+//! twice was bought twice.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -40,6 +41,8 @@ impl ItemsKey {
 pub struct Books {
     sold: HashMap<Box<str>, Sold>,
     told: HashMap<Box<str>, Told>,
+    /// Debits of one order beyond its first.
+    debited_again: Vec<(Box<str>, u64)>,
     torn_lines: u64,
 }
 
@@ -113,6 +116,11 @@ impl Books {
         self.sold.insert(id.into(), Sold { items, foreign });
     }
 
+    /// An order that was debited more than once.
+    pub fn debited_again(&mut self, id: &str, times: u64) {
+        self.debited_again.push((id.into(), times));
+    }
+
     /// A line of results. Without a reference, it is no order and counts for nothing.
     pub fn told(
         &mut self,
@@ -135,7 +143,7 @@ impl Books {
             Outcome::Placed => {
                 told.placed.insert(order_id.unwrap_or_default().into());
             }
-            Outcome::Refused | Outcome::NotPlaced => told.failed = true,
+            Outcome::Refused | Outcome::NotPlaced | Outcome::Unpaid => told.failed = true,
             Outcome::InDoubt | Outcome::Held => told.doubtful = true,
             Outcome::Accepted | Outcome::Conflict | Outcome::Invalid | Outcome::Elsewhere => {}
         }
@@ -158,6 +166,9 @@ impl Books {
         references.sort_unstable_by_key(|(client_ref, _)| *client_ref);
         let owners = self.claims(&references, &mut verdict);
         self.by_items(&references, &owners, &mut verdict);
+        for (id, times) in &self.debited_again {
+            verdict.bought_twice.add(*times, || id.to_string());
+        }
         verdict
     }
 

@@ -36,6 +36,12 @@ pub(super) struct ResolveArgs {
     /// Nothing was bought by any attempt so far, and nothing will be
     #[arg(long, group = "decision")]
     absent: bool,
+    /// The created order is paid; refused where the supplier shows that it is not
+    #[arg(long, group = "decision")]
+    paid: bool,
+    /// The created order is not paid, and nothing that was sent will pay it: it is not paid any more
+    #[arg(long, group = "decision")]
+    unpaid: bool,
     /// Why, for those who look later
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -64,6 +70,8 @@ pub(super) fn resolve(args: ResolveArgs) -> ExitCode {
             let what = "--placed: an order's id has 1 to 255 bytes";
             return Failure::unread(what, "copy the id from the supplier").report();
         }
+        None if args.paid => Resolution::Paid,
+        None if args.unpaid => Resolution::Unpaid,
         None => Resolution::Absent,
     };
     if resolution == Resolution::Absent {
@@ -137,6 +145,8 @@ fn next(error: &ResolveError) -> &'static str {
         ResolveError::History { .. } => "look for an order that was created later",
         ResolveError::OtherItems { .. } => "look for the order with the same items",
         ResolveError::Taken { .. } => "look for another order with the same items",
+        ResolveError::Contradicted { .. } => "look again what the supplier shows",
+        ResolveError::NotToPay { .. } => "use --placed or --absent",
         ResolveError::NoReason => "give --reason",
         ResolveError::Store(_) => "look at the disk, then `order-router store verify`",
         ResolveError::Stopped => "run it again",

@@ -39,6 +39,11 @@ impl Left {
             },
             End::Refused { why } => Self::because(Outcome::Refused, why),
             End::NotPlaced { why } => Self::because(Outcome::NotPlaced, why),
+            End::Unpaid { order_id, why } => Self::Told {
+                outcome: Outcome::Unpaid,
+                order_id: Some(order_id.as_str().to_owned()),
+                reason: Some(why),
+            },
         }
     }
 }
@@ -142,7 +147,8 @@ async fn to_the_end(shared: &Shared, line: u64, order: &Order, slot: OwnedSemaph
         while let Some(progress) = next(&mut ticket, &mut given_up).await {
             match progress {
                 Progress::Submitted => {}
-                Progress::Accepted => {
+                // What follows on its creation is its payment.
+                Progress::Accepted | Progress::Created { .. } => {
                     if standing.now == Stage::Submitted {
                         shared.accepted(order, line).await;
                     }

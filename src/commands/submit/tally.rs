@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub refused: u64,
     /// Given up, not bought.
     pub not_placed: u64,
+    /// Created, and never paid.
+    pub unpaid: u64,
     /// Waiting for a person.
     pub held: u64,
     /// In doubt, or still under way.
@@ -64,6 +66,7 @@ impl Counts {
             placed: count(Outcome::Placed),
             refused: count(Outcome::Refused),
             not_placed: count(Outcome::NotPlaced),
+            unpaid: count(Outcome::Unpaid),
             held: count(Outcome::Held),
             in_doubt: count(Outcome::InDoubt),
             conflict: count(Outcome::Conflict),
@@ -85,7 +88,8 @@ impl Snapshot {
 
     /// Ended, and nothing was bought.
     pub fn failed(&self) -> u64 {
-        self.refused + self.not_placed + self.conflict + self.invalid + self.elsewhere
+        let nothing = self.refused + self.not_placed + self.unpaid;
+        nothing + self.conflict + self.invalid + self.elsewhere
     }
 
     /// In words, without what is zero.
@@ -94,6 +98,7 @@ impl Snapshot {
             (self.placed, "placed"),
             (self.refused, "refused"),
             (self.not_placed, "not placed"),
+            (self.unpaid, "unpaid"),
             (self.conflict, "in conflict"),
             (self.invalid, "invalid"),
             (self.elsewhere, "at another node"),

@@ -64,7 +64,11 @@ impl Lane {
         let remembered = one.unsettled && rules.keeps(Clause::PlacedRemembered);
         let closed = |seq| Attempt { seq, fingerprint: Default::default(), floor: None };
         let (phase, attempt) = match &one.state {
-            State::Placed { .. } | State::Refused(_) | State::NotPlaced(_) => {
+            State::Created { .. }
+            | State::Placed { .. }
+            | State::Refused(_)
+            | State::NotPlaced(_)
+            | State::Unpaid { .. } => {
                 if let Some(seq) = one.last_attempt.filter(|_| remembered) {
                     self.posts.insert(seq, Post { intent: one.intent, left });
                 }

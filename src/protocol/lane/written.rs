@@ -73,7 +73,8 @@ impl Lane {
         let seq = sent.attempt.seq;
         let mut ended = None;
         match verdict {
-            Verdict::Placed { id: order, learnt, created_at } => {
+            Verdict::Placed { id: order, learnt, created_at }
+            | Verdict::Created { id: order, learnt, created_at } => {
                 self.taken.insert(order.clone());
                 if learnt == Learnt::Answer {
                     self.note_answered(now);

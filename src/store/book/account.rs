@@ -51,6 +51,7 @@ impl Account {
             | Change::Adopt { .. }
             | Change::Record { .. }
             | Change::Decide { .. }
+            | Change::Pay { .. }
             | Change::Expire { .. }
             | Change::Settle { .. } => unreachable!("not a change of the account"),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Base, Book, Entry, Impossible, claim_of};
-use crate::protocol::{Serial, State};
+use crate::protocol::Serial;
 use crate::store::moving::is_same;
 use crate::store::record::Row;
 use crate::store::{Adopted, Committed, Mark, StoreError};
@@ -34,8 +34,8 @@ impl Book {
         } else if self.intents.contains_key(&new.stored.id) {
             return Ok(Some(Committed::Conflict));
         }
-        let State::Placed { id, .. } = &new.stored.state else { return Ok(None) };
-        let taken = self.claim(base, id)?.filter(|claim| claim.intent != new.stored.id);
+        let Some(order) = new.stored.state.order() else { return Ok(None) };
+        let taken = self.claim(base, order.id)?.filter(|claim| claim.intent != new.stored.id);
         Ok(taken.map(|claim| Committed::IdTaken(claim.claim())))
     }
 
@@ -51,7 +51,7 @@ impl Book {
             }
             self.standing.totals.leave(&old);
             (fed_active, dirty) = (was_fed, was_dirty);
-            claimed = matches!(old.stored.state, State::Placed { .. });
+            claimed = old.stored.state.order().is_some();
         }
         if let Some(claim) = claim.filter(|_| !claimed) {
             self.standing.totals.claim(id);

@@ -3,7 +3,7 @@
 use super::Unusable;
 use crate::store::book::{Standing, Totals};
 use crate::store::journal::Position;
-use crate::store::record::{RECORD_VERSION, Reader, RecordError, put_timestamp, put_u32, put_u64};
+use crate::store::record::{RECORD_PLAIN, Reader, RecordError, put_timestamp, put_u32, put_u64};
 
 pub(crate) fn meta_key(number: u32) -> [u8; 5] {
     let mut key = [b'm', 0, 0, 0, 0];
@@ -35,7 +35,7 @@ pub(crate) fn encode_meta(
     pieces: u32,
     into: &mut Vec<u8>,
 ) {
-    into.push(RECORD_VERSION);
+    into.push(RECORD_PLAIN);
     put_u64(into, watermark.segment);
     put_u64(into, watermark.offset);
     put_u64(into, watermark.seq);

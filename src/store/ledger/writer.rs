@@ -9,7 +9,7 @@ use super::{
     Backend, Batch, ClaimWrite, Fault, Found, RowWrite, key, put_standing, read_claim, read_row_of,
 };
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::{Change, Serial, State, Verdict};
+use crate::protocol::{Change, Serial};
 use crate::store::book::{Base, Book, Feed, FeedRow, NoBase, claim_of};
 use crate::store::index::seal;
 use crate::store::lease::{Lease, keep};
@@ -104,14 +104,12 @@ impl<B: Backend> Writer<B> {
                 {
                     refs.insert(intent.client_ref.clone());
                 }
-                Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
-                    ids.insert(id.clone());
+                Change::Decide { verdict, .. } => {
+                    ids.extend(verdict.order().map(|(id, _)| id.clone()))
                 }
                 Change::Adopt { intent, .. } => {
                     refs.insert(intent.stored.client_ref.clone());
-                    if let State::Placed { id, .. } = &intent.stored.state {
-                        ids.insert(id.clone());
-                    }
+                    ids.extend(intent.stored.state.order().map(|order| order.id.clone()));
                 }
                 _ => {}
             }

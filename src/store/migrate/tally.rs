@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::protocol::{Serial, State};
+use crate::protocol::Serial;
 use crate::store::Adopted;
 
 /// How many intents a store has, and a hash of them all.
@@ -15,7 +15,7 @@ pub struct Tally {
     pub intents: u64,
     /// Of these, those that have not ended.
     pub open: u64,
-    /// Of these, those with a supplier order.
+    /// Of these, those with a supplier order, paid or not.
     pub placed: u64,
     /// XOR of the SHA-256 of each: the same in whatever order they are read.
     pub hash: [u8; 32],
@@ -27,7 +27,7 @@ impl Tally {
         let state = &intent.stored.state;
         self.intents += 1;
         self.open += u64::from(!state.is_end());
-        self.placed += u64::from(matches!(state, State::Placed { .. }));
+        self.placed += u64::from(state.order().is_some());
         let one: [u8; 32] = Sha256::digest(super::bytes_of(intent)).into();
         self.hash.iter_mut().zip(one).for_each(|(all, byte)| *all ^= byte);
     }

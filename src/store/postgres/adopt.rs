@@ -3,7 +3,7 @@
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error};
 
-use super::rows::{self, column, escape, learnt_column, moment};
+use super::rows::{self, column, escape, learnt_column, moment, payment_columns};
 use super::statements::{Outcome, Statements};
 use crate::protocol::State;
 use crate::store::Adopted;
@@ -14,20 +14,22 @@ use crate::store::Adopted;
 pub(super) const ADOPT: &str = "WITH old AS MATERIALIZED (SELECT id, active, resolved_at IS NOT NULL AS ended, \
     (state, why, tries, attempt, fingerprint, floor, order_id, learnt, order_created, unsettled) \
     IS NOT DISTINCT FROM ($5::text, $6::text, $7::int2, $8::int8, $9::int8, $10::text, $11::text, \
-    $12::int2, $13::text, $14::bool) AS same FROM order_intents WHERE client_ref = $1), \
+    $12::int2, $13::text, $14::bool) AND (state <> 'created' OR (pay_step, pays, pay_tries) \
+    IS NOT DISTINCT FROM ($21::int2, $22::int8, $23::int2)) AS same FROM order_intents WHERE client_ref = $1), \
     guarded AS MATERIALIZED (SELECT EXISTS (SELECT 1 FROM order_intents WHERE order_id = $11 AND id <> $2) \
     AS taken WHERE EXISTS (SELECT 1 FROM order_router WHERE mark = 3) \
     AND NOT EXISTS (SELECT 1 FROM old WHERE same OR NOT active OR id <> $2) \
     AND NOT EXISTS (SELECT 1 FROM order_intents WHERE id = $2 AND client_ref <> $1 AND active)), \
     done AS (INSERT INTO order_intents (client_ref, id, items_hash, as_sent, state, why, tries, \
     attempt, fingerprint, floor, order_id, learnt, order_created, unsettled, active, ended_at, \
-    changed, intent, created_at, resolved_at) \
+    changed, intent, created_at, resolved_at, pay_step, pays, pay_tries) \
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-    to_timestamp($19::float8), CASE WHEN $20 THEN now() END FROM guarded WHERE NOT taken \
+    to_timestamp($19::float8), CASE WHEN $20 THEN now() END, $21, $22, $23 FROM guarded WHERE NOT taken \
     ON CONFLICT (client_ref) DO UPDATE SET state = excluded.state, why = excluded.why, \
     tries = excluded.tries, attempt = excluded.attempt, fingerprint = excluded.fingerprint, \
     floor = excluded.floor, order_id = excluded.order_id, learnt = excluded.learnt, \
     order_created = excluded.order_created, unsettled = excluded.unsettled, \
+    pay_step = excluded.pay_step, pays = excluded.pays, pay_tries = excluded.pay_tries, \
     active = excluded.active, ended_at = excluded.ended_at, changed = excluded.changed, \
     resolved_at = COALESCE(order_intents.resolved_at, excluded.resolved_at) RETURNING 1) \
     SELECT taken, (SELECT ended FROM old) FROM guarded";
@@ -44,13 +46,15 @@ impl Statements {
         let why = match &stored.state {
             State::InDoubt(_, why) | State::Held(_, why) => Some(escape(why)),
             State::Refused(why) | State::NotPlaced(why) => Some(escape(why)),
+            State::Created { why, .. } | State::Unpaid { why, .. } => Some(escape(why)),
             State::Queued | State::Sending(_) | State::Placed { .. } => None,
         };
-        let placed = match &stored.state {
-            State::Placed { id, learnt, created_at } => Some((id, *learnt, *created_at)),
+        let order = stored.state.order();
+        let payment = match &stored.state {
+            State::Created { payment, .. } => Some(payment_columns(payment)),
             _ => None,
         };
-        let args: [&(dyn ToSql + Sync); 20] = [
+        let args: [&(dyn ToSql + Sync); 23] = [
             &stored.client_ref.as_str(),
             &column(stored.id),
             &&stored.lane.as_bytes()[..],
@@ -61,9 +65,9 @@ impl Statements {
             &stored.last_attempt.map(column),
             &attempt.map(|attempt| attempt.fingerprint.0.cast_signed()),
             &attempt.and_then(|attempt| attempt.floor).map(moment),
-            &placed.map(|(id, ..)| escape(id.as_str())),
-            &placed.map(|(_, learnt, _)| learnt_column(learnt)),
-            &placed.and_then(|(.., created_at)| created_at).map(moment),
+            &order.map(|order| escape(order.id.as_str())),
+            &order.map(|order| learnt_column(order.learnt)),
+            &order.and_then(|order| order.created_at).map(moment),
             &stored.unsettled,
             &(!stored.state.is_end() || stored.unsettled),
             &column(intent.ended_at),
@@ -72,6 +76,9 @@ impl Statements {
             // For people: nothing is decided by it.
             &(stored.accepted_at.as_second().max(0) as f64),
             &stored.state.is_end(),
+            &payment.map(|(step, ..)| step),
+            &payment.map_or(0, |(_, pays, _)| pays),
+            &payment.map_or(0, |(.., tries)| tries),
         ];
         let rows = client.query(&self.adopt, &args).await?;
         let Some(row) = rows.first() else { return Ok(Outcome::Refused) };

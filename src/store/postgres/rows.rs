@@ -6,13 +6,15 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use crate::order::OrderId;
-use crate::protocol::{Attempt, Fingerprint, Learnt, NewIntent, Serial, Shape, State, Why};
+use crate::protocol::{
+    Attempt, Fingerprint, Learnt, NewIntent, PayStep, Payment, Serial, Shape, State, Why,
+};
 use crate::store::record::{self, decode_row, encode_row};
 use crate::store::{Adopted, Claim, Known, Mark, StoreError, Stored};
 
 /// The columns of an intent, in the order of [`stored`].
 pub(super) const COLUMNS: &str = "intent, state, why, tries, attempt, fingerprint, floor, order_id, \
-    learnt, order_created, unsettled";
+    learnt, order_created, unsettled, pay_step, pays, pay_tries";
 
 /// A column holds what this program did not write.
 pub(super) fn unreadable(what: impl std::fmt::Display) -> StoreError {
@@ -116,6 +118,30 @@ fn learnt(column: Option<i16>) -> Result<Learnt, StoreError> {
     }
 }
 
+/// A payment as columns: its step, its number, its tries.
+pub(super) fn payment_columns(payment: &Payment) -> (i16, i64, i16) {
+    let step = match payment.step {
+        PayStep::Due => 0,
+        PayStep::Sending => 1,
+        PayStep::InDoubt => 2,
+        PayStep::Held => 3,
+    };
+    (step, payment.pays.into(), payment.tries.into())
+}
+
+fn payment(row: &Row) -> Result<Payment, StoreError> {
+    let step = match take::<Option<i16>>(row, "pay_step")? {
+        Some(0) => PayStep::Due,
+        Some(1) => PayStep::Sending,
+        Some(2) => PayStep::InDoubt,
+        Some(3) => PayStep::Held,
+        _ => return Err(unreadable("where a payment stands")),
+    };
+    let pays = u32::try_from(take::<i64>(row, "pays")?).map_err(unreadable)?;
+    let tries = u8::try_from(take::<i16>(row, "pay_tries")?).map_err(unreadable)?;
+    Ok(Payment { step, pays, tries })
+}
+
 /// Shapes as a column.
 pub(super) fn shape_column(shape: Shape) -> i16 {
     i16::from(shape.several_lines) | i16::from(shape.with_note) << 1
@@ -176,6 +202,19 @@ fn state(row: &Row, last: Option<Serial>) -> Result<State, StoreError> {
             id: order_id(take(row, "order_id")?)?,
             learnt: learnt(take(row, "learnt")?)?,
             created_at: optional_moment(row, "order_created")?,
+        },
+        "created" => State::Created {
+            id: order_id(take(row, "order_id")?)?,
+            learnt: learnt(take(row, "learnt")?)?,
+            created_at: optional_moment(row, "order_created")?,
+            payment: payment(row)?,
+            why: why()?,
+        },
+        "unpaid" => State::Unpaid {
+            id: order_id(take(row, "order_id")?)?,
+            learnt: learnt(take(row, "learnt")?)?,
+            created_at: optional_moment(row, "order_created")?,
+            why: why()?,
         },
         "refused" => State::Refused(why()?),
         "not_placed" => State::NotPlaced(why()?),

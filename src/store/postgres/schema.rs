@@ -1,7 +1,7 @@
 //! The tables, and how they came to be: migrations, each applied once.
 
 /// The version of the tables that this build writes, and the newest that it knows.
-pub const SCHEMA_VERSION: i32 = 4;
+pub const SCHEMA_VERSION: i32 = 5;
 
 /// What brings the tables from each version to the next; the first makes them.
 ///
@@ -88,6 +88,12 @@ pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     r"
     ALTER TABLE order_router ADD COLUMN mark smallint;
     ALTER TABLE order_router ADD COLUMN mark_place text;
+    ",
+    // Orders that are paid later.
+    r"
+    ALTER TABLE order_intents ADD COLUMN pay_step smallint;
+    ALTER TABLE order_intents ADD COLUMN pays bigint NOT NULL DEFAULT 0;
+    ALTER TABLE order_intents ADD COLUMN pay_tries smallint NOT NULL DEFAULT 0;
     ",
 ];
 

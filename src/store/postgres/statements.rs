@@ -5,10 +5,11 @@ use futures_util::future::BoxFuture;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 
-use super::rows::{body, column, escape, learnt_column, moment, shape_column};
+use super::rows::{body, column, escape, learnt_column, moment, payment_columns, shape_column};
 use crate::order::OrderId;
 use crate::protocol::{
-    Attempt, AttemptSeq, Change, IntentId, Learnt, NewIntent, Serial, Verdict, Why,
+    Attempt, AttemptSeq, Change, IntentId, Learnt, NewIntent, PayVerdict, Payment, Serial, Verdict,
+    Why,
 };
 
 /// What a statement did.
@@ -59,6 +60,7 @@ pub(super) struct Statements {
     end: Statement,
     expire: Statement,
     settle: Statement,
+    pay: Statement,
     hold_lane: Statement,
     free_lane: Statement,
     orphans: Statement,
@@ -105,10 +107,11 @@ impl Statements {
             )
             .await?,
             settle: prepare(
-                "UPDATE order_intents SET unsettled = false, active = false, changed = $2 \
-                 WHERE id = $1 AND active AND unsettled",
+                "UPDATE order_intents SET unsettled = false, active = state = 'created', \
+                 changed = $2 WHERE id = $1 AND active AND unsettled",
             )
             .await?,
+            pay: prepare(PAY).await?,
             hold_lane: prepare(
                 "INSERT INTO order_router_lanes_held (items_hash, why) VALUES ($1, $2) \
                  ON CONFLICT (items_hash) DO UPDATE SET why = excluded.why",
@@ -183,6 +186,9 @@ impl Statements {
             }
             .boxed(),
             Change::Adopt { intent, .. } => self.adopted(client, intent, changed).boxed(),
+            Change::Pay { intent, was, to } => {
+                self.paid(client, column(*intent), was, to, changed).boxed()
+            }
             Change::HoldLane { .. }
             | Change::FreeLane { .. }
             | Change::Orphans { .. }
@@ -241,8 +247,11 @@ impl Statements {
             Ok(Outcome::of(client.execute(&self.end, &args).await?))
         };
         match verdict {
-            Verdict::Placed { id, learnt, created_at } => async move {
-                let placed = Placed { id, learnt: *learnt, created_at: created_at.map(moment) };
+            Verdict::Placed { id, learnt, created_at }
+            | Verdict::Created { id, learnt, created_at } => async move {
+                let to_pay = matches!(verdict, Verdict::Created { .. });
+                let created_at = created_at.map(moment);
+                let placed = Placed { id, learnt: *learnt, created_at, to_pay };
                 self.placed(client, ids, placed, mark).await
             }
             .boxed(),
@@ -263,7 +272,7 @@ impl Statements {
         mark: Mark,
     ) -> Result<Outcome, Error> {
         let answered = placed.learnt == Learnt::Answer;
-        let args: [&(dyn ToSql + Sync); 8] = [
+        let args: [&(dyn ToSql + Sync); 9] = [
             &intent,
             &attempt,
             &escape(placed.id.as_str()),
@@ -272,6 +281,7 @@ impl Statements {
             &answered,
             &mark.changed,
             &column(mark.highest),
+            &placed.to_pay,
         ];
         let rows = client.query(&self.place, &args).await?;
         Ok(match rows.first() {
@@ -279,6 +289,25 @@ impl Statements {
             Some(row) if row.try_get::<_, bool>(0)? => Outcome::IdTaken,
             Some(_) => Outcome::Done,
         })
+    }
+
+    async fn paid(
+        &self,
+        client: &Client,
+        intent: i64,
+        was: &Payment,
+        to: &PayVerdict,
+        changed: i64,
+    ) -> Result<Outcome, Error> {
+        let (state, why, next) = match to {
+            PayVerdict::Open { payment, why } => ("created", Some(escape(why)), payment),
+            PayVerdict::Paid => ("placed", None, was),
+            PayVerdict::Unpaid(why) => ("unpaid", Some(escape(why)), was),
+        };
+        let (was, next) = (payment_columns(was), payment_columns(next));
+        let args: [&(dyn ToSql + Sync); 10] =
+            [&intent, &was.0, &was.1, &was.2, &state, &why, &next.0, &next.1, &next.2, &changed];
+        Ok(Outcome::of(client.execute(&self.pay, &args).await?))
     }
 
     async fn account(
@@ -316,6 +345,7 @@ impl Statements {
             Change::Accept { .. }
             | Change::Record { .. }
             | Change::Decide { .. }
+            | Change::Pay { .. }
             | Change::Expire { .. }
             | Change::Settle { .. }
             | Change::Adopt { .. } => 0,
@@ -328,6 +358,7 @@ struct Placed<'a> {
     id: &'a OrderId,
     learnt: Learnt,
     created_at: Option<String>,
+    to_pay: bool,
 }
 
 fn texts(ids: &[OrderId]) -> Vec<String> {
@@ -344,6 +375,13 @@ const RECORD: &str = "UPDATE order_intents SET state = 'sending', attempt = $2, 
     floor = $4, changed = $5 \
     WHERE id = $1 AND active AND state = 'queued' AND (attempt IS NULL OR attempt < $2)";
 
+/// Pay later: only a payment that stands exactly where it is said to.
+const PAY: &str = "UPDATE order_intents SET state = $5, why = $6, pay_step = $7, pays = $8, \
+    pay_tries = $9, changed = $10, active = ($5 = 'created') OR unsettled, \
+    resolved_at = CASE WHEN $5 = 'created' THEN NULL ELSE now() END \
+    WHERE id = $1 AND active AND state = 'created' AND pay_step = $2 AND pays = $3 \
+    AND pay_tries = $4";
+
 /// Rules 3 and 5: the attempt is the newest and open, or, for its own answer, queued again; the
 /// order is nobody's. Claim and state are one write. Says whether the order was taken; nothing if
 /// the guard failed. Two that claim at the same moment meet at the unique index.
@@ -352,9 +390,11 @@ fn place() -> String {
         "WITH guarded AS (SELECT id, EXISTS (SELECT 1 FROM order_intents WHERE order_id = $3) \
          AS taken FROM order_intents WHERE id = $1 AND active AND attempt = $2 \
          AND ({OPEN} OR ($6 AND state = 'queued')) FOR UPDATE), \
-         done AS (UPDATE order_intents AS i SET state = 'placed', why = NULL, order_id = $3, \
-         learnt = $4, order_created = $5, unsettled = NOT $6, active = NOT $6, changed = $7, \
-         ended_at = $8, resolved_at = now() FROM guarded \
+         done AS (UPDATE order_intents AS i SET state = CASE WHEN $9 THEN 'created' \
+         ELSE 'placed' END, why = CASE WHEN $9 THEN '' END, \
+         pay_step = CASE WHEN $9 THEN 0 END, order_id = $3, \
+         learnt = $4, order_created = $5, unsettled = NOT $6, active = $9 OR NOT $6, \
+         changed = $7, ended_at = $8, resolved_at = CASE WHEN $9 THEN NULL ELSE now() END FROM guarded \
          WHERE i.id = guarded.id AND i.active AND NOT guarded.taken RETURNING 1) \
          SELECT taken FROM guarded"
     )

@@ -25,7 +25,7 @@ use super::error::{Fault, said};
 use super::rows;
 use super::statements::{Mark, Outcome, Statements};
 use crate::order::{ClientRef, OrderId};
-use crate::protocol::{Change, Serial, State, Verdict};
+use crate::protocol::{Change, PayVerdict, Serial, Verdict};
 use crate::store::moving::is_same;
 use crate::store::remote::{Answers, Shared, Write};
 use crate::store::{Adopted, Committed, Lease, StoreError, Stored};
@@ -355,12 +355,11 @@ fn met(change: &Change, outcome: Outcome) -> Met<'_> {
             let there = &intent.stored;
             Met::Intent(&there.client_ref, Box::new(|here| is_same(here, there)))
         }
-        (Change::Adopt { intent, .. }, Outcome::IdTaken) => match &intent.stored.state {
-            State::Placed { id, .. } => Met::Order(id),
-            _ => Met::Nothing,
-        },
-        (Change::Decide { verdict: Verdict::Placed { id, .. }, .. }, Outcome::IdTaken) => {
-            Met::Order(id)
+        (Change::Adopt { intent, .. }, Outcome::IdTaken) => {
+            intent.stored.state.order().map_or(Met::Nothing, |order| Met::Order(order.id))
+        }
+        (Change::Decide { verdict, .. }, Outcome::IdTaken) => {
+            verdict.order().map_or(Met::Nothing, |(id, _)| Met::Order(id))
         }
         _ => Met::Nothing,
     }
@@ -414,13 +413,20 @@ fn after(books: &Books, changes: &[Change], outcomes: &[Outcome], serial_next: u
                 books.open += 1;
                 false
             }
-            Change::Decide { verdict: Verdict::Placed { created_at, .. }, .. } => {
-                books.newest_known = books.newest_known.max(*created_at);
-                true
-            }
             Change::Decide { verdict, .. } => {
-                matches!(verdict, Verdict::Refused(_) | Verdict::NotPlaced(_))
+                let created_at = verdict.order().and_then(|(_, created_at)| created_at);
+                books.newest_known = books.newest_known.max(created_at);
+                let ends = |verdict: &Verdict| match verdict {
+                    Verdict::Placed { .. } | Verdict::Refused(_) | Verdict::NotPlaced(_) => true,
+                    Verdict::Created { .. }
+                    | Verdict::NotSent(_)
+                    | Verdict::InDoubt(_)
+                    | Verdict::Held(_)
+                    | Verdict::Absent => false,
+                };
+                ends(verdict)
             }
+            Change::Pay { to, .. } => !matches!(to, PayVerdict::Open { .. }),
             Change::Expire { .. } => true,
             _ => false,
         };
@@ -441,9 +447,8 @@ fn after_adopting(books: &mut Books, intent: &Adopted, outcome: Outcome) {
         true => books.ended += 1,
         false => books.open += 1,
     }
-    if let State::Placed { created_at, .. } = &intent.stored.state {
-        books.newest_known = books.newest_known.max(*created_at);
-    }
+    let created_at = intent.stored.state.order().and_then(|order| order.created_at);
+    books.newest_known = books.newest_known.max(created_at);
 }
 
 /// Writes it down, in the same transaction.

@@ -1,17 +1,17 @@
 //! A change as the journal holds it.
 
 use super::fields::{
-    Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_shape, put_str,
-    put_timestamp, put_u64,
+    Reader, put_attempt, put_id, put_ids, put_items, put_learnt, put_option, put_payment,
+    put_shape, put_str, put_timestamp, put_u64,
 };
-use super::row::{encode_row, take_row};
-use super::{RECORD_VERSION, RecordError};
-use crate::protocol::{Change, NewIntent, State, Verdict};
+use super::row::{encode_row, row_version, take_row};
+use super::{RECORD_PLAIN, RECORD_VERSION, RecordError};
+use crate::protocol::{Change, NewIntent, PayVerdict, Verdict};
 use crate::store::Adopted;
 
 /// Appends a change's record.
 pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
-    into.push(RECORD_VERSION);
+    into.push(version(change));
     match change {
         Change::Accept { intent, attempt } => {
             into.push(1);
@@ -79,15 +79,41 @@ pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
                 put_str(into, place);
             });
         }
+        Change::Pay { intent, was, to } => {
+            into.push(15);
+            put_u64(into, intent.0);
+            put_payment(into, was);
+            put_pay_verdict(into, to);
+        }
+    }
+}
+
+/// The lowest version whose readers understand a change.
+fn version(change: &Change) -> u8 {
+    match change {
+        Change::Adopt { intent, .. } => row_version(&intent.stored.state),
+        Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => {
+            RECORD_VERSION
+        }
+        _ => RECORD_PLAIN,
+    }
+}
+
+fn put_pay_verdict(into: &mut Vec<u8>, to: &PayVerdict) {
+    match to {
+        PayVerdict::Open { payment, why } => {
+            into.push(0);
+            put_payment(into, payment);
+            put_str(into, why);
+        }
+        PayVerdict::Paid => into.push(1),
+        PayVerdict::Unpaid(why) => put_reason(into, 2, why),
     }
 }
 
 /// The keys that it brings come first, so that they are told without the rest.
 fn put_adopted(into: &mut Vec<u8>, intent: &Adopted) {
-    let id = match &intent.stored.state {
-        State::Placed { id, .. } => Some(id),
-        _ => None,
-    };
+    let id = intent.stored.state.order().map(|order| order.id);
     put_str(into, intent.stored.client_ref.as_str());
     put_option(into, id, put_id);
     encode_row(&intent.clone().into(), true, into);
@@ -96,10 +122,7 @@ fn put_adopted(into: &mut Vec<u8>, intent: &Adopted) {
 fn take_adopted(reader: &mut Reader<'_>) -> Result<Adopted, RecordError> {
     let (reference, order) = (reader.str()?, reader.option(Reader::id)?);
     let row = take_row(reader)?;
-    let claimed = match &row.stored.state {
-        State::Placed { id, .. } => Some(id),
-        _ => None,
-    };
+    let claimed = row.stored.state.order().map(|order| order.id);
     if row.stored.client_ref.as_str() != reference || claimed != order.as_ref() {
         return Err(RecordError::Invalid("keys"));
     }
@@ -119,8 +142,9 @@ fn put_intent(into: &mut Vec<u8>, intent: &NewIntent) {
 
 fn put_verdict(into: &mut Vec<u8>, verdict: &Verdict) {
     match verdict {
-        Verdict::Placed { id, learnt, created_at } => {
-            into.push(0);
+        Verdict::Placed { id, learnt, created_at }
+        | Verdict::Created { id, learnt, created_at } => {
+            into.push(if matches!(verdict, Verdict::Placed { .. }) { 0 } else { 7 });
             put_id(into, id);
             put_learnt(into, *learnt);
             put_option(into, *created_at, put_timestamp);
@@ -167,6 +191,11 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
             handed_out: reader.serial()?,
         },
         14 => Change::Mark { mark: reader.option(Reader::mark)? },
+        15 => Change::Pay {
+            intent: reader.serial()?,
+            was: reader.payment()?,
+            to: take_pay_verdict(&mut reader)?,
+        },
         _ => return Err(RecordError::Invalid("kind")),
     };
     reader.end()?;
@@ -192,8 +221,8 @@ pub(crate) fn journal_keys(bytes: &[u8]) -> Result<[Option<JournalKey<'_>>; 2], 
         }
         3 => {
             reader.bytes(16)?;
-            let placed = reader.u8()? == 0;
-            if placed { Ok([Some(JournalKey::Order(reader.str()?)), None]) } else { Ok([None; 2]) }
+            let claims = matches!(reader.u8()?, 0 | 7);
+            if claims { Ok([Some(JournalKey::Order(reader.str()?)), None]) } else { Ok([None; 2]) }
         }
         13 => {
             let reference = JournalKey::Reference(reader.str()?);
@@ -229,6 +258,20 @@ fn take_verdict(reader: &mut Reader<'_>) -> Result<Verdict, RecordError> {
         4 => Verdict::Held(reader.why()?),
         5 => Verdict::Absent,
         6 => Verdict::NotPlaced(reader.why()?),
+        7 => Verdict::Created {
+            id: reader.id()?,
+            learnt: reader.learnt()?,
+            created_at: reader.option(Reader::timestamp)?,
+        },
         _ => return Err(RecordError::Invalid("verdict")),
+    })
+}
+
+fn take_pay_verdict(reader: &mut Reader<'_>) -> Result<PayVerdict, RecordError> {
+    Ok(match reader.u8()? {
+        0 => PayVerdict::Open { payment: reader.payment()?, why: reader.why()? },
+        1 => PayVerdict::Paid,
+        2 => PayVerdict::Unpaid(reader.why()?),
+        _ => return Err(RecordError::Invalid("payment")),
     })
 }

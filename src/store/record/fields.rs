@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::RecordError;
 use crate::order::{ClientRef, ITEMS_MAX, Item, ItemsDigest, ItemsHash, Note, OrderId, Price};
-use crate::protocol::{Attempt, Fingerprint, Learnt, Serial, Shape, State, Why};
+use crate::protocol::{Attempt, Fingerprint, Learnt, PayStep, Payment, Serial, Shape, State, Why};
 use crate::store::Mark;
 
 pub(crate) fn put_u16(into: &mut Vec<u8>, value: u16) {
@@ -107,7 +107,33 @@ pub(super) fn put_state(into: &mut Vec<u8>, state: &State) {
             into.push(if matches!(state, State::Refused(_)) { 5 } else { 6 });
             put_str(into, why);
         }
+        State::Created { id, learnt, created_at, payment, why } => {
+            into.push(7);
+            put_id(into, id);
+            put_learnt(into, *learnt);
+            put_option(into, *created_at, put_timestamp);
+            put_payment(into, payment);
+            put_str(into, why);
+        }
+        State::Unpaid { id, learnt, created_at, why } => {
+            into.push(8);
+            put_id(into, id);
+            put_learnt(into, *learnt);
+            put_option(into, *created_at, put_timestamp);
+            put_str(into, why);
+        }
     }
+}
+
+pub(super) fn put_payment(into: &mut Vec<u8>, payment: &Payment) {
+    into.push(match payment.step {
+        PayStep::Due => 0,
+        PayStep::Sending => 1,
+        PayStep::InDoubt => 2,
+        PayStep::Held => 3,
+    });
+    put_u32(into, payment.pays);
+    into.push(payment.tries);
 }
 
 /// Takes fields off the front of a record.
@@ -128,7 +154,7 @@ impl<'a> Reader<'a> {
     /// Takes the version byte, if this build can read what follows.
     pub(super) fn version(&mut self) -> Result<(), RecordError> {
         match self.u8()? {
-            super::RECORD_VERSION => Ok(()),
+            super::RECORD_PLAIN..=super::RECORD_VERSION => Ok(()),
             0 => Err(RecordError::Invalid("version")),
             newer => Err(RecordError::Newer(newer)),
         }
@@ -281,8 +307,32 @@ impl<'a> Reader<'a> {
             },
             5 => State::Refused(self.why()?),
             6 => State::NotPlaced(self.why()?),
+            7 => State::Created {
+                id: self.id()?,
+                learnt: self.learnt()?,
+                created_at: self.option(Self::timestamp)?,
+                payment: self.payment()?,
+                why: self.why()?,
+            },
+            8 => State::Unpaid {
+                id: self.id()?,
+                learnt: self.learnt()?,
+                created_at: self.option(Self::timestamp)?,
+                why: self.why()?,
+            },
             _ => return Err(RecordError::Invalid("state")),
         })
+    }
+
+    pub(super) fn payment(&mut self) -> Result<Payment, RecordError> {
+        let step = match self.u8()? {
+            0 => PayStep::Due,
+            1 => PayStep::Sending,
+            2 => PayStep::InDoubt,
+            3 => PayStep::Held,
+            _ => return Err(RecordError::Invalid("payment")),
+        };
+        Ok(Payment { step, pays: self.u32()?, tries: self.u8()? })
     }
 
     pub(crate) fn mark(&mut self) -> Result<Mark, RecordError> {

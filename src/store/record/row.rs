@@ -4,9 +4,9 @@ use super::fields::{
     Reader, put_ids, put_items, put_learnt, put_option, put_shape, put_state, put_str,
     put_timestamp, put_u32, put_u64,
 };
-use super::{RECORD_VERSION, RecordError};
+use super::{RECORD_PLAIN, RECORD_VERSION, RecordError};
 use crate::order::{ItemsHash, OrderId};
-use crate::protocol::{IntentId, Learnt, Serial, Shape};
+use crate::protocol::{IntentId, Learnt, Serial, Shape, State};
 use crate::store::book::Account;
 use crate::store::{Adopted, Claim, HistoryLine, Known, Mark, Stored};
 
@@ -19,7 +19,7 @@ pub(crate) struct Row {
     pub shape: Shape,
     /// The number of the last change to it, counted over the whole journal.
     pub changed: u64,
-    /// The highest serial that had been handed out when it ended.
+    /// The highest serial that had been handed out when it ended, or got its order.
     pub ended_at: Serial,
 }
 
@@ -80,10 +80,18 @@ impl ClaimRow {
     }
 }
 
+/// The lowest version whose readers understand a row with this state.
+pub(super) fn row_version(state: &State) -> u8 {
+    match state {
+        State::Created { .. } | State::Unpaid { .. } => RECORD_VERSION,
+        _ => RECORD_PLAIN,
+    }
+}
+
 /// Appends an intent's row; without its items unless `with_items`.
 pub(crate) fn encode_row(row: &Row, with_items: bool, into: &mut Vec<u8>) {
     let stored = &row.stored;
-    into.push(RECORD_VERSION);
+    into.push(row_version(&stored.state));
     put_u64(into, stored.id.0);
     put_str(into, stored.client_ref.as_str());
     into.extend_from_slice(stored.lane.as_bytes());
@@ -131,7 +139,7 @@ pub(super) fn take_row(reader: &mut Reader<'_>) -> Result<Row, RecordError> {
 
 /// Appends a claim's row; its id is the key and not part of it.
 pub(crate) fn encode_claim(claim: &ClaimRow, into: &mut Vec<u8>) {
-    into.push(RECORD_VERSION);
+    into.push(RECORD_PLAIN);
     put_u64(into, claim.intent.0);
     into.extend_from_slice(claim.lane.as_bytes());
     put_shape(into, claim.shape);
@@ -159,7 +167,7 @@ pub(crate) fn decode_claim(id: OrderId, bytes: &[u8]) -> Result<ClaimRow, Record
 
 /// Appends what is known of the account.
 pub(crate) fn encode_account(account: &Account, into: &mut Vec<u8>) {
-    into.push(RECORD_VERSION);
+    into.push(RECORD_PLAIN);
     put_u32(into, u32::try_from(account.held_lanes.len()).unwrap_or(u32::MAX));
     for (lane, why) in &account.held_lanes {
         into.extend_from_slice(lane.as_bytes());

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::order::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, Note, OrderId};
 use crate::protocol::{
-    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, Serial, Shape, State,
-    Verdict, Why,
+    Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, PayStep, PayVerdict,
+    Payment, Serial, Shape, State, Verdict, Why,
 };
 use crate::store::{Mark, Stored};
 
@@ -56,6 +56,14 @@ fn adopt(state: State) -> Change {
     Change::Adopt { intent: Box::new(row.adopted()), handed_out: Serial(10) }
 }
 
+fn payment(step: PayStep) -> Payment {
+    Payment { step, pays: u32::MAX, tries: 3 }
+}
+
+fn pay(to: PayVerdict) -> Change {
+    Change::Pay { intent: Serial(3), was: payment(PayStep::Due), to }
+}
+
 fn changes() -> Vec<Change> {
     let why = || Why::Borrowed("timeout");
     let lane = ItemsHash::of(&largest_items(), EchoProfile::default());
@@ -88,6 +96,17 @@ fn changes() -> Vec<Change> {
         Change::Mark { mark: None },
         Change::Mark { mark: Some(Mark::MovingTo("postgres://h/d".into())) },
         Change::Mark { mark: Some(Mark::FilledFrom(String::new())) },
+        adopt(State::Created {
+            id: id("A-3"),
+            learnt: Learnt::List,
+            created_at: None,
+            payment: payment(PayStep::InDoubt),
+            why: why(),
+        }),
+        decide(Verdict::Created { id: id("A-2"), learnt: Learnt::List, created_at: None }),
+        pay(PayVerdict::Open { payment: payment(PayStep::Sending), why: why() }),
+        pay(PayVerdict::Paid),
+        pay(PayVerdict::Unpaid(why())),
     ]
 }
 
@@ -122,6 +141,20 @@ fn newer_version_is_named_and_not_guessed_at() {
     bytes[0] = RECORD_VERSION + 1;
     assert_eq!(decode_change(&bytes), Err(RecordError::Newer(RECORD_VERSION + 1)));
     assert!(RecordError::Newer(2).to_string().contains("from a newer version"));
+}
+
+#[test]
+fn only_what_is_paid_later_is_of_the_newer_version() {
+    let newer = |change: &Change| {
+        matches!(
+            change,
+            Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. }
+        )
+    };
+    for change in changes() {
+        let version = if newer(&change) { RECORD_VERSION } else { RECORD_PLAIN };
+        assert_eq!(encoded(&change)[0], version, "{change:?}");
+    }
 }
 
 #[test]
@@ -191,7 +224,7 @@ proptest! {
 
     #[test]
     fn no_damage_makes_reading_panic(
-        which in 0..21_usize,
+        which in 0..25_usize,
         at in any::<prop::sample::Index>(),
         to in any::<u8>(),
     ) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use order_router::simulator::{Contract, LedgerEntry, PayTime};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::purchases::purchases;
@@ -23,6 +24,8 @@ struct Routers<'a> {
     store: String,
     supplier: String,
     children: Vec<Option<Child>>,
+    /// Further flags of all of them.
+    flags: &'static [&'static str],
 }
 
 impl Routers<'_> {
@@ -35,7 +38,7 @@ impl Routers<'_> {
         command.args(["--supplier", &self.supplier, "--lease", "1s", "--pause-max", "500ms"]);
         command.args(["--request-timeout", "500ms", "--landing-bound", "2s", "--tries", "50"]);
         command.args(["--results", &Self::results(at), "--concurrency", "256"]);
-        command.args(["--doubts-max", "10000"]);
+        command.args(["--doubts-max", "10000"]).args(self.flags);
         command.env("ORDER_ROUTER_STORE", &self.store);
         let log = std::fs::File::create(self.bench.path(&format!("log-{at}"))).unwrap();
         command.stdout(Stdio::null()).stderr(log);
@@ -72,9 +75,13 @@ pub(super) fn wait(span: Duration) {
 }
 
 fn three_routers_buy_once(store: String) {
-    let bench = Bench::new();
-    bench.file("in.csv", &purchases(PURCHASES, 1));
-    let supplier = simulator(Faults {
+    let faults = faults();
+    let ledger = three_routers(store, simulator(faults), &[]);
+    assert_eq!(ledger.len(), PURCHASES);
+}
+
+fn faults() -> Faults {
+    Faults {
         withheld_after_creation: 0.01,
         created_late: 0.005,
         late_after: Duration::from_millis(700),
@@ -82,10 +89,20 @@ fn three_routers_buy_once(store: String) {
         cut_201: 0.005,
         list_lag: Duration::from_millis(200),
         ..Faults::default()
-    });
+    }
+}
+
+/// Drives three routers, and hands out what the supplier sold.
+fn three_routers(
+    store: String,
+    supplier: Simulator,
+    flags: &'static [&'static str],
+) -> Vec<LedgerEntry> {
+    let bench = Bench::new();
+    bench.file("in.csv", &purchases(PURCHASES, 1));
     let begun = Instant::now();
     let children = (0..ROUTERS).map(|_| None).collect();
-    let mut routers = Routers { bench: &bench, store, supplier: supplier.url(), children };
+    let mut routers = Routers { bench: &bench, store, supplier: supplier.url(), children, flags };
     (0..ROUTERS).for_each(|at| routers.start(at));
     let mut dice = fastrand::Rng::with_seed(16);
     for round in 0..ROUNDS {
@@ -116,7 +133,6 @@ fn three_routers_buy_once(store: String) {
         assert_eq!(status.code(), Some(0), "router {at}: {log}");
         assert!(!log.contains("canary"), "a password is shown: {log}");
     }
-    assert_eq!(supplier.ledger().len(), PURCHASES);
     let admin = supplier.admin_url();
     let mut ends: BTreeMap<String, String> = BTreeMap::new();
     for at in 0..ROUTERS {
@@ -130,6 +146,7 @@ fn three_routers_buy_once(store: String) {
     }
     assert_eq!(ends.len(), PURCHASES);
     println!("{PURCHASES} purchases by {ROUTERS} routers, {ROUNDS} rounds: {:?}", begun.elapsed());
+    supplier.ledger()
 }
 
 #[test]
@@ -142,4 +159,25 @@ fn three_routers_on_one_postgres_buy_once_over_kills_and_pauses() {
 fn three_routers_on_one_redis_buy_once_over_kills_and_pauses() {
     let Some(server) = Redis::shared() else { return };
     three_routers_buy_once(server.url("three_routers"));
+}
+
+#[test]
+fn three_routers_on_one_redis_pay_once_over_kills_and_pauses() {
+    let Some(server) = Redis::shared() else { return };
+    let contract =
+        Contract { pays_on: PayTime::Pay, repeated_pay_debits: true, ..Contract::default() };
+    let faults = Faults {
+        pay_withheld_after: 0.01,
+        pay_late: 0.01,
+        pay_500_after: 0.01,
+        pay_reset_after: 0.01,
+        pay_500_before: 0.005,
+        ..faults()
+    };
+    let config = SimulatorConfig { contract, faults, ..SimulatorConfig::default() };
+    let supplier = Simulator::spawn_thread(config).unwrap();
+    let flags = &["--pays-on", "pay", "--pay-watch", "300ms"];
+    let ledger = three_routers(server.url("three_routers_pay"), supplier, flags);
+    assert_eq!(ledger.len(), PURCHASES);
+    assert!(ledger.iter().all(|order| order.debits == 1), "each is debited once");
 }

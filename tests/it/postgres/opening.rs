@@ -62,11 +62,14 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(store.commit(change).await.expect("works"), Committed::Done);
     assert_eq!(store.commit(placed((id, seq), "o1")).await.expect("works"), Committed::Done);
     drop(store);
-    // Version 2 brought an index, version 3 the lease and requests, version 4 a migration's mark.
+    // Version 2 brought an index, version 3 the lease and requests, version 4 a migration's mark,
+    // version 5 payments.
     server.sql(&format!(
         "DROP INDEX {name}.order_intents_claimed; DROP TABLE {name}.order_router_requests; \
          ALTER TABLE {name}.order_router DROP COLUMN epoch, DROP COLUMN lease_until, \
-         DROP COLUMN lease_pause, DROP COLUMN mark, DROP COLUMN mark_place; DELETE FROM {name}.order_router_schema WHERE version > 1"
+         DROP COLUMN lease_pause, DROP COLUMN mark, DROP COLUMN mark_place; \
+         ALTER TABLE {name}.order_intents DROP COLUMN pay_step, DROP COLUMN pays, \
+         DROP COLUMN pay_tries; DELETE FROM {name}.order_router_schema WHERE version > 1"
     ));
     let store = open(&server.url(&name)).await;
     let versions = format!("SELECT max(version) FROM {name}.order_router_schema");

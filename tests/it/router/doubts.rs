@@ -22,7 +22,7 @@ async fn hot_item(world: &World, n: usize) -> (Duration, Vec<(Order, End)>) {
                     Progress::Ended(end) => return (order, end, begun.elapsed(), doubted),
                     Progress::Failed(error) => panic!("{error}"),
                     Progress::InDoubt | Progress::Held(_) => doubted = true,
-                    Progress::Submitted | Progress::Accepted => {}
+                    Progress::Submitted | Progress::Accepted | Progress::Created { .. } => {}
                 }
             }
         });

@@ -138,7 +138,7 @@ impl World {
             return Reply::Stale;
         }
         row.state = match (verdict, open) {
-            (Verdict::Placed { id, learnt, .. }, _) => {
+            (Verdict::Placed { id, learnt, .. } | Verdict::Created { id, learnt, .. }, _) => {
                 let owner = self.owner(id).map(|owner| &owner.restored);
                 if let Some((State::Placed { learnt, .. }, holder)) =
                     owner.map(|owner| (&owner.state, owner.intent))

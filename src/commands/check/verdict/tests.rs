@@ -136,3 +136,21 @@ fn lines_that_are_no_orders_or_in_conflict_want_nothing() {
     let told = [("a", "x", Placed, "1"), ("a", "y", Conflict, ""), ("b", "x", Invalid, "")];
     assert_eq!(check(&[("1", "x")], &told, &[]).wanted, 1);
 }
+
+#[test]
+fn an_order_that_was_debited_again_was_bought_twice() {
+    let mut books = Books::default();
+    books.sold("1", key("x"), false);
+    books.debited_again("1", 2);
+    books.told("a", || key("x"), Placed, Some("1"));
+    let verdict = books.verdict();
+    assert_eq!(verdict.bought_twice.count, 2);
+    assert!(!verdict.is_clean());
+}
+
+#[test]
+fn an_order_that_was_told_unpaid_must_not_have_been_bought() {
+    check(&[], &[("a", "x", Outcome::Unpaid, "1")], &[]);
+    let told = [("a", "x", Outcome::Unpaid, "1")];
+    check(&[("1", "x")], &told, &[("claimed by nobody", 1), ("falsely failed", 1)]);
+}

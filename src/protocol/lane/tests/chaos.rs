@@ -259,11 +259,11 @@ impl World {
         let open = row.state.attempt().copied();
         let late = row.state == State::Queued && matches!(verdict, Verdict::Placed { .. });
         assert_eq!(row.last_attempt, Some(seq), "not the newest attempt");
-        let attempt =
-            open.or(late.then_some(Attempt { seq, fingerprint: Fingerprint(1), floor: None }));
-        let attempt = attempt.expect("a decision about an open attempt");
+        let none = Attempt { seq, fingerprint: Fingerprint(1), floor: None };
+        let attempt = open.or(late.then_some(none)).expect("a decision about an open attempt");
         row.state = match verdict {
-            Verdict::Placed { id, learnt, created_at } => {
+            Verdict::Placed { id, learnt, created_at }
+            | Verdict::Created { id, learnt, created_at } => {
                 if let Some((holder, learnt)) = self.claims.get(&id).copied() {
                     return Written::IdTaken { holder, learnt, same_lane: true };
                 }

@@ -26,6 +26,14 @@ fn row_of_every_state_and_every_shape_comes_back() {
         placed(),
         State::Refused(why()),
         State::NotPlaced(why()),
+        State::Created {
+            id: id("o"),
+            learnt: Learnt::Answer,
+            created_at: None,
+            payment: payment(PayStep::Held),
+            why: why(),
+        },
+        State::Unpaid { id: id("o"), learnt: Learnt::List, created_at: None, why: why() },
     ];
     for state in states {
         for bits in 0..4 {
@@ -89,20 +97,18 @@ fn account_comes_back() {
 #[test]
 fn key_of_a_change_is_told_as_the_whole_change_says_it() {
     for change in changes() {
-        let order = |state: &State| match state {
-            State::Placed { id, .. } => Some(("order", id.to_string())),
-            _ => None,
-        };
+        let order = |id: &OrderId| Some(("order", id.to_string()));
         let wanted = match &change {
             Change::Accept { intent, .. } => {
                 [Some(("reference", intent.client_ref.to_string())), None]
             }
-            Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
-                [Some(("order", id.to_string())), None]
-            }
+            Change::Decide { verdict, .. } => [verdict.order().and_then(|(id, _)| order(id)), None],
             Change::Adopt { intent, .. } => {
                 let reference = intent.stored.client_ref.to_string();
-                [Some(("reference", reference)), order(&intent.stored.state)]
+                [
+                    Some(("reference", reference)),
+                    intent.stored.state.order().and_then(|of| order(of.id)),
+                ]
             }
             _ => [None, None],
         };

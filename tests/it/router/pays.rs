@@ -1,0 +1,152 @@
+//! Orders that are paid later, in process: what callers are told, joins, restarts, refused starts.
+
+use futures_util::future::BoxFuture;
+use order_router::protocol::{Fingerprint, PaysOn, State};
+use order_router::simulator::{Contract, PayFault, PayTime};
+use order_router::store::{EmbeddedConfig, EmbeddedStore, OpenError};
+use order_router::supplier::{
+    Capabilities, Exchange, Fetched, Gate, Page, PageRequest, ReadError, Supplier,
+};
+use order_router::{OrderId, StartError};
+
+use super::*;
+
+fn paying(faults: Faults) -> World {
+    let contract =
+        Contract { pays_on: PayTime::Pay, repeated_pay_debits: true, ..Contract::default() };
+    let config = SimulatorConfig { contract, faults, ..SimulatorConfig::default() };
+    let mut world = World::with(config);
+    world.config = world.config.pays_on(PaysOn::Pay).pay_watch(Duration::from_millis(50));
+    world
+}
+
+fn scripted(fault: PayFault) -> Faults {
+    Faults { pay_script: [Some(fault)].into(), ..Faults::default() }
+}
+
+fn debits(world: &World) -> Vec<u32> {
+    world.simulator.ledger().iter().map(|entry| entry.debits).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_are_told_created_then_placed_and_joins_get_the_same_end() {
+    let world = paying(scripted(PayFault::WithheldNever));
+    let router = world.ready().await;
+    let mut ticket = router.track(order("p", "x", 1)).expect("taken");
+    let id = loop {
+        match ticket.next().await.expect("told") {
+            Progress::Created { order_id } => break order_id,
+            Progress::Ended(end) => panic!("{end:?} before it is told created"),
+            _ => {}
+        }
+    };
+    let stored = router.status(&ClientRef::new("p").expect("a reference")).await;
+    let state = stored.expect("the store works").expect("there").state;
+    assert!(matches!(&state, State::Created { id: stored, .. } if *stored == id), "{state:?}");
+    let joined = tokio::spawn({
+        let router = router.clone();
+        async move { buy(&router, order("p", "x", 1)).await }
+    });
+    let end = loop {
+        if let Progress::Ended(end) = ticket.next().await.expect("an end") {
+            break end;
+        }
+    };
+    assert_eq!(placed(&end), id.as_str());
+    assert_eq!(placed(&joined.await.expect("no panic")), id.as_str());
+    assert_eq!(placed(&buy(&router, order("p", "x", 1)).await), id.as_str());
+    assert_eq!((debits(&world), world.simulator.stats().pays), (vec![1], 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_created_is_paid_by_the_next_router_once() {
+    for fault in [PayFault::WithheldAfter, PayFault::WithheldNever, PayFault::Late] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut world = paying(scripted(fault));
+        world.store = store(&world, &dir);
+        let router = world.ready().await;
+        let mut ticket = router.track(order("p", "x", 1)).expect("taken");
+        while world.simulator.stats().pays == 0 {
+            tokio::task::yield_now().await;
+        }
+        router.shutdown(Duration::ZERO).await.expect("stopped");
+        while ticket.next().await.is_some_and(|told| !matches!(told, Progress::Failed(_))) {}
+        drop(router);
+        world.store = Arc::new(MemoryStore::new());
+        world.store = store(&world, &dir);
+        let router = world.ready().await;
+        let name = ClientRef::new("p").expect("a reference");
+        placed(&router.wait(&name, TEN).await.expect("an end"));
+        assert_eq!(debits(&world), [1], "{fault:?}");
+    }
+}
+
+const TEN: Duration = Duration::from_secs(20);
+
+/// The store in a directory, once the router before has let go of it.
+fn store(world: &World, dir: &tempfile::TempDir) -> Arc<dyn IntentStore> {
+    loop {
+        let config = EmbeddedConfig::default();
+        match EmbeddedStore::open(dir.path(), config, &world.runtime()) {
+            Ok(store) => return Arc::new(store),
+            Err(OpenError::InUse { .. }) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_created_under_pay_is_looked_at_and_paid_under_create_too() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut world = paying(scripted(PayFault::WithheldNever));
+    world.store = store(&world, &dir);
+    let router = world.ready().await;
+    let mut ticket = router.track(order("p", "x", 1)).expect("taken");
+    while world.simulator.stats().pays == 0 {
+        tokio::task::yield_now().await;
+    }
+    router.shutdown(Duration::ZERO).await.expect("stopped");
+    while ticket.next().await.is_some_and(|told| !matches!(told, Progress::Failed(_))) {}
+    drop(router);
+    world.store = Arc::new(MemoryStore::new());
+    world.store = store(&world, &dir);
+    world.config = world.config.pays_on(PaysOn::Create);
+    let router = world.ready().await;
+    let end = router.wait(&ClientRef::new("p").expect("a reference"), TEN).await;
+    placed(&end.expect("an end"));
+    assert_eq!(debits(&world), [1]);
+}
+
+/// A supplier whose interface has no payment.
+struct CannotPay(Arc<FoxReload>);
+
+impl Supplier for CannotPay {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint()
+    }
+
+    fn place(&self, items: Arc<[Item]>, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
+        self.0.place(items, gate)
+    }
+
+    fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {
+        self.0.list(page)
+    }
+
+    fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
+        self.0.fetch(id)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supplier_that_cannot_be_paid_is_refused_at_the_start() {
+    let world = paying(Faults::default());
+    let supplier = Arc::new(CannotPay(world.supplier()));
+    let builder = OrderRouter::builder(supplier, world.store.clone());
+    let error = builder.config(world.config.clone()).start().await.err().expect("refused");
+    assert!(matches!(error, StartError::CannotPay), "{error}");
+}
