@@ -41,6 +41,11 @@ const ACQUIRE_EVERY: Duration = Duration::from_millis(250);
 /// How long a caller waits before the store is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Where orders would be bought on an account that they are not meant for.
+const OTHER_ACCOUNT: &str = "this store is another account's: the router that has it buys with another \
+    --supplier, --account or key; if it is the same account under two keys, give it the same --account \
+    name at every router";
+
 /// What a node is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -288,7 +293,7 @@ async fn follow_here(router: &OrderRouter, order: &Order, teller: &Teller) -> Op
 /// Passes an order on and reads in the store how it ends.
 async fn follow_there(shared: &Shared, order: &Order, teller: &Teller) -> Option<Progress> {
     let as_sent = ItemsDigest::as_sent(order.items());
-    let mut looks = shared.desk.enter(order);
+    let mut looks = shared.desk.enter(order, shared.supplier.account());
     let mut told = None;
     loop {
         let look = looks.recv().await?;
@@ -309,6 +314,10 @@ async fn follow_there(shared: &Shared, order: &Order, teller: &Teller) -> Option
             (None, Some(Reply::LaneHeld(why))) => {
                 let why = why.into();
                 return Some(Progress::Failed(SubmitError::LaneHeld { why }));
+            }
+            (None, Some(Reply::OtherAccount)) => {
+                let source = StoreError::Failed(OTHER_ACCOUNT.into());
+                return Some(Progress::Failed(SubmitError::Store { may_exist: false, source }));
             }
             (None, Some(Reply::Failed(why))) => {
                 let source = StoreError::Failed(why.into());

@@ -11,6 +11,7 @@ use super::Shared;
 use super::request::{Reply, decode_reply, encode, key_of};
 use crate::order::{ClientRef, Order};
 use crate::store::{Request, StoreError, Stored};
+use crate::supplier::AccountId;
 
 /// How often the store is looked into while somebody waits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -49,12 +50,12 @@ impl Desk {
     }
 
     /// Passes an order on. What is found of it comes until the receiver is dropped.
-    pub(super) fn enter(&self, order: &Order) -> mpsc::Receiver<Look> {
+    pub(super) fn enter(&self, order: &Order, account: AccountId) -> mpsc::Receiver<Look> {
         let (sender, looks) = mpsc::channel(1);
         let mut waiting = self.waiting();
-        let entry = waiting.entry(key_of(order)).or_insert_with(|| Waiting {
+        let entry = waiting.entry(key_of(order, account)).or_insert_with(|| Waiting {
             client_ref: order.client_ref().clone(),
-            request: encode(order),
+            request: encode(order, account),
             put: false,
             empty_looks: 0,
             callers: Vec::new(),

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::request::{Reply, decode, encode_reply};
+use super::request::{PassedOn, Reply, decode, encode_reply};
 use super::{ACQUIRE_EVERY, Role, Shared};
 use crate::config::StartAnswer;
 use crate::error::SubmitError;
 use crate::router::{OrderRouter, Progress};
 use crate::store::{IntentStore, Request, SettledRequest};
+use crate::supplier::AccountId;
 
 /// How often the holder looks for requests, and the longest wait while that fails.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -151,7 +152,8 @@ async fn serve(shared: &Arc<Shared>, router: &OrderRouter) {
                         .insert(request.key.clone());
                     if first {
                         let (router, settle) = (router.clone(), settle.clone());
-                        tokio::spawn(take_up(router, request, settle, under_way.clone()));
+                        let account = shared.supplier.account();
+                        tokio::spawn(take_up(router, account, request, settle, under_way.clone()));
                     }
                 }
             }
@@ -169,12 +171,20 @@ async fn serve(shared: &Arc<Shared>, router: &OrderRouter) {
 /// Submits one request; it is settled once the store knows it, or has to say something else.
 async fn take_up(
     router: OrderRouter,
+    ours: AccountId,
     request: Request,
     settle: tokio::sync::mpsc::UnboundedSender<SettledRequest>,
     under_way: UnderWay,
 ) {
     let reply = match decode(&request) {
-        Ok(order) => match router.track(order) {
+        Ok(PassedOn { account, .. }) if account != ours => {
+            tracing::error!(
+                request = request.key,
+                "another router on this store passes on orders for another account: refused"
+            );
+            Settled::Reply(Reply::OtherAccount)
+        }
+        Ok(PassedOn { order, .. }) => match router.track(order) {
             Ok(mut ticket) => match ticket.next().await {
                 Some(Progress::Failed(error)) => reply_to(&error),
                 Some(_) => Settled::Known,

@@ -10,7 +10,7 @@ use crate::order::ClientRef;
 /// What was asked of a router that does not have the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Names it: a digest of the order as sent, and its reference. At most 300 bytes of printable
+    /// Names it: a digest of the order as sent, its account and its reference. At most 400 bytes of printable
     /// ASCII.
     pub key: String,
     /// The order; 20 KiB at most.
