@@ -6,7 +6,8 @@ use std::time::Duration;
 use order_router::cluster::{Node, Role};
 use order_router::runtime::Runtime;
 use order_router::simulator::Faults;
-use order_router::store::{LeaseTerms, SharedStore};
+use order_router::store::{Holder, IntentStore, LeaseTerms, Request, SharedStore};
+use order_router::supplier::AccountId;
 use order_router::{End, Order, Progress, SubmitError};
 
 use super::router::{World, check_books, order};
@@ -135,6 +136,8 @@ async fn holder_that_is_cut_off_is_replaced(stores: Vec<Arc<dyn SharedStore>>, p
             proxies[holder].refuse(true);
             proxies[holder].silence(true);
             tokio::time::sleep(terms().length * 3).await;
+            let role = cluster.nodes[holder].role();
+            assert_ne!(role, Role::Holder, "its lease has run out");
             proxies[holder].refuse(false);
             proxies[holder].silence(false);
             proxies[holder].cut();
@@ -151,4 +154,35 @@ async fn holder_that_is_cut_off_is_replaced(stores: Vec<Arc<dyn SharedStore>>, p
         assert!(matches!(refused, Err(SubmitError::Conflict { .. })), "{refused:?}");
     }
     cluster.stop().await;
+}
+
+/// Whoever asks for a store that another has is told who that is, and whether anybody reads requests.
+/// A request that is put again is a new one: what was replied to it before is no answer.
+async fn holder_is_named_and_replies_are_forgotten(
+    first: Arc<dyn SharedStore>,
+    second: Arc<dyn SharedStore>,
+    open_alone: impl AsyncFnOnce() -> Arc<dyn IntentStore>,
+) {
+    let alone = open_alone().await;
+    assert!(second.open().await.expect("works").is_none());
+    let holder = second.holder().await.expect("works");
+    assert_eq!(holder, Some(Holder { alone: true, account: None }));
+    alone.close().await.expect("closes");
+    first.introduce(AccountId(7));
+    let held = first.open().await.expect("works").expect("it is free");
+    assert!(second.open().await.expect("works").is_none());
+    let holder = second.holder().await.expect("works");
+    assert_eq!(holder, Some(Holder { alone: false, account: Some(AccountId(7)) }));
+    let request = || vec![Request { key: "again".into(), order: b"order".to_vec() }];
+    let keys = || vec!["again".to_owned()];
+    second.put_requests(request()).await.expect("puts");
+    let settled = vec![("again".to_owned(), Some(b"reply".to_vec()))];
+    first.settle_requests(settled).await.expect("settles");
+    assert_eq!(second.replies(keys()).await.expect("reads"), [Some(b"reply".to_vec())]);
+    assert_eq!(first.requests(10).await.expect("reads"), []);
+    second.put_requests(request()).await.expect("puts");
+    assert_eq!(second.replies(keys()).await.expect("reads"), [None]);
+    assert_eq!(first.requests(10).await.expect("reads"), request());
+    held.close().await.expect("closes");
+    assert_eq!(second.holder().await.expect("works"), None, "it was given back");
 }

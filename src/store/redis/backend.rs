@@ -53,8 +53,8 @@ impl Program {
 pub(super) struct Keys {
     pub(super) prefix: String,
     /// Version, epoch, holder and its node, count of changes, standing, account.
-    books: String,
-    lease: String,
+    pub(super) books: String,
+    pub(super) lease: String,
     /// Rows by reference, of those that are active.
     pub(super) active: String,
     /// Orders by when they were claimed.

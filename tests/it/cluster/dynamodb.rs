@@ -1,6 +1,6 @@
 //! On one namespace of a table of DynamoDB: a local server.
 
-use order_router::store::dynamodb::{Credentials, DynamoDbConfig, create_table, shared};
+use order_router::store::dynamodb::{Credentials, DynamoDbConfig, create_table, open, shared};
 
 use super::*;
 use crate::servers::{DynamoDb, SECRET_KEY, dynamodb_at};
@@ -29,4 +29,16 @@ async fn holder_that_is_cut_off_is_replaced() {
     let url = |proxy: &Proxy| dynamodb_at(proxy.port, table);
     let stores = proxies.iter().map(|proxy| shared(config(&url(proxy)))).collect();
     super::holder_that_is_cut_off_is_replaced(stores, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holder_is_named_and_replies_are_forgotten() {
+    let Some(server) = DynamoDb::shared() else { return };
+    let config = config(&server.url("cluster_named"));
+    create_table(&config).await.expect("makes the table");
+    let (first, second) = (shared(config.clone()), shared(config.clone()));
+    super::holder_is_named_and_replies_are_forgotten(first, second, async || {
+        open(config).await.expect("opens")
+    })
+    .await;
 }

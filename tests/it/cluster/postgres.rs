@@ -1,6 +1,6 @@
 //! On one schema of Postgres.
 
-use order_router::store::postgres::{PostgresConfig, SharedPostgres};
+use order_router::store::postgres::{PostgresConfig, PostgresStore, SharedPostgres};
 
 use super::*;
 use crate::servers::Postgres;
@@ -26,4 +26,37 @@ async fn holder_that_is_cut_off_is_replaced() {
     let url = |proxy: &Proxy| server.url_at(proxy.port, "cluster_cut_off");
     let stores = proxies.iter().map(|proxy| shared(&url(proxy))).collect();
     super::holder_that_is_cut_off_is_replaced(stores, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holder_is_named_and_replies_are_forgotten() {
+    let Some(server) = Postgres::shared() else { return };
+    let url = server.url("cluster_named");
+    super::holder_is_named_and_replies_are_forgotten(shared(&url), shared(&url), async || {
+        let config = PostgresConfig::new(&url).expect("a URL");
+        Arc::new(PostgresStore::open(config).await.expect("opens")) as Arc<dyn IntentStore>
+    })
+    .await;
+}
+
+/// The server gives the session of a router up that was stopped or cut off. That router does not know,
+/// and sends until its lease ends: no other has the schema before that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn router_alone_is_not_replaced_before_its_gates_have_closed() {
+    let Some(server) = Postgres::shared() else { return };
+    let proxy = Proxy::start(server.port);
+    let alone = async |url: &str| {
+        let mut config = PostgresConfig::new(url).expect("a URL");
+        config.lease = config.lease.map(|_| terms());
+        PostgresStore::open(config).await.expect("opens")
+    };
+    let first = alone(&server.url_at(proxy.port, "cluster_alone")).await;
+    let lease = first.lease().expect("the default has one");
+    assert!(lease.may_send());
+    proxy.refuse(true);
+    proxy.cut();
+    let second = alone(&server.url("cluster_alone")).await;
+    assert!(!lease.may_send() && !lease.is_lost(), "it ends by its own clock alone");
+    assert!(second.lease().expect("it has one").epoch() > lease.epoch());
+    second.close().await.expect("closes");
 }

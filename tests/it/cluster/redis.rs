@@ -1,6 +1,6 @@
 //! On one namespace of Redis.
 
-use order_router::store::redis::{RedisConfig, shared};
+use order_router::store::redis::{RedisConfig, RedisStore, shared};
 
 use super::*;
 use crate::servers::Redis;
@@ -25,4 +25,14 @@ async fn holder_that_is_cut_off_is_replaced() {
     let url = |proxy: &Proxy| server.url_at(proxy.port, "cluster_cut_off");
     let stores = proxies.iter().map(|proxy| store(&url(proxy))).collect();
     super::holder_that_is_cut_off_is_replaced(stores, &proxies).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holder_is_named_and_replies_are_forgotten() {
+    let Some(server) = Redis::shared() else { return };
+    let url = server.url("cluster_named");
+    super::holder_is_named_and_replies_are_forgotten(store(&url), store(&url), async || {
+        RedisStore::open(RedisConfig::new(&url).expect("a URL")).await.expect("opens")
+    })
+    .await;
 }
