@@ -222,6 +222,12 @@ impl Loaded {
         self.draft.lease()
     }
 
+    /// Whether a server that answers before it is on disk is taken.
+    #[must_use]
+    pub fn accept_unsynced(&self) -> bool {
+        self.draft.accept_unsynced
+    }
+
     /// The supplier's base URL.
     #[must_use]
     pub fn base_url(&self) -> &str {
