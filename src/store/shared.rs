@@ -46,6 +46,13 @@ impl Holder {
         account.map_or_else(|| name.to_owned(), |account| format!("{name}{SHARED}{account}"))
     }
 
+    /// A name as people are shown it.
+    #[cfg(feature = "redis")]
+    pub(crate) fn shown(name: &str) -> &str {
+        let name = name.strip_suffix(ALONE).unwrap_or(name);
+        name.rsplit_once(SHARED).map_or(name, |(name, _)| name)
+    }
+
     /// What a name says.
     pub(crate) fn named(name: &str) -> Self {
         let account = name.rsplit_once(SHARED).map(|(_, account)| account);

@@ -29,11 +29,10 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use reqwest::Url;
 use secrecy::SecretString;
-use sha2::{Digest, Sha256};
 
 use super::client::{self, Http, NoBody, TIMEOUT_MAX};
 use super::gate::Gate;
-use super::key::ApiKey;
+use super::key::{ApiKey, account, fingerprint};
 use super::wire::{self, ListEnvelope, PageReader};
 use super::{
     AccountId, Answer, Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
@@ -343,32 +342,6 @@ pub(crate) fn check(settings: &Settings) -> Result<(), InvalidSetting> {
         Some((name, _)) => Err(InvalidSetting::Range(name)),
         None => Ok(()),
     }
-}
-
-/// The first 64 bits of a hash that tells key, address and account apart and betrays none.
-fn fingerprint(key: &ApiKey, base: &str, account: &str) -> Fingerprint {
-    Fingerprint(hash(&["order-router fingerprint 1", key.expose(), base, account]))
-}
-
-/// Keys are rotated, and two accounts at one address differ in nothing else: so a key tells accounts
-/// apart only until the account has a name.
-fn account(base: &str, account: &str, fingerprint: Fingerprint) -> AccountId {
-    match account {
-        "" => AccountId(fingerprint.0),
-        name => AccountId(hash(&["order-router account 1", base, name])),
-    }
-}
-
-/// The first 64 bits.
-fn hash(texts: &[&str]) -> u64 {
-    let mut hasher = Sha256::new();
-    for text in texts {
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text);
-    }
-    let digest: [u8; 32] = hasher.finalize().into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Closes the gate however the exchange ends, also when it is dropped: afterwards nothing can ask

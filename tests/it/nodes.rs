@@ -352,6 +352,23 @@ async fn order_of_another_account_is_no_answer() {
     holder.shutdown(Duration::ZERO).await;
 }
 
+/// A holder that died may have taken a request away before the order was recorded.
+#[tokio::test(start_paused = true)]
+async fn request_that_was_lost_is_put_again() {
+    let (world, fake) = (World::new(Faults::default()), Fake::new());
+    fake.held_elsewhere.store(true, Ordering::SeqCst);
+    let standby = node(&world, &fake);
+    let ticket = standby.track(order("lost", "x", 1)).expect("taken");
+    until("it is passed on", || !fake.requests().is_empty()).await;
+    fake.requests.lock().unwrap().clear();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(fake.requests().is_empty(), "a holder that is slow is not asked all the time");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(fake.requests().len(), 1);
+    drop(ticket);
+    standby.shutdown(Duration::ZERO).await;
+}
+
 /// What a standby with `ours` says of an order while a holder with `theirs` has the store.
 async fn passed_on(ours: &World, theirs: &World) -> Progress {
     let fake = Fake::new();

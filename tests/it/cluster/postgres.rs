@@ -58,5 +58,14 @@ async fn router_alone_is_not_replaced_before_its_gates_have_closed() {
     let second = alone(&server.url("cluster_alone")).await;
     assert!(!lease.may_send() && !lease.is_lost(), "it ends by its own clock alone");
     assert!(second.lease().expect("it has one").epoch() > lease.epoch());
+    // It is back, and asks for more time: the schema is the other's.
+    proxy.refuse(false);
+    let lost = async {
+        while !lease.is_lost() {
+            assert!(!lease.may_send(), "it was prolonged over another's");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), lost).await.expect("it is told");
     second.close().await.expect("closes");
 }

@@ -1,8 +1,10 @@
 //! On one namespace of Redis.
 
+use order_router::store::Committed;
 use order_router::store::redis::{RedisConfig, RedisStore, shared};
 
 use super::*;
+use crate::postgres::accept;
 use crate::servers::Redis;
 
 fn store(url: &str) -> Arc<dyn SharedStore> {
@@ -35,4 +37,28 @@ async fn holder_is_named_and_replies_are_forgotten() {
         RedisStore::open(RedisConfig::new(&url).expect("a URL")).await.expect("opens")
     })
     .await;
+}
+
+/// What a router that lost its lease reads was written by another: it is no answer of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn router_that_lost_the_store_answers_nothing_from_it() {
+    let Some(server) = Redis::shared() else { return };
+    let proxy = Proxy::start(server.port);
+    let open = async |url: &str| {
+        let mut config = RedisConfig::new(url).expect("a URL");
+        config.lease = terms();
+        RedisStore::open(config).await.expect("opens")
+    };
+    let first = open(&server.url_at(proxy.port, "cluster_lost")).await;
+    proxy.refuse(true);
+    proxy.cut();
+    let second = open(&server.url("cluster_lost")).await;
+    let (change, ..) = accept(&*second, "same");
+    assert_eq!(second.commit(change).await.expect("works"), Committed::Done);
+    proxy.refuse(false);
+    // It changes nothing, so no write is refused for its epoch.
+    let (change, ..) = accept(&*first, "same");
+    let told = first.commit(change).await;
+    assert!(told.is_err(), "{told:?}");
+    second.close().await.expect("closes");
 }
