@@ -33,6 +33,10 @@ sim-many N="1000":
 sim-mutations N="300":
     SIM_SEEDS={{N}} cargo test --release --all-features --test sim table_of_clauses -- --ignored --nocapture
 
+# Moves N orders from store to store, killed again and again
+migrate N="100000":
+    MIGRATE_ORDERS={{N}} cargo test --all-features --test it migration_is_killed -- --nocapture
+
 # Benchmarks; the results with their command and machine go into benches/RESULTS.md
 bench NAME="":
     cargo bench --all-features {{ if NAME == "" { "" } else { "--bench " + NAME } }}

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use order_router::runtime::Runtime;
+use order_router::shared_gate::{GateServer, Question, Reply, connect};
 use order_router::store::dynamodb::{self, Credentials, DynamoDbConfig, create_table};
 use order_router::store::postgres::{PostgresConfig, PostgresStore};
 use order_router::store::redis::{RedisConfig, RedisStore};
@@ -25,7 +26,7 @@ mod it {
 }
 
 use intents::accept;
-use it::servers::{DynamoDb, Postgres, Redis, SECRET_KEY};
+use it::servers::{DynamoDb, Memcached, Postgres, Redis, SECRET_KEY};
 
 type Store = Arc<dyn IntentStore>;
 
@@ -83,6 +84,14 @@ fn main() {
             runtime.block_on(measure(bench, round));
         }
     }
+    let memcached = Memcached::start(false);
+    let mut gates = Vec::new();
+    if let Some(server) = &memcached {
+        gates.push(("gate in Memcached: add", format!("memcached://127.0.0.1:{}", server.port)));
+    }
+    if let Some(server) = &redis {
+        gates.push(("gate in Redis, appendfsync always: add", server.url("gate")));
+    }
     println!("| store | one caller, p50 | p99 | {MANY} callers, intents/s |\n|---|---|---|---|");
     for bench in &mut benches {
         bench.latencies.sort();
@@ -96,6 +105,40 @@ fn main() {
             bench.rates[ROUNDS / 2]
         );
     }
+    for (name, url) in gates {
+        let (server, _) = connect(&url).expect("a URL");
+        runtime.block_on(measure_gate(name, &server));
+    }
+}
+
+/// What a shared gate adds to an order: one key that nobody had.
+async fn measure_gate(name: &str, server: &Arc<dyn GateServer>) {
+    const ALONE: usize = 1_500;
+    const TOGETHER: usize = 20_000;
+    let ttl = Duration::from_secs(600);
+    let add = |n: usize| {
+        let value = format!("1 recording bench/00000000 {:032x}", n);
+        server.ask(format!("bench:{n:032x}"), Question::Add(value), ttl)
+    };
+    let mut latencies = Vec::new();
+    for n in 0..ALONE {
+        let begun = Instant::now();
+        assert_eq!(add(n).await.expect("works"), Reply::Done);
+        latencies.push(begun.elapsed());
+    }
+    latencies.sort();
+    let at = |part: usize| latencies[latencies.len() * part / 100].as_secs_f64() * 1e3;
+    let share = TOGETHER / MANY;
+    let begun = Instant::now();
+    let callers = (0..MANY).map(|caller| async move {
+        for n in 0..share {
+            let n = ALONE + caller * share + n;
+            assert_eq!(add(n).await.expect("works"), Reply::Done);
+        }
+    });
+    futures_util::future::join_all(callers).await;
+    let rate = (share * MANY) as f64 / begun.elapsed().as_secs_f64();
+    println!("| {name} | {:.2} ms | {:.2} ms | {rate:.0} |", at(50), at(99));
 }
 
 async fn measure(bench: &mut Bench, round: usize) {

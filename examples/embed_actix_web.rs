@@ -160,6 +160,8 @@ fn no_end(error: &SubmitError) -> HttpResponse {
         }
         SubmitError::Held { .. } => (StatusCode::ACCEPTED, "held", Some(600)),
         SubmitError::Conflict { .. } => (StatusCode::CONFLICT, "conflict", None),
+        // Its message names the node that has it.
+        SubmitError::Elsewhere { .. } => (StatusCode::CONFLICT, "elsewhere", None),
         SubmitError::Overloaded { .. } | SubmitError::Stopped => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(5))
         }

@@ -28,6 +28,7 @@ use crate::protocol::lane::Rules;
 use crate::protocol::{Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, Moment, Why};
 use crate::router::RouterEvent;
 use crate::runtime::Runtime;
+use crate::shared_gate::SharedGate;
 use crate::store::{IntentStore, Lease, StoreError};
 use crate::supplier::Supplier;
 use crate::telemetry::{Count, Standing, Telemetry};
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     products: DashSet<Arc<str>>,
     /// The lease under which the store is written, where it is shared (rule 16).
     pub(crate) lease: Option<Arc<Lease>>,
+    /// Asked before an order reaches its lane, where nodes have different stores.
+    pub(crate) gate: Option<Arc<SharedGate>>,
     /// Settling of attempts of a former process counts from here: when this process held the lock,
     /// and under a lease, by when a former holder's orders have left it (rules 7 and 16).
     pub(crate) locked_at: Moment,
@@ -103,6 +106,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn IntentStore>,
     pub(crate) runtime: Runtime,
     pub(crate) account: Account,
+    pub(crate) gate: Option<Arc<SharedGate>>,
     /// Orders are sent.
     pub(crate) sends: bool,
     /// Why the host has stopped sending, as the store has it.
@@ -111,7 +115,7 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
-        let Parts { config, supplier, store, runtime, account, sends, stopped } = parts;
+        let Parts { config, supplier, store, runtime, account, gate, sends, stopped } = parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let lease = store.lease();
         let switch = Arc::new(Switch::new(stopped, config.stop_file.clone()));
@@ -138,6 +142,7 @@ impl Shared {
             doubts: Mutex::default(),
             products: DashSet::default(),
             lease,
+            gate,
             locked_at: locked_at.plus(pause.unwrap_or_default()),
             failed: watch::channel(None).0,
             config,
@@ -335,10 +340,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether no POST is under way and every answer has been written. In this order: a POST
-    /// becomes a message to its lane, and that becomes a write, before the former is counted off.
+    /// Whether no POST is under way and every answer has been written. In this order: an order at the
+    /// gate and a POST become a message to their lane, and that becomes a write, before the former is
+    /// counted off.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.dispatch.posts() == 0
+        self.gate.as_ref().is_none_or(|gate| gate.is_quiet())
+            && self.dispatch.posts() == 0
             && self.registry.pending() == 0
             && self.busy.load(Ordering::SeqCst) == 0
     }

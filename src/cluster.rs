@@ -27,6 +27,7 @@ use crate::error::SubmitError;
 use crate::order::{ClientRef, ItemsDigest, Order};
 use crate::router::{End, OrderRouter, Progress, Teller, Ticket};
 use crate::runtime::Runtime;
+use crate::shared_gate::SharedGate;
 use crate::store::{SharedStore, StoreError, Stored};
 use crate::supplier::Supplier;
 
@@ -81,6 +82,7 @@ struct Inner {
 struct Shared {
     supplier: Arc<dyn Supplier>,
     store: Arc<dyn SharedStore>,
+    gate: Option<Arc<SharedGate>>,
     config: Config,
     runtime: Runtime,
     /// The router, while this node has the lease.
@@ -118,10 +120,24 @@ impl Node {
         config: Config,
         runtime: Runtime,
     ) -> Self {
+        Self::start_with_gate(supplier, store, None, config, runtime)
+    }
+
+    /// The same, with a gate that is asked before an order is taken: where other nodes have other
+    /// stores. All nodes on this store have the same name at the gate.
+    #[must_use]
+    pub fn start_with_gate(
+        supplier: Arc<dyn Supplier>,
+        store: Arc<dyn SharedStore>,
+        gate: Option<Arc<SharedGate>>,
+        config: Config,
+        runtime: Runtime,
+    ) -> Self {
         store.introduce(supplier.account());
         let shared = Arc::new(Shared {
             supplier,
             store,
+            gate,
             config,
             runtime,
             router: watch::Sender::new(None),
@@ -377,6 +393,19 @@ async fn follow_there(shared: &Shared, order: &Order, teller: &Teller) -> Option
             (None, Some(Reply::OtherAccount)) => {
                 let source = StoreError::Failed(OTHER_ACCOUNT.into());
                 return Some(Progress::Failed(SubmitError::Store { may_exist: false, source }));
+            }
+            (None, Some(Reply::Elsewhere { node, recorded })) => {
+                let client_ref = order.client_ref().clone();
+                let error = SubmitError::Elsewhere { client_ref, node, recorded };
+                return Some(Progress::Failed(error));
+            }
+            (None, Some(Reply::Forgotten { node })) => {
+                let client_ref = order.client_ref().clone();
+                return Some(Progress::Failed(SubmitError::Forgotten { client_ref, node }));
+            }
+            (None, Some(Reply::Conflict)) => {
+                let client_ref = order.client_ref().clone();
+                return Some(Progress::Failed(SubmitError::Conflict { client_ref }));
             }
             (None, Some(Reply::Failed(why))) => {
                 let source = StoreError::Failed(why.into());

@@ -6,6 +6,8 @@
     of their own"
 )]
 
+mod audit;
+mod backup;
 mod buyer;
 mod check;
 mod config;
@@ -13,6 +15,7 @@ mod config;
 mod database;
 mod demo;
 mod failure;
+mod gate;
 mod input;
 mod looking;
 mod migrate;
@@ -50,6 +53,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Status(orders::ShowArgs),
     Orders(orders::OrdersArgs),
+    Audit(Box<audit::AuditArgs>),
     Stop(stop::StopArgs),
     Resume(stop::ResumeArgs),
     Store(store::StoreArgs),
@@ -67,6 +71,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Status(arguments) => orders::show(&arguments),
         Command::Orders(arguments) => orders::run(arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Resume(arguments) => stop::resume(&arguments),
         Command::Store(arguments) => store::run(&arguments),

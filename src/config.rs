@@ -53,6 +53,11 @@ pub enum StartAnswer {
     /// Orders that the store does not know are somebody else's: kept as orphans, never candidates.
     /// Wrong after a backup was restored: what was bought since would be bought again.
     Adopt,
+    /// The store was put back from an older state. It is settled, and nothing is sent in this process: once
+    /// nothing of the lost process can land any more, the account is read, orders that the store does
+    /// not know are kept as orphans, and lanes with their items are held for a person. The next start,
+    /// without this answer, goes on.
+    Restored,
 }
 
 impl Default for Config {
@@ -349,11 +354,12 @@ impl Config {
         self
     }
 
-    /// Leaves out one clause of the rules, to see that a suite notices: money is lost.
+    /// Leaves out one clause of the rules, or with a second call two, to see that a suite notices:
+    /// money is lost.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn leave_out(mut self, clause: crate::protocol::Clause) -> Self {
-        self.left_out = LeftOut::only(clause);
+        self.left_out = self.left_out.and(clause);
         self
     }
 
@@ -384,6 +390,13 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What an audit of a router that is set to this takes for settled; all of the account.
+    #[must_use]
+    pub fn audit_span(&self) -> crate::audit::Span {
+        let bound = self.landing_bound.unwrap_or(crate::protocol::account::LANDING_BOUND);
+        crate::audit::Span { since: None, margin: self.list_margin, settled_after: bound }
     }
 
     pub(crate) fn answer_within_or_default(&self) -> Duration {

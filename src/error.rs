@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::config::ConfigError;
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Why;
+use crate::shared_gate::GateError;
 use crate::store::StoreError;
 
 /// Why `submit` or `wait` has no end to tell.
@@ -49,6 +50,40 @@ pub enum SubmitError {
     Conflict {
         /// The caller's reference.
         client_ref: ClientRef,
+    },
+    /// Another node has this order: the shared gate says so. Nothing was recorded or bought here; ask
+    /// that node.
+    #[error("order {client_ref} is with node {node}{}; nothing was bought here, ask there", if *recorded { "" } else { ", which has not said yet that it has recorded it" })]
+    Elsewhere {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// The other node's name, and the mark of its store.
+        node: String,
+        /// It has recorded the order. Otherwise it is about to, or it stopped on the way: then it
+        /// takes the order when it is there again, and others do when the gate has forgotten the
+        /// reference.
+        recorded: bool,
+    },
+    /// The shared gate says that this node has recorded the reference, and its store does not have it:
+    /// the store has lost orders, or another store uses this node's name. The order may have been
+    /// bought; nothing was recorded now. A person must look.
+    #[error(
+        "node {node} has recorded order {client_ref}, says the shared gate, and its store does not have it: it may have been bought; was the store restored or emptied?"
+    )]
+    Forgotten {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// This node's name, and the mark of its store.
+        node: String,
+    },
+    /// The shared gate does not answer, and new orders are refused without it. Nothing was recorded
+    /// or bought; submit it again later, under the same reference.
+    #[error("whether another node has order {client_ref} is not known; nothing was bought")]
+    GateDown {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// Why it does not answer.
+        source: GateError,
     },
     /// Identical orders are held until a person has looked (rule 10). Nothing was recorded or
     /// bought for this one; submit it again later, under the same reference.

@@ -103,6 +103,7 @@
 //! A host that embeds the router takes none of them: `default-features = false`.
 
 mod actors;
+pub mod audit;
 pub mod cluster;
 mod config;
 mod crash;
@@ -114,6 +115,7 @@ mod router;
 pub mod runtime;
 #[cfg(feature = "cli")]
 pub mod settings;
+pub mod shared_gate;
 #[cfg(feature = "simulator")]
 pub mod simulator;
 pub mod store;

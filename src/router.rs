@@ -13,7 +13,7 @@ use crate::actors::{
     Dormant, Follow, Handover, LaneMessage, LookoutMessage, Parts, Resolve, Resolved, Shared,
     Start, Threads, end_of, progress_of,
 };
-use crate::config::Config;
+use crate::config::{Config, StartAnswer};
 use crate::error::{ResolveError, StartError, SubmitError};
 use crate::order::{ClientRef, Order, OrderId};
 use crate::protocol::account::{Account, AccountRules};
@@ -21,13 +21,13 @@ use crate::protocol::fulfilment::Delivery;
 use crate::protocol::lane::Decision;
 use crate::protocol::{Change, Learnt, State, Why};
 use crate::runtime::Runtime;
-use crate::store::{HistoryLine, IntentStore, StoreError, StoreStats, Stored};
+use crate::shared_gate::{self, GateStats, SharedGate};
+use crate::store::{HistoryLine, IntentStore, Mark, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
 
 mod progress;
 
-pub(crate) use progress::Teller;
-use progress::{Reader, slot};
+pub(crate) use progress::{Reader, Teller, slot};
 
 /// How an order ended. It never changes any more (promise P4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,6 +270,8 @@ pub struct RouterStats {
     pub list_lag_seen: Duration,
     /// Why nothing is sent at the moment, if so.
     pub sending_stopped: Option<Why>,
+    /// The shared gate's figures, if there is one.
+    pub gate: Option<GateStats>,
     /// The store's figures.
     pub store: StoreStats,
 }
@@ -289,6 +291,7 @@ pub struct Builder {
     store: Arc<dyn IntentStore>,
     config: Config,
     runtime: Runtime,
+    gate: Option<Arc<SharedGate>>,
     sends: bool,
 }
 
@@ -307,6 +310,14 @@ impl Builder {
         self
     }
 
+    /// Sets a gate that is asked before an order is taken: for nodes with different stores. Default:
+    /// none.
+    #[must_use]
+    pub fn gate(mut self, gate: Arc<SharedGate>) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
     /// Starts a router that sends no order, whatever it accepts or finds in the store: it reads the
     /// account, and takes a person's decisions. What is to be sent is sent by the next router.
     /// Default: orders are sent.
@@ -322,13 +333,18 @@ impl Builder {
     /// # Errors
     /// [`StartError`] if the settings contradict each other or the store cannot be read.
     pub async fn start(self) -> Result<OrderRouter, StartError> {
-        let Self { supplier, store, config, runtime, sends } = self;
+        let Self { supplier, store, config, runtime, gate, sends } = self;
         config.check()?;
         let locked_at = runtime.now();
         let found = store.rehydrate().await?;
-        if let Some(mark) = found.mark {
+        let accepted = |mark: &Mark| {
+            matches!((mark, config.start), (Mark::Restored(_), StartAnswer::Restored))
+        };
+        if let Some(mark) = found.mark.filter(|mark| !accepted(mark)) {
             return Err(StartError::Marked { mark });
         }
+        // It settles what was restored; the next start sends.
+        let sends = sends && config.start != StartAnswer::Restored;
         let echo = supplier.capabilities().echo;
         let open = found.intents.iter().filter(|stored| !stored.lane.is_of(echo)).count();
         if open > 0 {
@@ -363,12 +379,13 @@ impl Builder {
             newest_known,
             locked_at,
         );
-        let parts = Parts { config, supplier, store, runtime, account, sends, stopped };
+        let parts = Parts { config, supplier, store, runtime, account, gate, sends, stopped };
         let shared = Arc::new(Shared::new(parts, locked_at));
         lay_down(&shared, found.intents, found.held_lanes);
         let threads = Threads::start(shared.clone()).await.map_err(StartError::Thread)?;
         // Set once, here.
         let _ = shared.threads.set(threads);
+        shared_gate::keep(&shared);
         let (answer, first) = oneshot::channel();
         let start = Start { newest_known, newest_order, has_history, answer };
         shared.look(LookoutMessage::Start(start));
@@ -444,7 +461,7 @@ impl OrderRouter {
     #[must_use]
     pub fn builder(supplier: Arc<dyn Supplier>, store: Arc<dyn IntentStore>) -> Builder {
         let (config, runtime) = (Config::default(), Runtime::system());
-        Builder { supplier, store, config, runtime, sends: true }
+        Builder { supplier, store, config, runtime, gate: None, sends: true }
     }
 
     /// Waits until the supplier's list was understood and the account's orders are known (rules 14
@@ -513,8 +530,8 @@ impl OrderRouter {
             order.good_until_set().unwrap_or_else(|| self.later(shared.config.good_for));
         let lane = crate::ItemsHash::of(order.items(), shared.echo);
         let (progress, ticket) = slot(Progress::Submitted, ends_only);
-        let handover = Box::new(Handover { order, good_until, progress });
-        shared.deliver(lane, LaneMessage::Submit(handover));
+        let handover = Box::new(Handover { order, good_until, progress, seen: None });
+        shared.take_in(lane, handover);
         let failed = shared.failed.subscribe();
         Ok(Ticket { progress: ticket, failed, _place: place })
     }
@@ -732,6 +749,7 @@ impl OrderRouter {
             listings: shared.listings.load(Ordering::Relaxed),
             list_lag_seen: shared.account().lag_seen(),
             sending_stopped: shared.dispatch.stopped(),
+            gate: shared.gate.as_ref().map(|gate| gate.stats()),
             store: shared.store.stats(),
         }
     }

@@ -46,9 +46,7 @@ pub mod tools;
 
 pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
 pub use grade::Grade;
-#[cfg(test)]
-pub(crate) use lease::Asked;
-pub use lease::{Lease, LeaseTerms};
+pub use lease::{Asked, Lease, LeaseTerms};
 pub use memory::MemoryStore;
 pub use moving::{Adopted, Bookmark, Mark, Page};
 pub use open_error::OpenError;

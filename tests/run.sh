@@ -22,6 +22,10 @@ have_redis() {
     command -v redis-server >/dev/null
 }
 
+have_memcached() {
+    command -v memcached >/dev/null
+}
+
 # Installs one package; what cannot be installed keeps no other from it.
 install_server() {
     local options=(-o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
@@ -57,6 +61,8 @@ have_postgres || install_server postgresql </dev/null >/dev/null || true
 have_postgres || missing+=('Postgres (Debian: postgresql)')
 have_redis || install_server redis-server </dev/null >/dev/null || true
 have_redis || missing+=('Redis (Debian: redis-server)')
+have_memcached || install_server memcached </dev/null >/dev/null || true
+have_memcached || missing+=('Memcached (Debian: memcached)')
 have_moto || install_moto </dev/null >/dev/null || true
 have_moto || missing+=('moto (PyPI: moto)')
 if ((${#missing[@]} == 0)); then

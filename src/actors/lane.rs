@@ -31,6 +31,8 @@ pub(crate) struct Handover {
     pub(crate) order: Order,
     pub(crate) good_until: Timestamp,
     pub(crate) progress: Teller,
+    /// Whoever else wants to hear what comes of it first.
+    pub(crate) seen: Option<Teller>,
 }
 
 /// A person's checked decision on its way to its lane.
@@ -216,7 +218,7 @@ impl LaneActor {
     }
 
     fn submit(&mut self, handover: Handover, ctx: &mut Context<Self>) {
-        let Handover { order, good_until, progress } = handover;
+        let Handover { order, good_until, progress, seen } = handover;
         let shared = self.shared.clone();
         let (now, wall) = (shared.runtime.now(), shared.runtime.clock.wall());
         let id = shared.store.next_serial();
@@ -233,7 +235,7 @@ impl LaneActor {
         let delivered = new.delivered;
         let (client_ref, items) = (new.client_ref.clone(), new.items.clone());
         let open = self.enter(id, &client_ref, &items, Some(Box::new(new)));
-        open.waiters.push(progress);
+        open.waiters.extend([progress].into_iter().chain(seen));
         let permit = shared.dispatch.try_take(now).then(|| self.attempt());
         let good_until = now.plus(until(wall, good_until));
         self.feed(Event::Submitted { intent: id, delivered, good_until, permit }, ctx);

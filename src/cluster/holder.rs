@@ -108,6 +108,10 @@ async fn hold(shared: &Arc<Shared>, store: Arc<dyn IntentStore>) -> Result<(), S
         config.start = StartAnswer::Ask;
     }
     let builder = builder.config(config).runtime(shared.runtime.clone());
+    let builder = match &shared.gate {
+        Some(gate) => builder.gate(gate.clone()),
+        None => builder,
+    };
     let router = match builder.start().await {
         Ok(router) => router,
         Err(error) => {
@@ -276,6 +280,12 @@ async fn take_up(
         }
         Ok(PassedOn { order, .. }) => match router.track(order) {
             Ok(mut ticket) => match ticket.next().await {
+                // Where the shared gate says so, the store has no other order to see.
+                Some(Progress::Failed(SubmitError::Conflict { client_ref }))
+                    if matches!(router.status(&client_ref).await, Ok(None)) =>
+                {
+                    Settled::Reply(Reply::Conflict)
+                }
                 Some(Progress::Failed(error)) => reply_to(&error),
                 Some(_) => Settled::Known,
                 None => Settled::Later,
@@ -310,6 +320,13 @@ fn reply_to(error: &SubmitError) -> Settled {
         SubmitError::LaneHeld { why } => Settled::Reply(Reply::LaneHeld(why.to_string())),
         SubmitError::Overloaded { .. } | SubmitError::Stopped | SubmitError::Store { .. } => {
             Settled::Later
+        }
+        SubmitError::GateDown { .. } => Settled::Later,
+        SubmitError::Elsewhere { node, recorded, .. } => {
+            Settled::Reply(Reply::Elsewhere { node: node.clone(), recorded: *recorded })
+        }
+        SubmitError::Forgotten { node, .. } => {
+            Settled::Reply(Reply::Forgotten { node: node.clone() })
         }
         // Whoever asked sees the other order under the reference.
         SubmitError::Conflict { .. } => Settled::Known,

@@ -35,6 +35,12 @@ pub(super) enum Reply {
     LaneHeld(String),
     /// It cannot be recorded.
     Failed(String),
+    /// The shared gate says that another node has it.
+    Elsewhere { node: String, recorded: bool },
+    /// The shared gate says that it was recorded, and the store does not have it.
+    Forgotten { node: String },
+    /// The reference belongs to another order, here or at another node.
+    Conflict,
 }
 
 /// An order that is passed on, and the account that it is for.

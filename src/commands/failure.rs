@@ -31,6 +31,12 @@ impl Failure {
         Self { what: what.into(), bought: "nothing was changed", next: next.into() }
     }
 
+    /// For a migration that began: nothing was bought, and no order was changed or lost.
+    pub fn unmoved(what: impl Into<String>, next: impl Into<String>) -> Self {
+        let bought = "nothing was bought, and the source has every order as before";
+        Self { what: what.into(), bought, next: next.into() }
+    }
+
     /// Prints it to standard error. The exit code of everything that was not started is 2.
     pub fn report(&self) -> ExitCode {
         errln!("{self}");

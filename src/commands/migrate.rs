@@ -212,7 +212,12 @@ fn not_moved((from, to): (&Side, &Side), error: &MigrateError) -> Failure {
              {from}, `order-router store reopen` makes it usable as it was"
         ),
     };
-    Failure::unread(what, next)
+    match error {
+        MigrateError::Source { .. } | MigrateError::Done { .. } | MigrateError::Target { .. } => {
+            Failure::unread(what, next)
+        }
+        _ => Failure::unmoved(what, next),
+    }
 }
 
 async fn with_progress(from: &Side, to: &Side) -> Result<Report, MigrateError> {

@@ -13,7 +13,7 @@ use order_router::store::{
 };
 use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
-use order_router::{Builder, Config, OrderRouter, StartError};
+use order_router::{Builder, Config, OrderRouter, StartAnswer, StartError};
 
 use super::buyer::Buyer;
 use super::failure::{Failure, chain};
@@ -29,19 +29,37 @@ pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
         if let Some(mark) = super::looking::mark(url).await {
             return Err(not_started(args, &StartError::Marked { mark }));
         }
-        return Ok(Buyer::Node(Node::start(supplier, store, config, runtime)));
+        let gate = super::gate::open(args).await?;
+        return Ok(Buyer::Node(Node::start_with_gate(supplier, store, gate, config, runtime)));
     }
     open(args, posts).await.map(Buyer::Router)
 }
 
 /// Starts a router. It is not ready yet: see [`ready`].
 pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
-    start(builder(args, posts).await?, args).await
+    let builder = builder(args, posts).await?;
+    let builder = match super::gate::open(args).await? {
+        Some(gate) => builder.gate(gate),
+        None => builder,
+    };
+    start(builder, args).await
 }
 
 /// Starts a router that sends nothing: for a person's decisions.
 pub async fn open_without_sending(args: &Loaded) -> Result<OrderRouter, Failure> {
     start(builder(args, 1).await?.without_sending(), args).await
+}
+
+/// Settles a store that was put back from an older state. Nothing is sent.
+pub async fn settle(args: &Loaded) -> Result<(), Failure> {
+    let (config, supplier, runtime) = parts(args, 1)?;
+    let config = config.start(StartAnswer::Restored);
+    let store = remembered(args, &runtime).await?;
+    let builder = OrderRouter::builder(supplier, store).config(config).runtime(runtime);
+    let router = start(builder, args).await?;
+    ready(&router, args).await?;
+    stop(&router, Duration::ZERO).await;
+    Ok(())
 }
 
 async fn start(builder: Builder, args: &Loaded) -> Result<OrderRouter, Failure> {
@@ -55,7 +73,7 @@ async fn builder(args: &Loaded, posts: usize) -> Result<Builder, Failure> {
 }
 
 /// What a router is made of, but for its store.
-fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Runtime), Failure> {
+pub fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Runtime), Failure> {
     let config = args.config(posts).stop_file(args.stop_file());
     config.check().map_err(|error| {
         let next = "change --landing-bound, --request-timeout or the limit that is named";
@@ -167,6 +185,11 @@ fn not_started(args: &Loaded, error: &StartError) -> Failure {
                 "use {place}; to move the orders back, `order-router store migrate` with --from and \
                  --to exchanged"
             ),
+            Mark::Restored(_) => format!(
+                "make sure that no router is at work with the state that was lost, then run `order-router \
+                 store settle --supplier {supplier}`: it holds for you what was bought since the \
+                 backup was made, for without it the same orders would be bought again"
+            ),
             Mark::MovingTo(_) | Mark::FilledFrom(_) => {
                 "run the same `order-router store migrate` again to finish, or, to give it up, \
                  `order-router store reopen` with the store that the orders come from"
@@ -191,8 +214,8 @@ fn not_started(args: &Loaded, error: &StartError) -> Failure {
         ),
         StartError::UnknownOrders { .. } => {
             "look at these orders: if somebody else bought them, run again with \
-             --adopt-unknown-orders; if an older state of the data directory was restored, put \
-             the newest back instead, for what was bought since would be bought again"
+             --adopt-unknown-orders; if an older state of the store was restored, run `order-router store \
+             settle`, for what was bought since would be bought again"
                 .to_owned()
         }
         StartError::Thread(_) => "raise the limit of threads, then run again".to_owned(),

@@ -34,6 +34,8 @@ pub enum Outcome {
     Conflict,
     /// The line is no order: nothing was bought for it.
     Invalid,
+    /// Another node has it, the shared gate says: nothing was bought here.
+    Elsewhere,
 }
 
 /// One line of the file.

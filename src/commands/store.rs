@@ -12,6 +12,7 @@ use order_router::store::tools::{self, VerifyReport};
 use order_router::store::{EmbeddedConfig, Grade, Mark, OnProgress, OpenError};
 use serde_json::json;
 
+use super::backup::{self, BackupArgs, RestoreArgs, SettleArgs};
 use super::failure::Failure;
 use super::migrate::{self, MigrateArgs, ReopenArgs};
 use super::output::{errln, keep_clear_of, outln};
@@ -39,6 +40,9 @@ enum StoreCommand {
     Rebuild(ToolArgs),
     /// Show figures, and the store's grades: what it survives and what it keeps
     Stats(ToolArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
+    Settle(Box<SettleArgs>),
     Migrate(Box<MigrateArgs>),
     Reopen(ReopenArgs),
     /// Make the table of a store in DynamoDB, if it is not there; other stores make their own
@@ -69,6 +73,9 @@ pub fn run(args: &StoreArgs) -> ExitCode {
         StoreCommand::Verify(args) => verify(args),
         StoreCommand::Rebuild(args) => rebuild(args),
         StoreCommand::Stats(args) => stats(args),
+        StoreCommand::Backup(args) => backup::backup(args),
+        StoreCommand::Restore(args) => backup::restore(args),
+        StoreCommand::Settle(args) => backup::settle(args),
         StoreCommand::Migrate(args) => migrate::migrate(args),
         StoreCommand::Reopen(args) => migrate::reopen(args),
         StoreCommand::Create(args) => create(&args.store),
@@ -160,7 +167,7 @@ fn rebuild(args: &ToolArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_report(report: &VerifyReport) -> serde_json::Value {
+pub(super) fn of_report(report: &VerifyReport) -> serde_json::Value {
     json!({
         "open": report.open,
         "ended": report.ended,
@@ -227,7 +234,7 @@ fn stats(args: &ToolArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Shows a flat object, for people as one line each.
-fn tell(json: bool, value: &serde_json::Value) {
+pub(super) fn tell(json: bool, value: &serde_json::Value) {
     if json {
         outln!("{value}");
         return;
@@ -242,7 +249,7 @@ fn tell(json: bool, value: &serde_json::Value) {
     }
 }
 
-fn with_progress<T>(
+pub(super) fn with_progress<T>(
     doing: &'static str,
     run: impl FnOnce(OnProgress) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {

@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) intent: IntentId,
     pub(crate) seq: AttemptSeq,
     pub(crate) items: Arc<[Item]>,
+    /// Its gate closes by then: the record may have taken long to become durable.
+    pub(crate) good_until: Moment,
 }
 
 /// The sockets that are read on after their request timeout, oldest first.
@@ -144,10 +146,13 @@ async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
     let closes = shared.config.left_out.keeps(Clause::GateCloses);
     let left_at = Left { recorded, floor: shared.account().floor(recorded) };
-    let window = if closes { shared.config.send_window } else { Duration::MAX };
     let asks_lease = shared.config.left_out.keeps(Clause::LeaseChecked);
     let lease = shared.lease.clone().filter(|_| asks_lease);
-    let gate = Arc::new(Gate::new(recorded.plus(window)).under(lease).unless(&shared.switch));
+    let closes_at = match closes {
+        true => recorded.plus(shared.config.send_window).min(job.good_until),
+        false => Moment::after_origin(Duration::MAX),
+    };
+    let gate = Arc::new(Gate::new(closes_at).under(lease).unless(&shared.switch));
     crash::point("post.recorded");
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {

@@ -17,7 +17,7 @@ pub enum Clause {
     ConflictRefused,
     /// Rule 2: an attempt is durable before its POST.
     RecordBeforeSend,
-    /// Rule 2: the gate yields its bytes only within the send window.
+    /// Rule 2: the gate yields its bytes only within the send window, and while they are worth sending.
     GateCloses,
     /// Rule 2: from the record until the outcome is durable an attempt is in flight, sent or not.
     UnsentInFlight,
@@ -37,6 +37,8 @@ pub enum Clause {
     RefusedByEvidence,
     /// Rule 7: settled counts from the sending task's report, not from the record.
     SettledFromReport,
+    /// Rule 7: after a panic of its lane an attempt settles from its task's report as well.
+    ReportAwaited,
     /// Rule 7: the wire bound is waited for.
     WireBound,
     /// Rule 7: the landing bound is waited for.
@@ -110,11 +112,11 @@ pub enum Clause {
     ListAfterNote,
 }
 
-/// The clause that a test build leaves out. Of no size in an ordinary build.
+/// The clause that a test build leaves out, or two. Of no size in an ordinary build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LeftOut {
     #[cfg(any(test, feature = "testing"))]
-    clause: Option<Clause>,
+    clauses: [Option<Clause>; 2],
 }
 
 impl LeftOut {
@@ -122,14 +124,23 @@ impl LeftOut {
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn only(clause: Clause) -> Self {
-        Self { clause: Some(clause) }
+        Self { clauses: [Some(clause), None] }
+    }
+
+    /// Leaves out another one with it: one may stand behind the other. A third takes the place of
+    /// the second.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn and(self, clause: Clause) -> Self {
+        let [first, _] = self.clauses;
+        first.map_or(Self::only(clause), |first| Self { clauses: [Some(first), Some(clause)] })
     }
 
     /// Whether a clause is kept.
     #[must_use]
     pub fn keeps(self, clause: Clause) -> bool {
         #[cfg(any(test, feature = "testing"))]
-        return self.clause != Some(clause);
+        return !self.clauses.contains(&Some(clause));
         #[cfg(not(any(test, feature = "testing")))]
         {
             let _ = clause;
@@ -147,5 +158,9 @@ mod tests {
         assert!(LeftOut::default().keeps(Clause::GateCloses));
         let without = LeftOut::only(Clause::GateCloses);
         assert!(!without.keeps(Clause::GateCloses) && without.keeps(Clause::ClaimedOnce));
+        let both = without.and(Clause::ReportAwaited);
+        assert!(!both.keeps(Clause::GateCloses) && !both.keeps(Clause::ReportAwaited));
+        assert!(both.keeps(Clause::ClaimedOnce));
+        assert_eq!(LeftOut::default().and(Clause::GateCloses), without);
     }
 }

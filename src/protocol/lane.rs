@@ -349,6 +349,12 @@ impl Lane {
         })
     }
 
+    /// Until when an intent of this lane is worth sending.
+    #[must_use]
+    pub fn good_until(&self, id: IntentId) -> Option<Moment> {
+        self.intents.get(&id).map(|intent| intent.good_until)
+    }
+
     /// Why only a person frees the lane, if that is so (rule 10).
     #[must_use]
     pub fn hold(&self) -> Option<&Why> {

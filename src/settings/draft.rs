@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::shared_gate::GateTerms;
 use crate::store::LeaseTerms;
 use crate::supplier::foxreload::{self, InvalidSetting, Paging, Settings};
 use crate::{Config, ConfigError, StartAnswer};
@@ -28,6 +29,10 @@ pub struct Draft {
     pub(super) lease: Duration,
     pub(super) pause_max: Duration,
     pub(super) accept_unsynced: bool,
+    /// Its URL, which can have a password in it.
+    pub(super) gate: Option<SecretString>,
+    pub(super) gate_terms: GateTerms,
+    pub(super) node: Option<String>,
     pub(super) base_url: Option<String>,
     pub(super) api_key_file: Option<PathBuf>,
     pub(super) root_certificates: Option<PathBuf>,
@@ -56,6 +61,9 @@ impl Default for Draft {
             lease: LeaseTerms::default().length,
             pause_max: LeaseTerms::default().pause_max,
             accept_unsynced: false,
+            gate: None,
+            gate_terms: GateTerms::default(),
+            node: None,
             base_url: None,
             api_key_file: None,
             root_certificates: None,

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use super::draft::StorePlace;
 use super::file::{self, Entry};
 use super::{Draft, Kind, Places, Problem, Setting, TABLE, Unset};
+use crate::shared_gate::{GateTerms, NodeName};
 use crate::simulator::parse_duration;
 use crate::store::LeaseTerms;
 use crate::supplier::foxreload::Settings;
@@ -228,6 +229,24 @@ impl Loaded {
         self.draft.accept_unsynced
     }
 
+    /// The URL of the shared gate, if there is one. A password can be in it.
+    #[must_use]
+    pub fn gate(&self) -> Option<&SecretString> {
+        self.draft.gate.as_ref()
+    }
+
+    /// The limits of the shared gate.
+    #[must_use]
+    pub fn gate_terms(&self) -> GateTerms {
+        self.draft.gate_terms
+    }
+
+    /// This node's name at the shared gate.
+    #[must_use]
+    pub fn node(&self) -> String {
+        self.draft.node.clone().unwrap_or_else(NodeName::of_this_machine)
+    }
+
     /// The supplier's base URL.
     #[must_use]
     pub fn base_url(&self) -> &str {
@@ -330,6 +349,11 @@ impl Loaded {
             let text = "needs a store on a server: name one with --store";
             problems.push(self.problem("share", text));
         }
+        if let Err(why) = self.draft.gate_terms.check() {
+            let set = ["gate_ttl", "gate_timeout"].into_iter();
+            let set = set.rev().find(|name| self.given.contains_key(name));
+            problems.push(self.problem(set.unwrap_or("gate_ttl"), why));
+        }
         if let Some(why) = self.draft.lease().wrong() {
             problems.push(self.problem("lease", why));
         }
@@ -382,6 +406,7 @@ impl Loaded {
                 .stop_file()
                 .map_or_else(|| "none".to_owned(), |file| file.display().to_string()),
             "connect_timeout" => written(client.connect_timeout),
+            "node" => self.node(),
             "wire_bound" => written(client.wire_bound),
             "look_again_max" => written(config.look_again.1),
             "answer_within" => written(config.answer_within_or_default()),

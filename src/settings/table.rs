@@ -11,6 +11,7 @@ use super::values::{amount, bound, bytes, count, duration, pair, rate, switch, w
 use super::{Draft, Kind, Places, Setting, Unset};
 use crate::protocol::evidence::Means;
 use crate::protocol::format::TimestampFormat;
+use crate::shared_gate::{self, NodeName, OnFailure, StoreMark};
 use crate::supplier::ListEnvelope;
 use crate::supplier::foxreload;
 
@@ -28,6 +29,10 @@ const TIMESTAMP_WORDS: [(&str, TimestampFormat); 4] = [
     (TIMESTAMPS[2], TimestampFormat::UnixSeconds),
     (TIMESTAMPS[3], TimestampFormat::UnixMillis),
 ];
+
+const GATE_FAILURES: &[&str] = &["closed", "open"];
+const GATE_FAILURE_WORDS: [(&str, OnFailure); 2] =
+    [(GATE_FAILURES[0], OnFailure::Closed), (GATE_FAILURES[1], OnFailure::Open)];
 
 type Set = fn(&mut Draft, &str) -> Result<(), String>;
 
@@ -132,6 +137,55 @@ pub static TABLE: &[Setting] = &[
         "Take a store on a server that answers before it is on disk (Redis without appendfsync \
             always, Postgres with fsync off). What it forgets in a power cut is bought again",
         |d, t| put(&mut d.accept_unsynced, switch(t)),
+    ),
+    row(
+        GENERAL,
+        "gate",
+        Kind::Url,
+        Says("none"),
+        "A gate that all nodes ask before they take an order, so that a reference that comes to nodes \
+            with different stores is bought by one of them: `memcached://HOST:PORT?namespace=NAME` or \
+            `redis://USER:PASSWORD@HOST:PORT/DB?namespace=NAME`. It forgets, so it comes in front of a \
+            store and never in its place; each node has an account of its own. With a password in it, \
+            in the environment alone",
+        |d, t| put(&mut d.gate, gate(t).map(Some)),
+    )
+    .secret(),
+    row(
+        GENERAL,
+        "gate_failure",
+        Kind::Word(GATE_FAILURES),
+        Is("closed"),
+        "What holds while the gate does not answer: `closed`, new orders are refused and can be \
+            submitted again; `open`, they are taken, and nothing stops a duplicate at another node",
+        |d, t| put(&mut d.gate_terms.on_failure, word(t, &GATE_FAILURE_WORDS)),
+    ),
+    row(
+        GENERAL,
+        "gate_ttl",
+        Kind::Duration,
+        Is("24h"),
+        "How long the gate keeps a reference, 1s to 30 days; those of open orders are kept longer. \
+            Later duplicates at another node are not stopped",
+        |d, t| put(&mut d.gate_terms.ttl, duration(t)),
+    ),
+    row(
+        GENERAL,
+        "gate_timeout",
+        Kind::Duration,
+        Is("500ms"),
+        "How long an answer of the gate is waited for, before it counts as down",
+        |d, t| put(&mut d.gate_terms.timeout, duration(t)),
+    ),
+    row(
+        GENERAL,
+        "node",
+        Kind::Text,
+        Says("this machine's name"),
+        "This node's name at the gate, shown to callers elsewhere: 1 to 64 letters, digits, `.`, `_` \
+            and `-`. The same for all nodes that share a store; changed, orders that were begun under \
+            the old name are refused until the gate has forgotten them",
+        |d, t| put(&mut d.node, node(t).map(Some)),
     ),
     row(
         SUPPLIER,
@@ -757,11 +811,28 @@ pub fn place(value: &str) -> Result<StorePlace, String> {
     if scheme == "embedded" {
         return path(rest).map(StorePlace::Directory);
     }
+    if scheme == "memcached" {
+        return Err("is no store: Memcached forgets, by eviction, at a restart and when a TTL is over, \
+            and what it forgets would be bought again. Name it with --gate, in front of a store that \
+            remembers: embedded:DIR, redb:FILE, postgres://..., redis://... or dynamodb://..."
+            .to_owned());
+    }
     let (_, feature, built) = SCHEMES.iter().find(|(name, ..)| *name == scheme).ok_or(not_one)?;
     match built {
         true => Ok(StorePlace::Database(SecretString::from(value))),
         false => Err(format!("is not in this build: build it with the feature `{feature}`")),
     }
+}
+
+/// It may have a password in it: no error shows it.
+fn gate(value: &str) -> Result<SecretString, String> {
+    shared_gate::read_url(value).map_err(|error| error.to_string())?;
+    Ok(SecretString::from(value))
+}
+
+fn node(value: &str) -> Result<String, String> {
+    NodeName::new(value, &StoreMark::of_place("")).map_err(|error| error.to_string())?;
+    Ok(value.to_owned())
 }
 
 /// It may have a password in it: no error shows it.

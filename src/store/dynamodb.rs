@@ -206,6 +206,10 @@ impl Backend for Table {
         self.place.clone()
     }
 
+    fn give_up_after(&self) -> Duration {
+        self.config.give_up_after
+    }
+
     fn afresh(&self) -> Self {
         Self { client: client(&self.config, self.provider.clone()), ..self.clone() }
     }

@@ -55,15 +55,18 @@ pub struct Lease {
 
 /// A moment before a lease was asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked(u64);
+pub struct Asked(u64);
 
 impl Asked {
-    pub(crate) fn now() -> Self {
+    /// Now, by the clock of leases.
+    #[must_use]
+    pub fn now() -> Self {
         Self(now())
     }
 
     /// How long ago.
-    pub(crate) fn ago(self) -> Duration {
+    #[must_use]
+    pub fn ago(self) -> Duration {
         Duration::from_nanos(now().saturating_sub(self.0))
     }
 }
@@ -81,8 +84,9 @@ fn now() -> u64 {
 }
 
 impl Lease {
-    /// A lease that was given out.
-    pub(crate) fn taken(terms: LeaseTerms, epoch: u64, asked: Asked) -> Arc<Self> {
+    /// A lease that a store's server gave out, with an epoch that is higher than any before.
+    #[must_use]
+    pub fn taken(terms: LeaseTerms, epoch: u64, asked: Asked) -> Arc<Self> {
         let lease = Self { terms, epoch, ends: AtomicU64::new(0), lost: AtomicBool::new(false) };
         lease.renewed(asked);
         Arc::new(lease)
@@ -101,13 +105,13 @@ impl Lease {
     }
 
     /// It lasts from when this renewal was asked for.
-    pub(crate) fn renewed(&self, asked: Asked) {
+    pub fn renewed(&self, asked: Asked) {
         let length = u64::try_from(self.terms.length.as_nanos()).unwrap_or(u64::MAX);
         self.ends.fetch_max(asked.0.saturating_add(length), Ordering::AcqRel);
     }
 
     /// Another has it: it never lasts again.
-    pub(crate) fn lose(&self) {
+    pub fn lose(&self) {
         self.lost.store(true, Ordering::Release);
     }
 

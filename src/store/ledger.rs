@@ -10,6 +10,7 @@
 //! References and claims of ended intents are looked up on the server before a batch is decided.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -35,6 +36,9 @@ pub(crate) use look::LedgerLook;
 #[cfg(any(feature = "dynamodb", feature = "redis"))]
 pub(crate) use shared::SharedLedger;
 use writer::{Writer, patiently};
+
+/// How long a server is tried for, where nothing else is said.
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
 
 /// Why a backend did not do something.
 #[derive(Debug, Clone)]
@@ -150,6 +154,11 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     /// Where it is, for people; no password.
     fn place(&self) -> String;
 
+    /// How long a write or a question is tried for. After that the store is latched.
+    fn give_up_after(&self) -> Duration {
+        GIVE_UP_AFTER
+    }
+
     /// The same with connections of its own, for another runtime: where a connection answers nothing
     /// once the runtime is gone that it was made on.
     fn afresh(&self) -> Self {
@@ -236,7 +245,7 @@ fn read_row_of(place: &str, client_ref: &ClientRef, sealed: &[u8]) -> Result<Row
 /// Some rows of a backend, read.
 async fn read_some<B: Backend>(backend: &B, from: &Bookmark) -> Result<Page, StoreError> {
     let place = backend.place();
-    let (rows, next) = patiently(&place, || backend.some(from)).await?;
+    let (rows, next) = patiently(backend, || backend.some(from)).await?;
     let intents = rows.iter().map(|sealed| Ok(read_row(&place, sealed)?.adopted()));
     Ok(Page { intents: intents.collect::<Result<_, StoreError>>()?, next })
 }
@@ -360,7 +369,7 @@ impl<B: Backend> IntentStore for LedgerStore<B> {
         let backend = self.backend.clone();
         self.remote.ask(async move {
             let refs = [client_ref];
-            let found = patiently(&backend.place(), || backend.rows(&refs)).await?;
+            let found = patiently(&backend, || backend.rows(&refs)).await?;
             let row = found.into_iter().next().flatten();
             row.map(|row| Ok(read_row_of(&backend.place(), &refs[0], &row)?.stored)).transpose()
         })
@@ -372,7 +381,7 @@ impl<B: Backend> IntentStore for LedgerStore<B> {
     ) -> BoxFuture<'static, Result<Vec<Option<Claim>>, StoreError>> {
         let backend = self.backend.clone();
         self.remote.ask(async move {
-            let found = patiently(&backend.place(), || backend.claims(&ids)).await?;
+            let found = patiently(&backend, || backend.claims(&ids)).await?;
             let place = backend.place();
             let claims = ids.into_iter().zip(found).map(|(id, claim)| {
                 claim.map(|claim| Ok(read_claim(&place, id, &claim)?.claim())).transpose()
@@ -384,7 +393,7 @@ impl<B: Backend> IntentStore for LedgerStore<B> {
     fn rehydrate(&self) -> BoxFuture<'static, Result<Rehydration, StoreError>> {
         let backend = self.backend.clone();
         self.remote.ask(async move {
-            let kept = patiently(&backend.place(), || backend.load()).await?;
+            let kept = patiently(&backend, || backend.load()).await?;
             Ok(Found::read(&backend.place(), kept)?.book().rehydrate())
         })
     }
@@ -392,7 +401,7 @@ impl<B: Backend> IntentStore for LedgerStore<B> {
     fn known_since(&self, since: Serial) -> BoxFuture<'static, Result<Vec<Known>, StoreError>> {
         let backend = self.backend.clone();
         self.remote.ask(async move {
-            let found = patiently(&backend.place(), || backend.claims_since(since)).await?;
+            let found = patiently(&backend, || backend.claims_since(since)).await?;
             let place = backend.place();
             let claims = found.into_iter().map(|(id, claim)| read_claim(&place, id, &claim));
             let mut claims = claims.collect::<Result<Vec<_>, _>>()?;

@@ -246,7 +246,10 @@ fn may_begin(
         None if to.is_empty(target) => return Ok(()),
         None => {
             let stats = to.store.stats();
-            format!("it is not empty, it has {} orders", stats.open + stats.ended)
+            match stats.open + stats.ended {
+                0 => "it was used with an account before".to_owned(),
+                orders => format!("it is not empty, it has {orders} orders"),
+            }
         }
         Some(_) if filled_from_here => return Ok(()),
         // The way back: what it has is what the source had, or an older state of it.

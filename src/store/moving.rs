@@ -19,7 +19,7 @@ pub struct Adopted {
     pub ended_at: Serial,
 }
 
-/// What a migration has made of a store. A router does not start on a store with a mark.
+/// What a migration or a restore has made of a store. A router does not start on a store with a mark.
 ///
 /// Places are URLs without user and password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub enum Mark {
     MovedTo(String),
     /// It is being filled with the orders of another store, and does not have all of them yet.
     FilledFrom(String),
+    /// It was restored from this backup: what was bought since, it does not know.
+    Restored(String),
 }
 
 impl Mark {
@@ -39,6 +41,7 @@ impl Mark {
             Self::MovingTo(place) => (1, place),
             Self::MovedTo(place) => (2, place),
             Self::FilledFrom(place) => (3, place),
+            Self::Restored(place) => (4, place),
         }
     }
 
@@ -49,6 +52,7 @@ impl Mark {
             1 => Some(Self::MovingTo(place)),
             2 => Some(Self::MovedTo(place)),
             3 => Some(Self::FilledFrom(place)),
+            4 => Some(Self::Restored(place)),
             _ => None,
         }
     }
@@ -61,6 +65,9 @@ impl fmt::Display for Mark {
             Self::MovedTo(place) => write!(f, "its orders were moved to {place}"),
             Self::FilledFrom(place) => {
                 write!(f, "it is being filled with the orders of {place} and lacks some")
+            }
+            Self::Restored(place) => {
+                write!(f, "it was restored from {place} and does not know what was bought since")
             }
         }
     }

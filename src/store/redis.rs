@@ -35,7 +35,7 @@
 //!   [`RedisConfig::replicas_min`] makes each batch wait until replicas have it in memory, which helps
 //!   if the failover picks one of them and they do not lose power together.
 //! - Eviction: a `maxmemory-policy` other than `noeviction` is refused. When memory is full, the
-//!   server refuses to write; after half a minute the store is latched.
+//!   server refuses to write; after [`RedisConfig::give_up_after`] the store is latched.
 //!
 //! # Assumptions
 //!

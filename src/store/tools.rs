@@ -17,7 +17,7 @@ use crate::order::ClientRef;
 use crate::protocol::{Change, Serial};
 use crate::runtime::disk::{Disk, SystemDisk};
 
-pub use backup::backup;
+pub use backup::{backup, restore};
 
 /// Where a change stands in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,16 +5,21 @@
 //! use order_router::store::MemoryStore;
 //! use order_router::testing::conformance;
 //!
-//! # let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-//! # runtime.block_on(async {
+//! # let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+//! # runtime.expect("a runtime").block_on(async {
 //! conformance::test_all(&|| Arc::new(MemoryStore::new()) as _).await;
 //! # });
 //! ```
 //!
-//! Each function panics with the clause that does not hold.
+//! Each function panics where its clause does not hold. They are called on a runtime of tokio's; one
+//! with several threads makes the races real ones.
+//!
+//! A store on a server is tested further by [`network`]: behind a proxy that loses, delays and cuts,
+//! and with its server killed.
 
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use jiff::Timestamp;
 
 use crate::order::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, OrderId};
@@ -25,31 +30,117 @@ use crate::store::{Committed, IntentStore, Stored};
 
 mod accept;
 mod decide;
+pub mod network;
+mod races;
 mod rehydrate;
 
 pub use accept::*;
 pub use decide::*;
+pub use races::*;
 pub use rehydrate::*;
 
 /// A store under test.
 pub type Store = Arc<dyn IntentStore>;
 
 /// Makes the stores that the suite tests.
-pub trait MakeStore {
+pub trait MakeStore: Send + Sync {
     /// A fresh, empty store.
-    fn make(&self) -> Store;
+    fn make(&self) -> BoxFuture<'_, Store>;
 
     /// Opens what the last [`make`](Self::make) made once more, after it was closed; `None` if
     /// nothing of it survives.
-    fn reopen(&self) -> Option<Store> {
-        None
+    fn reopen(&self) -> BoxFuture<'_, Option<Store>> {
+        ready(None).boxed()
     }
 }
 
-impl<F: Fn() -> Store> MakeStore for F {
-    fn make(&self) -> Store {
-        self()
+impl<F: Fn() -> Store + Send + Sync> MakeStore for F {
+    fn make(&self) -> BoxFuture<'_, Store> {
+        ready(self()).boxed()
     }
+}
+
+/// One function of the suite.
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// What it is called.
+    pub name: &'static str,
+    run: for<'a> fn(&'a dyn MakeStore) -> BoxFuture<'a, ()>,
+}
+
+impl Check {
+    /// Runs it.
+    ///
+    /// # Panics
+    /// If its clause does not hold.
+    pub async fn run(&self, maker: &dyn MakeStore) {
+        let _running = Running(self.name);
+        (self.run)(maker).await;
+    }
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Check").field(&self.name).finish()
+    }
+}
+
+/// Says which function it was that panicked.
+struct Running(&'static str);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the store does not conform: {}", self.0);
+        }
+    }
+}
+
+macro_rules! checks {
+    ($($name:ident),* $(,)?) => {
+        vec![$(Check {
+            name: stringify!($name),
+            run: |maker| async move { $name(maker.make().await).await }.boxed(),
+        }),*]
+    };
+}
+
+/// Every function of the suite.
+#[must_use]
+pub fn checks() -> Vec<Check> {
+    let mut all = checks![
+        accept_creates_once_and_joins_the_same_order,
+        accept_refuses_another_order_under_the_same_reference,
+        identical_references_in_flight_make_one_intent,
+        a_change_handed_over_is_under_way_without_being_polled,
+        too_large_a_record_is_refused_and_leaves_nothing,
+        record_wants_the_intent_queued,
+        expire_wants_the_intent_queued,
+        decide_wants_the_newest_attempt_open,
+        absent_counts_a_try_and_queues_again,
+        not_sent_counts_no_try,
+        ends_never_change,
+        an_order_is_claimed_once_over_all_lanes,
+        the_first_of_two_claims_handed_over_wins,
+        late_answer_after_requeue_is_taken_and_only_that,
+        placed_from_a_list_stays_until_it_is_settled,
+        rehydrate_holds_open_intents_and_the_account,
+        known_since_names_what_ended_after_a_serial,
+        serials_grow,
+        closed_store_refuses,
+        one_reference_from_many_writers_makes_one_intent,
+        one_claim_of_many_writers_has_one_owner,
+        one_queued_intent_is_recorded_or_expired_once,
+        one_attempt_is_decided_once,
+        guarded_increments_of_five_writers_count_exactly,
+        readers_beside_writers_see_what_was_answered_and_nothing_half,
+        serials_of_many_callers_are_all_different,
+    ];
+    all.push(Check {
+        name: "everything_survives_reopening",
+        run: |maker| everything_survives_reopening(maker).boxed(),
+    });
+    all
 }
 
 /// Runs every function of the suite, each on a fresh store.
@@ -57,30 +148,13 @@ impl<F: Fn() -> Store> MakeStore for F {
 /// # Panics
 /// If a clause of the contract does not hold.
 pub async fn test_all(maker: &dyn MakeStore) {
-    accept_creates_once_and_joins_the_same_order(maker.make()).await;
-    accept_refuses_another_order_under_the_same_reference(maker.make()).await;
-    identical_references_in_flight_make_one_intent(maker.make()).await;
-    a_change_handed_over_is_under_way_without_being_polled(maker.make()).await;
-    too_large_a_record_is_refused_and_leaves_nothing(maker.make()).await;
-    record_wants_the_intent_queued(maker.make()).await;
-    expire_wants_the_intent_queued(maker.make()).await;
-    decide_wants_the_newest_attempt_open(maker.make()).await;
-    absent_counts_a_try_and_queues_again(maker.make()).await;
-    not_sent_counts_no_try(maker.make()).await;
-    ends_never_change(maker.make()).await;
-    an_order_is_claimed_once_over_all_lanes(maker.make()).await;
-    two_writers_of_one_claim_have_one_winner(maker.make()).await;
-    late_answer_after_requeue_is_taken_and_only_that(maker.make()).await;
-    guarded_writes_from_five_writers_count_exactly(maker.make()).await;
-    placed_from_a_list_stays_until_it_is_settled(maker.make()).await;
-    rehydrate_holds_open_intents_and_the_account(maker.make()).await;
-    known_since_names_what_ended_after_a_serial(maker.make()).await;
-    serials_grow(maker.make()).await;
-    closed_store_refuses(maker.make()).await;
-    everything_survives_reopening(maker).await;
+    for check in checks() {
+        check.run(maker).await;
+    }
 }
 
 /// A store with helpers that say what a test means.
+#[derive(Clone)]
 pub(crate) struct Bench {
     pub store: Store,
 }

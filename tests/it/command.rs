@@ -1,5 +1,7 @@
 //! The command as a process: what it takes, what it refuses, what it says, how it ends.
 
+mod audits;
+mod backups;
 mod bad_input;
 mod checks;
 mod database;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -16,14 +15,13 @@ use order_router::store::dynamodb::{
     self, Credentials, DynamoDbConfig, DynamoDbError, create_table,
 };
 use order_router::store::{Committed, Durability, IntentStore, LeaseTerms, StoreError, Stored};
-use order_router::testing::conformance::{self, MakeStore, Store};
+use order_router::testing::conformance::Store;
 use order_router::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, OrderId};
 
-use super::servers::{DynamoDb, Proxy, SECRET_KEY, dynamodb_at, free_port};
+use super::servers::{DynamoDb, SECRET_KEY, dynamodb_at, free_port};
 
 mod faults;
 mod opening;
-mod routers;
 
 /// A table that nobody had before.
 fn table() -> String {
@@ -88,12 +86,12 @@ async fn find(store: &dyn IntentStore, name: &str) -> Option<Stored> {
 }
 
 /// Looks at a table past the store.
-struct Raw(Client, String);
+pub(crate) struct Raw(Client, String);
 
 type Found = HashMap<String, AttributeValue>;
 
 impl Raw {
-    fn at(port: u16, table: &str) -> Self {
+    pub(crate) fn at(port: u16, table: &str) -> Self {
         let settings = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
@@ -140,43 +138,9 @@ impl Raw {
     }
 
     /// A number of the namespace's or the lease's item.
-    async fn number(&self, kind: &str, name: &str) -> u64 {
+    pub(crate) async fn number(&self, kind: &str, name: &str) -> u64 {
         self.item(kind).await[name].as_n().expect("a number").parse().expect("a number")
     }
-}
-
-/// Stores in tables of one server.
-struct Tables {
-    server: Arc<DynamoDb>,
-    last: Mutex<String>,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Tables {
-    fn open(&self, url: String) -> Store {
-        // The suite's maker is not async.
-        let opened = self.runtime.spawn(async move { made(&url).await });
-        tokio::task::block_in_place(|| self.runtime.block_on(opened).expect("opens"))
-    }
-}
-
-impl MakeStore for Tables {
-    fn make(&self) -> Store {
-        let name = table();
-        self.last.lock().expect("not poisoned").clone_from(&name);
-        self.open(self.server.url(&name))
-    }
-
-    fn reopen(&self) -> Option<Store> {
-        Some(self.open(self.server.url(&self.last.lock().expect("not poisoned"))))
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dynamodb_store_conforms() {
-    let Some(server) = DynamoDb::shared() else { return };
-    let runtime = tokio::runtime::Handle::current();
-    conformance::test_all(&Tables { server, last: Mutex::default(), runtime }).await;
 }
 
 /// What expires, and what never does.

@@ -5,9 +5,12 @@
 mod client;
 mod cluster;
 mod command;
+mod conformance;
 mod dynamodb;
 mod examples;
+mod gate;
 mod migrate;
+mod networked;
 mod nodes;
 mod policies;
 mod postgres;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use order_router::protocol::{
     Attempt, Change, Fingerprint, IntentId, Learnt, NewIntent, Serial, Shape, State, Verdict, Why,
@@ -149,18 +150,7 @@ async fn moved(from: &Side, to: &Side) -> Result<Report, MigrateError> {
 }
 
 /// Opens the same store, again and again.
-type Open = Box<dyn AsyncFnOpen>;
-
-/// An async function without arguments.
-trait AsyncFnOpen {
-    fn open(&self) -> futures_util::future::BoxFuture<'_, Store>;
-}
-
-impl<F: Fn() -> futures_util::future::BoxFuture<'static, Store>> AsyncFnOpen for F {
-    fn open(&self) -> futures_util::future::BoxFuture<'_, Store> {
-        self()
-    }
-}
+type Open = Box<dyn Fn() -> BoxFuture<'static, Store>>;
 
 fn embedded(dir: &Path, index: IndexMode) -> Open {
     let dir = dir.to_owned();
@@ -199,9 +189,19 @@ fn on_redis(url: String) -> Open {
     })
 }
 
-fn on_dynamodb(url: String) -> Open {
+fn with_keys(url: &str) -> DynamoDbConfig {
     let keys = Credentials::new("AKIATEST", crate::servers::SECRET_KEY, None, None, "tests");
-    let mut config = DynamoDbConfig::new(&url).unwrap().credentials(keys);
+    DynamoDbConfig::new(url).unwrap().credentials(keys)
+}
+
+/// Makes the table that a URL names; the URL.
+async fn table(url: &str) -> String {
+    dynamodb::create_table(&with_keys(url)).await.unwrap();
+    url.to_owned()
+}
+
+fn on_dynamodb(url: String) -> Open {
+    let mut config = with_keys(&url);
     config.lease = short();
     Box::new(move || {
         let config = config.clone();
@@ -213,13 +213,13 @@ fn on_dynamodb(url: String) -> Open {
 async fn moves_through(stores: Vec<(&str, Open)>, ended: usize) {
     let mut stores = stores.into_iter();
     let (mut name, first) = stores.next().unwrap();
-    let mut store = first.open().await;
+    let mut store = first().await;
     fill(&*store, ended).await;
     let (wanted, orders) = (store.rehydrate().await.unwrap(), all(&*store).await);
     assert_eq!(orders.len(), ended + 12);
     let mut highest = store.next_serial();
     for (next, opener) in stores {
-        let target = opener.open().await;
+        let target = opener().await;
         let report = moved(&side(&store, name), &side(&target, next)).await.unwrap();
         assert_eq!(report.source, report.target);
         assert_eq!((report.source.intents, report.joined), (ended as u64 + 12, 0), "{next}");
@@ -228,7 +228,7 @@ async fn moves_through(stores: Vec<(&str, Open)>, ended: usize) {
         target.close().await.unwrap();
         store.close().await.unwrap();
         drop(target);
-        let target = opener.open().await;
+        let target = opener().await;
         assert_eq!(target.rehydrate().await.unwrap(), wanted, "{next}");
         assert_eq!(all(&*target).await, orders, "{next}");
         let next_serial = target.next_serial();
@@ -306,10 +306,7 @@ async fn everything_moves_through_stores_on_servers() {
 async fn everything_moves_through_dynamodb() {
     let Some(server) = DynamoDb::shared() else { return };
     let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
-    let url = server.url("moved-through");
-    let keys = Credentials::new("AKIATEST", crate::servers::SECRET_KEY, None, None, "tests");
-    let config = DynamoDbConfig::new(&url).unwrap().credentials(keys);
-    dynamodb::create_table(&config).await.unwrap();
+    let url = table(&server.url("moved-through")).await;
     let stores: Vec<(&str, Open)> = vec![
         ("one", on_redb(dirs[0].path())),
         ("two", on_dynamodb(url)),
@@ -321,7 +318,7 @@ async fn everything_moves_through_dynamodb() {
 #[tokio::test]
 async fn source_that_has_lost_a_row_is_not_moved() {
     let Some(redis) = Redis::shared() else { return };
-    let from = on_redis(redis.url("lossy-move")).open().await;
+    let from = on_redis(redis.url("lossy-move"))().await;
     fill(&*from, 3).await;
     assert_eq!(redis.cli(&["DEL", "{lossy-move}:r:many-1", "{lossy-move}:b:many-1"]), "2");
     let (from, to) = (side(&from, "from"), side(&memory(), "to"));
@@ -371,9 +368,11 @@ async fn two() -> (Side, Side) {
     (side(&from, "from"), side(&to, "to"))
 }
 
-#[tokio::test]
-async fn interrupted_migration_goes_on_over_what_changed_meanwhile() {
-    let (from, to) = two().await;
+/// A target that an earlier try had filled, while the source went on.
+async fn goes_on_over_what_changed(opener: Open) {
+    let from = side(&memory(), "from");
+    let to = Side { store: opener().await, place: "to".to_owned() };
+    fill(&*from.store, 20).await;
     moved(&from, &to).await.unwrap();
     // As if it had been given up just before its end.
     mark(&from.store, None).await;
@@ -391,6 +390,28 @@ async fn interrupted_migration_goes_on_over_what_changed_meanwhile() {
     let expected = Rehydration { mark: None, ..from.store.rehydrate().await.unwrap() };
     assert_eq!(to.store.rehydrate().await.unwrap(), expected);
     assert_eq!(all(&*to.store).await, all(&*from.store).await);
+    to.store.close().await.unwrap();
+    drop(to);
+    let again = opener().await;
+    assert_eq!(again.rehydrate().await.unwrap(), expected);
+    assert_eq!(all(&*again).await, all(&*from.store).await);
+    assert_eq!((again.stats().open, again.stats().ended), (5, 28));
+}
+
+#[tokio::test]
+async fn interrupted_migration_goes_on_over_what_changed_meanwhile() {
+    let dirs: Vec<_> = (0..2).map(|_| tempfile::tempdir().unwrap()).collect();
+    goes_on_over_what_changed(embedded(dirs[0].path(), IndexMode::Sled)).await;
+    goes_on_over_what_changed(on_redb(dirs[1].path())).await;
+    if let Some(server) = Postgres::shared() {
+        goes_on_over_what_changed(on_postgres(server.url("moved_again"))).await;
+    }
+    if let Some(server) = Redis::shared() {
+        goes_on_over_what_changed(on_redis(server.url("moved-again"))).await;
+    }
+    if let Some(server) = DynamoDb::shared() {
+        goes_on_over_what_changed(on_dynamodb(table(&server.url("moved-again")).await)).await;
+    }
 }
 
 #[tokio::test]
@@ -411,6 +432,10 @@ async fn marks_allow_one_migration_at_a_time() {
     let other = side(&memory(), "other");
     fill(&*other.store, 1).await;
     let refused = moved(&from, &other).await;
+    assert!(matches!(refused, Err(MigrateError::Target { .. })), "{refused:?}");
+    let used = side(&memory(), "used");
+    done(&*used.store, Change::History { newest: None, ids: Vec::new() }).await;
+    let refused = moved(&from, &used).await;
     assert!(matches!(refused, Err(MigrateError::Target { .. })), "{refused:?}");
     assert_eq!(marked(&from.store).await, None, "nothing was changed");
     mark(&from.store, Some(Mark::MovingTo("elsewhere".into()))).await;

@@ -1,7 +1,6 @@
 //! The store in Postgres, against a server of the tests' own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,14 +9,11 @@ use order_router::protocol::{
 };
 use order_router::store::postgres::{PostgresConfig, PostgresError, PostgresStore};
 use order_router::store::{Committed, Durability, IntentStore, StoreError, Stored};
-use order_router::testing::conformance::{self, MakeStore, Store};
 use order_router::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, OrderId};
 
-use super::servers::{PASSWORD, Postgres, Proxy, free_port};
+use super::servers::{PASSWORD, Postgres, free_port};
 
-mod faults;
 mod opening;
-mod routers;
 
 /// A schema that nobody had before.
 fn schema() -> String {
@@ -62,40 +58,6 @@ pub(crate) fn placed((intent, attempt): (Serial, Serial), id: &str) -> Change {
 
 pub(crate) async fn find(store: &dyn IntentStore, name: &str) -> Option<Stored> {
     store.find(reference(name)).await.expect("works")
-}
-
-/// Stores in schemas of one server.
-struct Schemas {
-    server: Arc<Postgres>,
-    last: Mutex<String>,
-    runtime: tokio::runtime::Handle,
-}
-
-impl Schemas {
-    fn open(&self, url: String) -> Store {
-        // The suite's maker is not async.
-        let opened = self.runtime.spawn(async move { open(&url).await });
-        tokio::task::block_in_place(|| Arc::new(self.runtime.block_on(opened).expect("opens")))
-    }
-}
-
-impl MakeStore for Schemas {
-    fn make(&self) -> Store {
-        let name = schema();
-        self.last.lock().expect("not poisoned").clone_from(&name);
-        self.open(self.server.url(&name))
-    }
-
-    fn reopen(&self) -> Option<Store> {
-        Some(self.open(self.server.url(&self.last.lock().expect("not poisoned"))))
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_store_conforms() {
-    let Some(server) = Postgres::shared() else { return };
-    let runtime = tokio::runtime::Handle::current();
-    conformance::test_all(&Schemas { server, last: Mutex::default(), runtime }).await;
 }
 
 #[tokio::test]
@@ -182,30 +144,6 @@ async fn open_intents_are_found_by_an_index_of_their_own() {
     assert_eq!(store.rehydrate().await.expect("works").intents.len(), 5);
 }
 
-/// Whoever bypasses the lock: two writers, one database. Every guard is SQL's, so the claim has one
-/// winner and no step is taken twice.
-#[tokio::test]
-async fn second_writer_past_the_lock_takes_over_and_the_first_writes_nothing_more() {
-    let Some(server) = Postgres::shared() else { return };
-    let (name, proxy) = (schema(), Proxy::start(server.port));
-    let first = open(&server.url_at(proxy.port, &name)).await;
-    let (change, id, seq) = accept(&first, "mine");
-    assert_eq!(first.commit(change).await.expect("works"), Committed::Done);
-    proxy.refuse(true);
-    proxy.cut();
-    // Its session is gone and its lock with it; another router takes the store.
-    let second = open(&server.url(&name)).await;
-    proxy.refuse(false);
-    let late = first.commit(placed((id, seq), "o1")).await;
-    let Err(StoreError::Failed(why)) = late else { panic!("{late:?}") };
-    assert!(why.contains("another router has the store"), "{why}");
-    assert!(matches!(find(&second, "mine").await.expect("there").state, State::Sending(_)));
-    assert_eq!(second.commit(placed((id, seq), "o1")).await.expect("works"), Committed::Done);
-    // Latched: also what needs no guard, also questions.
-    assert!(matches!(first.commit(Change::Resume).await, Err(StoreError::Failed(_))));
-    assert!(matches!(first.find(reference("mine")).await, Err(StoreError::Failed(_))));
-}
-
 /// The same where the lock does not tell: only the router's row does.
 #[tokio::test]
 async fn writer_that_lost_the_routers_row_writes_nothing_more() {
@@ -215,7 +153,8 @@ async fn writer_that_lost_the_routers_row_writes_nothing_more() {
     assert_eq!(store.commit(accept(&store, "a").0).await.expect("works"), Committed::Done);
     server.sql(&format!("UPDATE {name}.order_router SET owner = 'another'"));
     let late = store.commit(accept(&store, "b").0).await;
-    assert!(matches!(&late, Err(StoreError::Failed(why)) if why.contains("took")), "{late:?}");
+    let Err(StoreError::Failed(why)) = &late else { panic!("{late:?}") };
+    assert!(why.contains("took") && why.contains("127.0.0.1"), "{why}");
     assert_eq!(server.sql(&format!("SELECT client_ref FROM {name}.order_intents")), "a");
 }
 
@@ -245,4 +184,24 @@ async fn claim_that_another_session_commits_first_is_seen() {
     let Committed::IdTaken(claim) = told else { panic!("{told:?}") };
     assert_eq!((claim.intent.0, claim.learnt), (other, Learnt::List));
     assert!(matches!(find(&store, "ours").await.expect("there").state, State::Sending(_)));
+}
+
+#[tokio::test]
+async fn connections_that_an_administrator_ends_are_made_anew() {
+    let Some(server) = Postgres::shared() else { return };
+    let name = schema();
+    let store = open(&server.url(&name)).await;
+    for at in 0..3 {
+        let (change, ..) = accept(&store, &format!("r{at}"));
+        assert_eq!(store.commit(change).await.expect("works"), Committed::Done);
+        assert!(find(&store, &format!("r{at}")).await.is_some());
+        // Whoever waits for a lock in this schema, or names it last, is this store.
+        server.sql(&format!(
+            "SELECT pg_terminate_backend(a.pid, 1000) FROM pg_stat_activity AS a \
+             WHERE a.application_name LIKE (SELECT owner || '%' FROM {name}.order_router)"
+        ));
+    }
+    let written = server.sql(&format!("SELECT batch, changes FROM {name}.order_router"));
+    assert_eq!(written, "3|3");
+    assert!(!format!("{store:?}").contains(PASSWORD));
 }

@@ -1,41 +1,41 @@
 //! The store in a redb file.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use futures_util::future::{BoxFuture, FutureExt};
 use order_router::store::redb;
 use order_router::testing::conformance::{self, MakeStore, Store};
 use tempfile::TempDir;
 
-/// Stores in files of their own.
-#[derive(Default)]
-struct Files(Mutex<Vec<TempDir>>);
+/// Stores in files of their own; where the last one is.
+struct Files(Mutex<TempDir>);
 
-fn open(dir: &TempDir) -> Store {
-    // The suite's maker is not async.
-    let path = dir.path().join("store.redb");
-    let opening = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(redb::open(&path)).expect("opens")
-    });
-    opening.join().expect("opens")
+impl Files {
+    fn open(&self) -> BoxFuture<'_, Store> {
+        let path = self.last().path().join("store.redb");
+        async move { redb::open(&path).await.expect("opens") as Store }.boxed()
+    }
+
+    fn last(&self) -> MutexGuard<'_, TempDir> {
+        self.0.lock().expect("not poisoned")
+    }
 }
 
 impl MakeStore for Files {
-    fn make(&self) -> Store {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = open(&dir);
-        self.0.lock().expect("not poisoned").push(dir);
-        store
+    fn make(&self) -> BoxFuture<'_, Store> {
+        *self.last() = tempfile::tempdir().expect("a directory");
+        self.open()
     }
 
-    fn reopen(&self) -> Option<Store> {
-        Some(open(self.0.lock().expect("not poisoned").last()?))
+    fn reopen(&self) -> BoxFuture<'_, Option<Store>> {
+        self.open().map(Some).boxed()
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn redb_store_conforms() {
-    conformance::test_all(&Files::default()).await;
+    let first = tempfile::tempdir().expect("a directory");
+    conformance::test_all(&Files(Mutex::new(first))).await;
 }
 
 #[tokio::test]

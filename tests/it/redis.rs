@@ -1,21 +1,21 @@
 //! The store on Redis, against servers of the tests' own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use order_router::OrderId;
 use order_router::protocol::{Change, Serial, State};
 use order_router::store::redis::{RedisConfig, RedisError, RedisStore};
-use order_router::store::{Committed, Durability, IntentStore, Lease, LeaseTerms, StoreError};
-use order_router::testing::conformance::{self, MakeStore, Store};
-use order_router::{Item, ItemsDigest, OrderId};
+use order_router::store::{Committed, Durability, IntentStore, LeaseTerms, StoreError};
+use order_router::testing::conformance::Store;
 
 use super::postgres::{accept, find, placed, reference};
-use super::servers::{PASSWORD, Proxy, Redis, free_port};
+use order_router::testing::conformance::network::Proxy;
+
+use super::servers::{PASSWORD, Redis, free_port};
 
 mod faults;
 mod opening;
-mod routers;
 
 /// A namespace that nobody had before.
 fn namespace() -> String {
@@ -61,39 +61,6 @@ async fn latched(store: &dyn IntentStore, change: Change) -> String {
 /// The count of changes, as the server has it.
 fn changes(server: &Redis, name: &str) -> String {
     server.cli(&["HGET", &format!("{{{name}}}:books"), "changes"])
-}
-
-/// Stores in namespaces of one server.
-struct Namespaces {
-    server: Arc<Redis>,
-    last: Mutex<String>,
-}
-
-fn open_here(url: String) -> Store {
-    // The suite's maker is not async.
-    let opening = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(open(&url))
-    });
-    opening.join().expect("opens")
-}
-
-impl MakeStore for Namespaces {
-    fn make(&self) -> Store {
-        let name = namespace();
-        self.last.lock().expect("not poisoned").clone_from(&name);
-        open_here(self.server.url(&name))
-    }
-
-    fn reopen(&self) -> Option<Store> {
-        Some(open_here(self.server.url(&self.last.lock().expect("not poisoned"))))
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_store_conforms() {
-    let Some(server) = Redis::shared() else { return };
-    conformance::test_all(&Namespaces { server, last: Mutex::default() }).await;
 }
 
 /// Only the items of what has ended are ever forgotten.
@@ -181,62 +148,6 @@ async fn what_is_read_in_pages_is_whole() {
     assert_eq!((store.stats().open, store.stats().ended), (600, 700));
 }
 
-/// An old holder that was cut off: another takes over when its lease has ended, and what the old one
-/// still writes leaves nothing.
-/// What the new holder wrote is no answer of the old one's: numbers were given out anew.
-#[tokio::test]
-async fn old_holder_joins_nothing_that_the_new_one_accepted() {
-    let Some(server) = Redis::shared() else { return };
-    let (name, proxy) = (namespace(), Proxy::start(server.port));
-    let first = RedisStore::open(short(&server.url_at(proxy.port, &name))).await.expect("opens");
-    done(&*first, Change::Resume).await;
-    proxy.refuse(true);
-    proxy.cut();
-    let second = RedisStore::open(short(&server.url(&name))).await.expect("opens");
-    done(&*second, accept(&*second, "its").0).await;
-    proxy.refuse(false);
-    let why = latched(&*first, accept(&*first, "its").0).await;
-    assert!(why.contains("another router has taken it over"), "{why}");
-    let joined = second.commit(accept(&*second, "its").0).await;
-    assert!(matches!(joined, Ok(Committed::Joined(_))), "{joined:?}");
-}
-
-#[tokio::test]
-async fn writes_of_an_old_holder_leave_nothing_after_a_takeover() {
-    let Some(server) = Redis::shared() else { return };
-    let (name, proxy) = (namespace(), Proxy::start(server.port));
-    let first = RedisStore::open(short(&server.url_at(proxy.port, &name))).await.expect("opens");
-    let (change, id, seq) = accept(&*first, "mine");
-    done(&*first, change).await;
-    let old = first.lease().expect("it has one");
-    assert!(old.may_send());
-    proxy.refuse(true);
-    proxy.cut();
-    // Not given back: it is waited for.
-    let second = RedisStore::open(short(&server.url(&name))).await.expect("opens");
-    assert!(!old.may_send(), "two may send");
-    let new = second.lease().expect("it has one");
-    assert!(new.may_send() && new.epoch() > old.epoch());
-    proxy.refuse(false);
-    let why = latched(&*first, placed((id, seq), "o1")).await;
-    assert!(why.contains("another router has taken the store over"), "{why}");
-    assert!(why.contains("process"), "it does not say who: {why}");
-    let mut lasts = old.left();
-    while !lasts.is_zero() {
-        tokio::task::yield_now().await;
-        lasts = old.left();
-    }
-    assert_eq!(changes(&server, &name), "1");
-    assert_eq!(server.cli(&["EXISTS", &format!("{{{name}}}:o:o1")]), "0");
-    assert!(matches!(find(&*second, "mine").await.expect("there").state, State::Sending(_)));
-    done(&*second, placed((id, seq), "o1")).await;
-    assert!(matches!(first.find(reference("mine")).await, Err(StoreError::Failed(_))));
-    // An old holder that closes does not end the lease of the new one.
-    first.close().await.ok();
-    drop(first);
-    assert!(server.cli(&["PTTL", &format!("{{{name}}}:lease")]).parse::<i64>().unwrap() > 0);
-}
-
 /// Each part of the guard by itself, on the server.
 #[tokio::test]
 async fn batch_that_does_not_follow_on_what_is_there_is_refused_whole() {
@@ -285,7 +196,7 @@ async fn reference_or_claim_that_came_in_between_is_not_overwritten() {
     // The answer to the look is kept back until the rival has written.
     for (key, said) in [("r:late", "the reference late is there"), ("o:o1", "o1 is claimed")] {
         let (name, proxy) = (namespace(), Proxy::start(server.port));
-        let store = open(&server.url_at(proxy.port, &name)).await;
+        let store = open(&server.url_at(proxy.port(), &name)).await;
         let (mine, id, seq) = accept(&*store, "mine");
         done(&*store, mine).await;
         let change = match key {

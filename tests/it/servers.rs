@@ -13,11 +13,11 @@ use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 mod dynamodb;
-mod proxy;
+mod memcached;
 mod redis;
 
 pub(crate) use dynamodb::{DynamoDb, SECRET_KEY, url_at as dynamodb_at};
-pub(crate) use proxy::Proxy;
+pub(crate) use memcached::Memcached;
 pub(crate) use redis::Redis;
 
 /// The password of the tests' databases: nothing may ever show it.

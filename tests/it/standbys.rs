@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use order_router::store::postgres::{PostgresConfig, PostgresStore, SharedPostgres};
 use order_router::store::{Committed, IntentStore, SharedStore};
+use order_router::testing::conformance::network::Proxy;
 use sha2::{Digest, Sha256};
 
 use super::postgres::accept;
-use super::servers::{Postgres, Proxy};
+use super::servers::Postgres;
 
 /// The standby is gone: what waits for it is in the primary's log, and is lost with the primary. It
 /// must not be answered, however often it is asked for over new sessions.
@@ -40,7 +41,7 @@ async fn holder_whose_connection_was_lost_waits_for_one_who_only_asks() {
         let proxy = Proxy::start(server.port);
         (Arc::new(server), proxy)
     };
-    let config = PostgresConfig::new(&server.url_at(proxy.port, "asked")).expect("a URL");
+    let config = PostgresConfig::new(&server.url_at(proxy.port(), "asked")).expect("a URL");
     let store = SharedPostgres::new(config).open().await.expect("works").expect("it is free");
     let (first, ..) = accept(&*store, "first");
     assert_eq!(store.commit(first).await.expect("works"), Committed::Done);

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::{BoxFuture, FutureExt, ready};
 use jiff::Timestamp;
 use order_router::protocol::{Attempt, Change, Fingerprint, Learnt, NewIntent, Serial, Verdict};
 use order_router::runtime::Runtime;
@@ -31,29 +32,30 @@ impl Embedded {
 }
 
 impl MakeStore for Embedded {
-    fn make(&self) -> Store {
+    fn make(&self) -> BoxFuture<'_, Store> {
         let dir = tempfile::tempdir().expect("a directory");
         let store = self.open(&dir);
         self.dirs.lock().expect("not poisoned").push(dir);
-        store
+        ready(store).boxed()
     }
 
-    fn reopen(&self) -> Option<Store> {
-        Some(self.open(self.dirs.lock().expect("not poisoned").last()?))
+    fn reopen(&self) -> BoxFuture<'_, Option<Store>> {
+        let dirs = self.dirs.lock().expect("not poisoned");
+        ready(dirs.last().map(|dir| self.open(dir))).boxed()
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_store_conforms() {
     conformance::test_all(&|| Arc::new(MemoryStore::new()) as Store).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn embedded_store_conforms() {
     conformance::test_all(&Embedded::new(EmbeddedConfig::default())).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn embedded_store_with_an_eager_index_and_tiny_segments_conforms() {
     let config = EmbeddedConfig {
         segment_bytes: 1024,
@@ -66,7 +68,7 @@ async fn embedded_store_with_an_eager_index_and_tiny_segments_conforms() {
     conformance::test_all(&Embedded::new(config)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn embedded_store_without_index_or_thread_conforms() {
     let config = EmbeddedConfig {
         index: IndexMode::Memory,

@@ -57,6 +57,7 @@ const NOT_EMBEDDED: &[&str] = &[
     "fastrand",
     "hickory-resolver",
     "indicatif",
+    "memcache",
     "mimalloc",
     "native-tls",
     "openssl-sys",
@@ -178,9 +179,12 @@ fn embedded_set_has_no_command_line_no_server_and_no_test_helper() {
         assert!(embedded.contains(expected), "{expected} is not even in the list: {embedded:?}");
     }
     let command = crates(&[], "99");
-    for (feature, client) in
-        [("dynamodb", "aws-sdk-dynamodb"), ("postgres", "tokio-postgres"), ("redis", "redis")]
-    {
+    for (feature, client) in [
+        ("dynamodb", "aws-sdk-dynamodb"),
+        ("memcached", "memcache"),
+        ("postgres", "tokio-postgres"),
+        ("redis", "redis"),
+    ] {
         assert!(!command.contains(client), "a backend is built only where it is asked for");
         let with = crates(&["--no-default-features", "--features", feature], "99");
         assert!(with.contains(client), "{client} is not found where it is");
@@ -247,7 +251,7 @@ fn readme_calls_only_what_the_command_has() {
         assert!(listed, "order-router --help does not list {name}");
         known.push_str(&help(&[name]));
     }
-    for name in ["migrate", "reopen"] {
+    for name in ["backup", "restore", "migrate", "reopen"] {
         known.push_str(&help(&["store", name]));
     }
     let of_cargo = ["--release", "--features", "--all-features", "--example", "--bench"];

@@ -53,6 +53,12 @@ impl SimClock {
         inner.past + inner.origin.map_or(Duration::ZERO, |origin| Instant::now() - origin)
     }
 
+    /// When this process takes it to be that moment of its wall clock.
+    pub fn at(&self, wall: Timestamp) -> Duration {
+        let left = wall.duration_since(self.wall());
+        Duration::try_from(left).map_or(Duration::ZERO, |left| self.elapsed() + left)
+    }
+
     /// The supplier's clock.
     pub fn true_wall(&self) -> Timestamp {
         wall_at(self.elapsed())

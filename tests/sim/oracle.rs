@@ -18,6 +18,8 @@ pub struct Kept {
     items: String,
     /// Its open attempt, where that is in doubt.
     doubt: Option<AttemptSeq>,
+    /// Until when it is worth sending, as this process counts.
+    good_until: Duration,
 }
 
 fn delivered(items: &[Item]) -> String {
@@ -175,7 +177,9 @@ impl Oracle {
             Change::Accept { intent, attempt } => {
                 let phase = if attempt.is_some() { Phase::Open } else { Phase::Queued };
                 let items = delivered(&intent.items);
-                let kept = Kept { id: intent.id, lane: intent.lane, phase, items, doubt: None };
+                let (id, lane) = (intent.id, intent.lane);
+                let good_until = Duration::MAX;
+                let kept = Kept { id, lane, phase, items, doubt: None, good_until };
                 self.names.insert(intent.id, intent.client_ref.clone());
                 if self.kept.insert(intent.client_ref.clone(), kept).is_some() {
                     self.violated(format!("{} was accepted twice", intent.client_ref));
@@ -325,6 +329,7 @@ impl Oracle {
             phase: phase.clone(),
             items: delivered(&stored.items),
             doubt: None,
+            good_until: Duration::MAX,
         });
         kept.doubt = stored.state.attempt().map(|attempt| attempt.seq);
         if kept.id != stored.id {
@@ -332,6 +337,24 @@ impl Oracle {
             self.violated(format!("{name} was intent {was:?} and is {:?}", stored.id));
         }
         self.becomes(name, phase);
+    }
+
+    /// Until when an intent is worth sending, as this process counts.
+    pub fn good_until(&mut self, name: &ClientRef, at: Duration) {
+        if let Some(kept) = self.kept.get_mut(name) {
+            kept.good_until = at;
+        }
+    }
+
+    /// The bytes of an order leave. Whose they are is not known where several are open.
+    pub fn leaves(&mut self, lane: ItemsHash, now: Duration) {
+        let open = self.kept.values().filter(|k| k.lane == lane && k.phase == Phase::Open);
+        if let Some(last) = open.map(|kept| kept.good_until).max()
+            && last < now
+        {
+            let late = now - last;
+            self.violated(format!("an order leaves {late:?} after it was worth sending"));
+        }
     }
 
     /// At rest: every order of ours is somebody's, and every placed order is there.

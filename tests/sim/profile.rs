@@ -83,8 +83,16 @@ pub struct Profile {
     /// The troubles of lists, if not all.
     pub list_troubles: Vec<ListTrouble>,
     pub odd: Odd,
+    /// The longest stop of the process before a gate, and behind it.
+    pub stall_ms: u64,
+    /// It is stopped behind the gate of an order whose connection took long.
+    pub stall_behind: f64,
+    /// The process is stopped as well while a write is being made durable.
+    pub stall_write: f64,
     /// The router's code panics at a write.
     pub panics: f64,
+    /// It panics just after an intent came in doubt, or was placed from a list, and that is durable.
+    pub panics_decided: f64,
     /// A decision that was written is written again later, by somebody else.
     pub repeats: f64,
     /// Of the answers, one at most names another's order.
@@ -153,7 +161,11 @@ impl Profile {
             tick_ms: 0,
             list_troubles: Vec::new(),
             odd: Odd::Quantity,
+            stall_ms: 60_000,
+            stall_write: 0.0,
             panics: 0.0,
+            stall_behind: 0.0,
+            panics_decided: 0.0,
             repeats: 0.0,
             wrong_id_once: false,
             twice: 0.0,

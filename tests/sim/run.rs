@@ -46,18 +46,18 @@ enum Ended {
     Violation,
 }
 
-/// Which run: of which seed, in which kind of world, without which clause.
+/// Which run: of which seed, in which kind of world, without which clauses.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub seed: u64,
     pub kind: Kind,
-    pub clause: Option<Clause>,
+    pub without: [Option<Clause>; 2],
     pub logs: bool,
 }
 
 impl Plan {
     pub fn of(seed: u64) -> Self {
-        Self { seed, kind: Kind::of(seed), clause: None, logs: false }
+        Self { seed, kind: Kind::of(seed), without: [None; 2], logs: false }
     }
 }
 
@@ -129,7 +129,7 @@ fn hush() {
 /// Runs one seed.
 pub fn run(plan: Plan) -> Ran {
     hush();
-    let Plan { seed, kind, clause, logs } = plan;
+    let Plan { seed, kind, without, logs } = plan;
     let mut rng = Rng::with_seed(seed ^ 0x5eed_0fa1_1b0d_1e55);
     let world = World::new(seed, kind, logs);
     let usual = kind == Kind::Usual;
@@ -137,7 +137,7 @@ pub fn run(plan: Plan) -> Ran {
     let trusts_echo = if usual { rng.bool() } else { kind.trusts_echo() };
     let bounds = world.inner.lock().unwrap().profile.bounds;
     let config = if usual { config(&mut rng, trusts_echo) } else { kind.config(&mut rng, &bounds) };
-    let config = clause.into_iter().fold(config, Config::leave_out);
+    let config = without.into_iter().flatten().fold(config, Config::leave_out);
     let (disk, former) = (ForgetfulDisk::new(), Vec::new());
     let mut run = Run { plan, world, orders, disk, former, rng, config, adopt: false, trusts_echo };
     run.history();
@@ -281,7 +281,7 @@ impl Run {
     }
 
     pub fn left_out(&self) -> LeftOut {
-        self.plan.clause.map(LeftOut::only).unwrap_or_default()
+        self.plan.without.into_iter().flatten().fold(LeftOut::default(), LeftOut::and)
     }
 
     pub fn store(
@@ -396,7 +396,7 @@ impl Run {
 
     fn overhear(&self, router: &OrderRouter) {
         let (mut events, world) = (router.events(), self.world.clone());
-        let panics = self.plan.kind == Kind::Panics;
+        let panics = matches!(self.plan.kind, Kind::Panics | Kind::Rebuilt);
         // What another writer has changed is noticed.
         let alone = self.plan.kind != Kind::SecondWriter;
         actix::spawn(async move {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use order_router::protocol::{Change, Clause, LeftOut, Serial, Verdict};
+use order_router::protocol::{Change, Clause, Learnt, LeftOut, Serial, Verdict};
 use order_router::store::{
     Claim, Committed, Durability, EmbeddedStore, IntentStore, Known, Rehydration, StoreError,
     StoreStats, Stored,
@@ -134,9 +134,22 @@ impl Core {
     fn panics(&self, change: &Change) {
         let of_a_lane = matches!(change, Change::Record { .. } | Change::Decide { .. });
         if of_a_lane && self.world.panics() {
-            self.world.note(|| PANIC.to_owned());
-            panic!("{PANIC}");
+            self.panic();
         }
+    }
+
+    /// And after an intent came in doubt, or was placed from a list.
+    fn panics_decided(&self, change: &Change) {
+        let Change::Decide { verdict, .. } = change else { return };
+        let of_a_list = matches!(verdict, Verdict::Placed { learnt: Learnt::List, .. });
+        if (of_a_list || matches!(verdict, Verdict::InDoubt(_))) && self.world.panics_decided() {
+            self.panic();
+        }
+    }
+
+    fn panic(&self) {
+        self.world.note(|| PANIC.to_owned());
+        panic!("{PANIC}");
     }
 
     /// Somebody else writes what was written before.
@@ -185,6 +198,8 @@ impl IntentStore for SlowStore {
         let answer = core.write(change.clone());
         core.repeat(&change);
         core.panics(&change);
+        core.panics_decided(&change);
+        core.world.stall_write();
         self.later(std::future::ready(answer).boxed())
     }
 

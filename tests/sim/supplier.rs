@@ -220,7 +220,12 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
         let slow = rng.f64() < p.slow_connect.unwrap_or(p.stall);
         let connect = millis(rng.u64(if slow { 0..p.connect_ms } else { 0..20 }));
         let connect = p.ticks(now, connect);
-        (connect, slow, rng.f64() < p.no_connection, stalls(rng, 60_000), stalls(rng, 60_000))
+        let fails = rng.f64() < p.no_connection;
+        let (before, mut between) = (stalls(rng, p.stall_ms), stalls(rng, p.stall_ms));
+        if slow && p.stall_behind > 0.0 && rng.f64() < p.stall_behind {
+            between = millis(rng.u64(..p.stall_ms));
+        }
+        (connect, slow, fails, before, between)
     });
     let (fails, stalls) = (fails && world.faults(), world.faults());
     tokio::time::sleep(connect).await;
@@ -234,6 +239,7 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
         world.note(|| "the gate is closed".to_owned());
         return Exchange::Broken { why: "the gate is closed".into() };
     }
+    world.leaves(&items);
     if stalls {
         world.clock.stall(between);
     }

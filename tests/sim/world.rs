@@ -153,6 +153,29 @@ impl World {
         share > 0.0 && inner.faults && inner.schedule.f64() < share
     }
 
+    /// And just after an intent came in doubt or was placed from a list.
+    pub fn panics_decided(&self) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        let share = inner.profile.panics_decided;
+        share > 0.0 && inner.faults && inner.schedule.f64() < share
+    }
+
+    /// The process may be stopped while a write is being made durable.
+    pub fn stall_write(&self) {
+        let mut inner = self.inner.lock().unwrap();
+        let (share, most) = (inner.profile.stall_write, inner.profile.stall_ms);
+        if share > 0.0 && inner.faults && inner.schedule.f64() < share {
+            self.clock.stall(Duration::from_millis(inner.schedule.u64(..most)));
+        }
+    }
+
+    /// A gate has yielded the bytes of an order.
+    pub fn leaves(&self, items: &[Item]) {
+        let now = self.clock.elapsed();
+        let lane = ItemsHash::of(items, EchoProfile::default());
+        self.inner.lock().unwrap().oracle.leaves(lane, now);
+    }
+
     /// Whether somebody else repeats a write.
     pub fn repeats(&self) -> bool {
         let mut inner = self.inner.lock().unwrap();
@@ -177,6 +200,9 @@ impl World {
         if let Ok(answer) = answer {
             let requested = inner.listings.into_iter().filter(|at| *at < now).max();
             inner.oracle.committed(change, answer, requested.unwrap_or_default());
+            if let (Change::Accept { intent, .. }, Committed::Done) = (change, answer) {
+                inner.oracle.good_until(&intent.client_ref, self.clock.at(intent.good_until));
+            }
         }
     }
 
@@ -211,6 +237,9 @@ impl World {
         let (mut inner, now) = self.now();
         inner.note(now, &format!("{name} found {:?}", stored.map(|s| &s.state)));
         inner.oracle.found(name, stored);
+        if let Some(stored) = stored {
+            inner.oracle.good_until(name, self.clock.at(stored.good_until));
+        }
     }
 
     pub fn violation(&self) -> Option<String> {

@@ -204,9 +204,10 @@ impl LaneActor {
     }
 
     fn send(&mut self, intent: IntentId, seq: AttemptSeq) {
-        let Some(open) = self.orders.get(&intent) else { return };
+        let open = self.orders.get(&intent).zip(self.lane.good_until(intent));
+        let Some((open, good_until)) = open else { return };
         let (client_ref, items) = (open.client_ref.clone(), open.items.clone());
-        let job = Job { lane: self.hash, client_ref, intent, seq, items };
+        let job = Job { lane: self.hash, client_ref, intent, seq, items, good_until };
         open.span.in_scope(|| dispatch::send(&self.shared, job));
     }
 

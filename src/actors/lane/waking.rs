@@ -9,14 +9,15 @@ use super::effects::notify;
 use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
 use crate::protocol::lane::{Lane, Restored};
-use crate::protocol::{IntentId, Moment};
+use crate::protocol::{Clause, IntentId, Moment};
 use crate::store::{Rehydration, StoreError, Stored};
 
 impl LaneActor {
     /// Takes over what the store holds of this lane (rule 11).
     pub(super) fn wake(&mut self, dormant: Dormant, left: Moment, ctx: &mut Context<Self>) {
         let (now, wall) = (self.shared.runtime.now(), self.shared.runtime.clock.wall());
-        let unreported = |seq| self.shared.unreported.contains(seq);
+        let awaited = self.shared.config.left_out.keeps(Clause::ReportAwaited);
+        let unreported = |seq| awaited && self.shared.unreported.contains(seq);
         let known = dormant.intents.iter().map(|stored| Restored {
             unreported: stored.last_attempt.is_some_and(unreported),
             ..restored(stored, wall, now)

@@ -19,6 +19,8 @@ use crate::protocol::{Change, Clause, IDS_PER_RECORD_MAX};
 use crate::store::{Claim, HistoryLine};
 use crate::supplier::{PageRequest, ReadError};
 
+mod restored;
+
 /// How far back an account is read that an empty store meets (rule 15).
 const EMPTY_STORE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many lanes are woken before others get their turn.
@@ -75,6 +77,9 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
         // Nothing is sent before the line is drawn, so nothing on the account is ours.
         return meet_account(shared).await;
     }
+    if shared.config.start == StartAnswer::Restored {
+        return restored::settle(shared, start).await;
+    }
     let (sheet, open, claims) = complete_list(shared, start).await?;
     let unexplained = shared.account().unexplained(&sheet, &claims, &open);
     match (unexplained.first(), shared.config.start) {
@@ -84,7 +89,7 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
             let why = "a person says that they are somebody else's";
             shared.keep_orphans(unexplained, why).await?;
         }
-        (Some(example), StartAnswer::Ask | StartAnswer::NewAccount) => {
+        (Some(example), StartAnswer::Ask | StartAnswer::NewAccount | StartAnswer::Restored) => {
             return Err(StartError::UnknownOrders {
                 count: unexplained.len(),
                 example: example.clone(),
@@ -163,7 +168,7 @@ async fn first_list(shared: &Arc<Shared>) -> Result<(), StartError> {
 async fn meet_account(shared: &Arc<Shared>) -> Result<(), StartError> {
     let wall = shared.runtime.clock.wall();
     let back = match shared.config.start {
-        StartAnswer::Ask => EMPTY_STORE,
+        StartAnswer::Ask | StartAnswer::Restored => EMPTY_STORE,
         StartAnswer::NewAccount | StartAnswer::Adopt => 2 * shared.config.clock_margin,
     };
     let since = wall.checked_sub(back).unwrap_or(Timestamp::MIN);
@@ -174,7 +179,9 @@ async fn meet_account(shared: &Arc<Shared>) -> Result<(), StartError> {
         return Err(StartError::Probe { limit, last: why.to_string() });
     }
     let recent: Vec<_> = sheet.rows.iter().filter(|row| row.created_at >= since).collect();
-    if let (StartAnswer::Ask, Some(row)) = (shared.config.start, recent.first()) {
+    if let (StartAnswer::Ask | StartAnswer::Restored, Some(row)) =
+        (shared.config.start, recent.first())
+    {
         return Err(StartError::UnknownOrders {
             count: recent.len(),
             example: row.id.clone(),

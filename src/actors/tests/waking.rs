@@ -1,4 +1,4 @@
-//! What became durable while a lane was down is told to those who wait.
+//! What became durable while a lane was down, or late, and what follows for those who wait.
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::Semaphore;
@@ -16,10 +16,10 @@ use crate::store::{
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A store that keeps its answers to some decisions back, which are durable already.
+/// A store that keeps its answers to some changes back, which are durable already.
 struct KeptBack {
     inner: MemoryStore,
-    keeps_back: fn(&Verdict) -> bool,
+    keeps_back: fn(&Change) -> bool,
     answers: Arc<Semaphore>,
 }
 
@@ -31,8 +31,7 @@ impl IntentStore for KeptBack {
     }
 
     fn commit(&self, change: Change) -> Answer<Committed> {
-        let keeps_back =
-            matches!(&change, Change::Decide { verdict, .. } if (self.keeps_back)(verdict));
+        let keeps_back = (self.keeps_back)(&change);
         let answer = self.inner.commit(change);
         if !keeps_back {
             return answer;
@@ -93,7 +92,7 @@ impl Down {
 /// An order whose lane panics when this decision about it is durable and the lane does not know.
 async fn panics_before_it_knows(
     simulator: &Simulator,
-    keeps_back: fn(&Verdict) -> bool,
+    keeps_back: fn(&Change) -> bool,
     state: &str,
 ) -> Down {
     let answers = Arc::new(Semaphore::new(0));
@@ -124,10 +123,17 @@ async fn panics_before_it_knows(
     Down { router, ticket, lane, answers }
 }
 
+fn placed(change: &Change) -> bool {
+    matches!(change, Change::Decide { verdict: Verdict::Placed { .. }, .. })
+}
+
+fn doubt(change: &Change) -> bool {
+    matches!(change, Change::Decide { verdict: Verdict::InDoubt(_), .. })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_is_told_of_an_end_that_became_durable_while_the_lane_was_down() {
     let simulator = simulator(Faults::default());
-    let placed = |verdict: &Verdict| matches!(verdict, Verdict::Placed { .. });
     let (router, ticket) = panics_before_it_knows(&simulator, placed, "placed").await.up();
     let end = timeout(SOON, end(ticket, &router, "ref")).await.expect("told");
     assert!(matches!(end, End::Placed { learnt: Learnt::Answer, .. }), "{end:?}");
@@ -137,7 +143,6 @@ async fn who_waits_is_told_of_an_end_that_became_durable_while_the_lane_was_down
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_is_told_of_a_claim_from_a_list_that_became_durable_while_the_lane_was_down() {
     let simulator = simulator(Faults { withheld_after_creation: 1.0, ..Faults::default() });
-    let placed = |verdict: &Verdict| matches!(verdict, Verdict::Placed { .. });
     let (router, mut ticket) = panics_before_it_knows(&simulator, placed, "placed").await.up();
     let end = async {
         loop {
@@ -155,7 +160,6 @@ async fn who_waits_is_told_of_a_claim_from_a_list_that_became_durable_while_the_
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_is_told_of_a_doubt_that_became_durable_while_the_lane_was_down() {
     let simulator = simulator(Faults { withheld_never_created: 1.0, ..Faults::default() });
-    let doubt = |verdict: &Verdict| matches!(verdict, Verdict::InDoubt(_));
     let (router, mut ticket) = panics_before_it_knows(&simulator, doubt, "in_doubt").await.up();
     let told = async {
         while !matches!(ticket.next().await.expect("the lane has it"), Progress::InDoubt) {}
@@ -169,7 +173,6 @@ async fn who_waits_is_told_of_a_doubt_that_became_durable_while_the_lane_was_dow
 async fn a_list_that_the_lane_before_asked_for_is_not_used_by_the_lane_after() {
     let script = [Some(PostFault::WithheldNeverCreated)].into();
     let simulator = simulator(Faults { script, ..Faults::default() });
-    let doubt = |verdict: &Verdict| matches!(verdict, Verdict::InDoubt(_));
     let down = panics_before_it_knows(&simulator, doubt, "in_doubt").await;
     // The lane before had claimed one of them, which this list did not know, and it would say so.
     let candidate = |id: &str| {
@@ -193,4 +196,20 @@ async fn a_list_that_the_lane_before_asked_for_is_not_used_by_the_lane_after() {
     let end = timeout(SOON, end).await.expect("an end");
     assert!(matches!(end, End::Placed { .. }), "{end:?}");
     assert_eq!((router.stats().open, simulator.ledger().len()), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_record_is_durable_after_it_was_worth_sending_is_not_sent() {
+    let simulator = simulator(Faults::default());
+    let (inner, answers) = (MemoryStore::new(), Arc::new(Semaphore::new(0)));
+    let keeps_back = |change: &Change| matches!(change, Change::Accept { attempt: Some(_), .. });
+    let store = KeptBack { inner, keeps_back, answers: answers.clone() };
+    let config = config().good_for(Duration::from_millis(200));
+    let router = router(&simulator, Arc::new(store), config).await;
+    let ticket = router.track(order("ref", "x")).expect("taken");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    answers.add_permits(1);
+    let end = timeout(SOON, end(ticket, &router, "ref")).await.expect("an end");
+    assert!(matches!(end, End::NotPlaced { .. }), "{end:?}");
+    assert_eq!((router.stats().open, simulator.ledger().len()), (0, 0));
 }

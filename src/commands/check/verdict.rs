@@ -121,8 +121,8 @@ impl Books {
         outcome: Outcome,
         order_id: Option<&str>,
     ) {
-        // Nothing was bought for these, and the reference may be another order's.
-        if matches!(outcome, Outcome::Invalid | Outcome::Conflict) {
+        // Nothing was bought for these, and the reference may be another order's or another node's.
+        if matches!(outcome, Outcome::Invalid | Outcome::Conflict | Outcome::Elsewhere) {
             return;
         }
         if !self.told.contains_key(client_ref) {
@@ -137,7 +137,7 @@ impl Books {
             }
             Outcome::Refused | Outcome::NotPlaced => told.failed = true,
             Outcome::InDoubt | Outcome::Held => told.doubtful = true,
-            Outcome::Accepted | Outcome::Conflict | Outcome::Invalid => {}
+            Outcome::Accepted | Outcome::Conflict | Outcome::Invalid | Outcome::Elsewhere => {}
         }
     }
 

@@ -186,7 +186,8 @@ async fn next(
 /// How an error leaves a line; `None`: hand it over again later.
 fn failed(shared: &Shared, standing: &Standing<'_>, error: SubmitError) -> Option<Left> {
     Some(match error {
-        SubmitError::Overloaded { .. } => return None,
+        // The gate's alarm has said why.
+        SubmitError::Overloaded { .. } | SubmitError::GateDown { .. } => return None,
         SubmitError::InDoubt { .. } => Left::because(
             Outcome::InDoubt,
             "it may have been bought: run again under the same reference",
@@ -200,6 +201,8 @@ fn failed(shared: &Shared, standing: &Standing<'_>, error: SubmitError) -> Optio
         SubmitError::Conflict { .. } => {
             Left::because(Outcome::Conflict, "the reference belongs to another order")
         }
+        SubmitError::Elsewhere { .. } => Left::because(Outcome::Elsewhere, error.to_string()),
+        SubmitError::Forgotten { .. } => Left::because(Outcome::Held, error.to_string()),
         SubmitError::Store { may_exist, source } => {
             let full = matches!(source, StoreError::Full { .. });
             shared.trouble(Trouble::Store { what: chain(&source), full });

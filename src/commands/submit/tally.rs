@@ -27,7 +27,7 @@ pub struct Tally {
 
 /// One count for each outcome.
 #[derive(Default)]
-pub struct Counts([AtomicU64; 8]);
+pub struct Counts([AtomicU64; 9]);
 
 /// Counts at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -46,6 +46,9 @@ pub struct Snapshot {
     pub conflict: u64,
     /// No order.
     pub invalid: u64,
+    /// With another node.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub elsewhere: u64,
 }
 
 impl Counts {
@@ -65,8 +68,13 @@ impl Counts {
             in_doubt: count(Outcome::InDoubt),
             conflict: count(Outcome::Conflict),
             invalid: count(Outcome::Invalid),
+            elsewhere: count(Outcome::Elsewhere),
         }
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Snapshot {
@@ -77,7 +85,7 @@ impl Snapshot {
 
     /// Ended, and nothing was bought.
     pub fn failed(&self) -> u64 {
-        self.refused + self.not_placed + self.conflict + self.invalid
+        self.refused + self.not_placed + self.conflict + self.invalid + self.elsewhere
     }
 
     /// In words, without what is zero.
@@ -88,6 +96,7 @@ impl Snapshot {
             (self.not_placed, "not placed"),
             (self.conflict, "in conflict"),
             (self.invalid, "invalid"),
+            (self.elsewhere, "at another node"),
             (self.held, "held"),
             (self.in_doubt, "in doubt"),
         ];

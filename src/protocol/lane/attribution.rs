@@ -242,12 +242,15 @@ impl Lane {
         let answered = self.answered_last();
         let (mut absentees, mut waiting) = (Vec::new(), Vec::new());
         for (seq, id) in self.doubts_by_age() {
-            // Itself, and every older attempt still in doubt.
-            let itself = noted.contains(&seq);
-            if !settled || (!itself && rules.keeps(Clause::SettledItself)) {
+            // Every older attempt still in doubt, and itself.
+            if !settled {
                 break;
             }
-            settled &= itself || !rules.keeps(Clause::SettledOlder);
+            let itself = noted.contains(&seq);
+            settled = itself || !rules.keeps(Clause::SettledOlder);
+            if !itself && rules.keeps(Clause::SettledItself) {
+                continue;
+            }
             let Some(intent) = self.intents.get(&id) else { continue };
             let Some(sent) = intent.attempt else { continue };
             let same = sent.attempt.fingerprint == reach.fingerprint;

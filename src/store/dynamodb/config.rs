@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::config::{Credentials, ProvideCredentials, SharedCredential
 
 use super::DynamoDbError;
 use crate::store::LeaseTerms;
+use crate::store::ledger::GIVE_UP_AFTER;
 
 /// Where a DynamoDB store is and how it waits. Every field has a default.
 ///
@@ -33,6 +34,10 @@ pub struct DynamoDbConfig {
     /// How long the service may take to answer one request. Default: 5 s. What was under way is
     /// then read back.
     pub reply_timeout: Duration,
+    /// How long a batch or a question is tried for, over any number of connections. Default: 30 s.
+    /// After that the store is latched and the router stops: longer rides out longer failovers,
+    /// and callers wait for as long.
+    pub give_up_after: Duration,
     /// For how long the lines of an ended order are kept. Default: 24 h. The service deletes them
     /// within days after that. References, ends and claims are kept for ever. Zero: not at all.
     pub retention: Duration,
@@ -92,6 +97,7 @@ impl DynamoDbConfig {
             lease: LeaseTerms::default(),
             connect_timeout: Duration::from_secs(5),
             reply_timeout: Duration::from_secs(5),
+            give_up_after: GIVE_UP_AFTER,
             retention: Duration::from_secs(24 * 60 * 60),
         })
     }
@@ -152,6 +158,7 @@ impl fmt::Debug for DynamoDbConfig {
             .field("lease", &self.lease)
             .field("connect_timeout", &self.connect_timeout)
             .field("reply_timeout", &self.reply_timeout)
+            .field("give_up_after", &self.give_up_after)
             .field("retention", &self.retention)
             .finish_non_exhaustive()
     }

@@ -17,7 +17,7 @@ pub(crate) struct LedgerLook<B> {
 
 impl<B: Backend> LedgerLook<B> {
     async fn found(&self) -> Result<Found, StoreError> {
-        let kept = patiently(&self.place, || self.backend.load()).await?;
+        let kept = patiently(&self.backend, || self.backend.load()).await?;
         Found::read(&self.place, kept)
     }
 }
@@ -26,7 +26,7 @@ impl<B: Backend> Look for LedgerLook<B> {
     fn find(&self, client_ref: ClientRef) -> BoxFuture<'_, Result<Option<Stored>, StoreError>> {
         async move {
             let refs = [client_ref];
-            let found = patiently(&self.place, || self.backend.rows(&refs)).await?;
+            let found = patiently(&self.backend, || self.backend.rows(&refs)).await?;
             let row = found.into_iter().next().flatten();
             row.map(|row| Ok(read_row_of(&self.place, &refs[0], &row)?.stored)).transpose()
         }
@@ -35,7 +35,7 @@ impl<B: Backend> Look for LedgerLook<B> {
 
     fn claims(&self, ids: Vec<OrderId>) -> BoxFuture<'_, Result<Vec<Option<Claim>>, StoreError>> {
         async move {
-            let found = patiently(&self.place, || self.backend.claims(&ids)).await?;
+            let found = patiently(&self.backend, || self.backend.claims(&ids)).await?;
             let claims = ids.into_iter().zip(found).map(|(id, claim)| {
                 claim.map(|claim| Ok(read_claim(&self.place, id, &claim)?.claim())).transpose()
             });

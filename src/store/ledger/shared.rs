@@ -57,7 +57,7 @@ impl<B: Meeting> SharedLedger<B> {
         let inner = self.inner.clone();
         async move {
             let (backend, _) = inner.backend().await?;
-            patiently(&inner.place, || question(backend.clone())).await
+            patiently(backend, || question(backend.clone())).await
         }
         .boxed()
     }

@@ -17,18 +17,16 @@ use crate::store::record::{ClaimRow, Row, encode_account, encode_claim, encode_r
 use crate::store::remote::{Answers, Shared, Write};
 use crate::store::{Committed, StoreError};
 
-/// How long a write or a question is tried for. After that the store is latched.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
-
 /// The first wait before a try is repeated; doubled up to the longest.
 const WAIT: Duration = Duration::from_millis(10);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Asks until there is an answer, it cannot come any more, or the time is up.
 pub(super) async fn patiently<T, F: Future<Output = Result<T, Fault>>>(
-    place: &str,
+    backend: &impl Backend,
     mut ask: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
+    let (place, limit) = (backend.place(), backend.give_up_after());
     let failed = |why: String| StoreError::Failed(format!("the store at {place}: {why}").into());
     let (mut wait, mut last) = (WAIT, "no answer".to_owned());
     let asked = async {
@@ -45,8 +43,8 @@ pub(super) async fn patiently<T, F: Future<Output = Result<T, Fault>>>(
             wait = (wait * 2).min(WAIT_MAX);
         }
     };
-    let answer = tokio::time::timeout(GIVE_UP_AFTER, asked).await;
-    answer.unwrap_or_else(|_| Err(failed(format!("for {GIVE_UP_AFTER:?}: {last}"))))
+    let answer = tokio::time::timeout(limit, asked).await;
+    answer.unwrap_or_else(|_| Err(failed(format!("for {limit:?}: {last}"))))
 }
 
 /// Decides and writes. See the module.
@@ -78,7 +76,7 @@ impl<B: Backend> Writer<B> {
         let epoch = lease.as_ref().map_or(0, |lease| lease.epoch());
         // Before it is read, which may take longer than the lease lasts.
         let renewing = lease.clone().map(|lease| tokio::spawn(renew(backend.clone(), lease)));
-        let kept = patiently(&place, || backend.load()).await;
+        let kept = patiently(&backend, || backend.load()).await;
         match kept.and_then(|kept| Ok(Found::read(&place, kept)?.book())) {
             Ok(book) => Ok(Self { backend, place, book, epoch, lease, renewing }),
             Err(error) => {
@@ -121,7 +119,7 @@ impl<B: Backend> Writer<B> {
         let (refs, ids): (Vec<_>, Vec<_>) = (refs.into_iter().collect(), ids.into_iter().collect());
         let mut below = Below::default();
         if !refs.is_empty() {
-            let found = patiently(&self.place, || self.backend.rows(&refs)).await?;
+            let found = patiently(&self.backend, || self.backend.rows(&refs)).await?;
             for (client_ref, sealed) in refs.into_iter().zip(found) {
                 if let Some(sealed) = sealed {
                     let row = read_row_of(&self.place, &client_ref, &sealed)?;
@@ -130,7 +128,7 @@ impl<B: Backend> Writer<B> {
             }
         }
         if !ids.is_empty() {
-            let found = patiently(&self.place, || self.backend.claims(&ids)).await?;
+            let found = patiently(&self.backend, || self.backend.claims(&ids)).await?;
             for (id, sealed) in ids.into_iter().zip(found) {
                 if let Some(sealed) = sealed {
                     below.claims.insert(id.clone(), read_claim(&self.place, id, &sealed)?);
@@ -198,9 +196,9 @@ impl<B: Backend> Write for Writer<B> {
         if standing.changes > from {
             let feed = self.book.take_feed();
             let batch = self.batch(from, &feed);
-            patiently(&self.place, || self.backend.write(&batch)).await?;
+            patiently(&self.backend, || self.backend.write(&batch)).await?;
             self.book.let_go(&feed);
-        } else if !patiently(&self.place, || self.backend.is_ours(self.epoch)).await? {
+        } else if !patiently(&self.backend, || self.backend.is_ours(self.epoch)).await? {
             // Whoever has taken the store over wrote what was read, and numbers its intents anew.
             let why = format!("the store at {}: another router has taken it over", self.place);
             return Err(StoreError::Failed(why.into()));

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::store::Bookmark;
 use crate::store::lease::{Asked, LeaseTerms};
 
 /// A file that is read slowly, and counts how often its lease was prolonged.
@@ -40,6 +41,10 @@ impl Backend for Slow {
 
     async fn claims_since(&self, since: Serial) -> Result<Vec<SealedClaim>, Fault> {
         self.file.claims_since(since).await
+    }
+
+    async fn some(&self, from: &Bookmark) -> Result<(Vec<Vec<u8>>, Option<Bookmark>), Fault> {
+        self.file.some(from).await
     }
 
     async fn renew(&self, _: &Lease) -> Result<bool, Fault> {

@@ -491,4 +491,8 @@ impl Backend for Server {
     fn place(&self) -> String {
         self.0.config.place()
     }
+
+    fn give_up_after(&self) -> Duration {
+        self.0.config.give_up_after
+    }
 }

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::RedisError;
 use crate::store::LeaseTerms;
+use crate::store::ledger::GIVE_UP_AFTER;
 
 /// Where a Redis store is and how it waits. Every field but the URL has a default.
 ///
@@ -33,6 +34,10 @@ pub struct RedisConfig {
     /// How long the server may take to answer. Default: 10 s. After that the connection is given up
     /// and the same is asked over a new one.
     pub reply_timeout: Duration,
+    /// How long a batch or a question is tried for, over any number of connections. Default: 30 s.
+    /// After that the store is latched and the router stops: longer rides out longer failovers,
+    /// and callers wait for as long.
+    pub give_up_after: Duration,
     /// How long the items of an ended order are kept. Default: 24 h. Its reference, its end and its
     /// claim are kept for ever; zero: the items are not kept beyond the end.
     pub retention: Duration,
@@ -89,6 +94,7 @@ impl RedisConfig {
             node: this_process(),
             connect_timeout: Duration::from_secs(5),
             reply_timeout: Duration::from_secs(10),
+            give_up_after: GIVE_UP_AFTER,
             retention: Duration::from_secs(24 * 60 * 60),
             replicas_min: 0,
             accept_unsynced: false,
@@ -199,6 +205,7 @@ impl fmt::Debug for RedisConfig {
             .field("node", &self.node)
             .field("connect_timeout", &self.connect_timeout)
             .field("reply_timeout", &self.reply_timeout)
+            .field("give_up_after", &self.give_up_after)
             .field("retention", &self.retention)
             .field("replicas_min", &self.replicas_min)
             .field("accept_unsynced", &self.accept_unsynced)

@@ -9,9 +9,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::{VerifyReport, find, verify};
-use crate::store::OpenError;
+use crate::protocol::Change;
+use crate::runtime::Runtime;
 use crate::store::embedded::{OnProgress, Progress};
 use crate::store::journal::Segments;
+use crate::store::{
+    EmbeddedConfig, EmbeddedStore, IndexMode, IntentStore, Mark, OpenError, StoreError,
+};
 
 /// The file that says that a backup is whole.
 const WHOLE: &str = "backup";
@@ -90,8 +94,58 @@ pub fn backup(
     Ok(report)
 }
 
+/// Makes a store in `dir`, which must not be there yet, of a backup. It is marked as restored: no router
+/// starts on it before a person has said that this is so ([`StartAnswer::Restored`](crate::StartAnswer)).
+///
+/// It is made beside and put in its place whole: what an interrupted restore leaves is no store.
+///
+/// # Errors
+/// [`OpenError::Corrupt`] if `from` is no whole backup, or is damaged; what the disk says.
+pub async fn restore(
+    from: impl AsRef<Path>,
+    dir: impl AsRef<Path>,
+) -> Result<VerifyReport, OpenError> {
+    let (from, dir) = (from.as_ref(), dir.as_ref());
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |error: io::Error| OpenError::io(&path, error)
+    };
+    if !is_whole(from) {
+        return Err(OpenError::lost(format!("{} is no whole backup", from.display())));
+    }
+    if dir.symlink_metadata().is_ok() {
+        let exists = io::Error::from(io::ErrorKind::AlreadyExists);
+        return Err(OpenError::io(dir, exists));
+    }
+    let report = verify(from, None)?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let beside = dir.with_file_name(format!("{name}.restoring"));
+    match fs::remove_dir_all(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(&beside)(error)),
+        _ => {}
+    }
+    // A new store has a first segment of its own; that of the backup takes its place.
+    let config = || EmbeddedConfig { index: IndexMode::Memory, ..EmbeddedConfig::default() };
+    let open = |beside: &Path| EmbeddedStore::open(beside, config(), &Runtime::system());
+    let close = |error: StoreError| io(dir)(io::Error::other(error));
+    open(&beside)?.close().await.map_err(close)?;
+    for (_, segment) in &find(from)?.1.files {
+        copy_file(segment, &beside.join("journal").join(segment.file_name().unwrap_or_default()))?;
+    }
+    sync_dir(&beside.join("journal"))?;
+    let store = open(&beside)?;
+    let mark = Some(Mark::Restored(from.display().to_string()));
+    store.commit(Change::Mark { mark }).await.map_err(close)?;
+    store.close().await.map_err(close)?;
+    drop(store);
+    sync_dir(&beside)?;
+    fs::rename(&beside, dir).map_err(io(dir))?;
+    sync_dir(dir.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    Ok(report)
+}
+
 /// Whether a directory is a whole backup.
-pub(crate) fn is_whole(dir: &Path) -> bool {
+fn is_whole(dir: &Path) -> bool {
     dir.join(WHOLE).is_file()
 }
 

@@ -1,9 +1,5 @@
 //! Attempts, outcomes and claims: rules 2, 3 and 5.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use futures_util::future::join_all;
-
 use super::{Bench, Store, WHY, decide, order, placed};
 use crate::protocol::{Change, Learnt, Serial, State, Verdict};
 use crate::store::Committed;
@@ -124,8 +120,9 @@ pub async fn an_order_is_claimed_once_over_all_lanes(store: Store) {
     bench.done(decide(two, placed("o2", Learnt::Answer))).await;
 }
 
-/// Of two that claim one order at once one has it, and the other is told who.
-pub async fn two_writers_of_one_claim_have_one_winner(store: Store) {
+/// Of two claims of one order that are handed over one after the other the first has it, and the
+/// second is told who.
+pub async fn the_first_of_two_claims_handed_over_wins(store: Store) {
     let bench = Bench::new(store);
     for round in 0..20 {
         let one = bench.sending(&format!("a{round}"), "a").await;
@@ -164,35 +161,4 @@ pub async fn late_answer_after_requeue_is_taken_and_only_that(store: Store) {
     bench.done(decide(ids, Verdict::Absent)).await;
     bench.record(ids.0).await;
     bench.stale(decide(ids, placed("o2", Learnt::Answer))).await;
-}
-
-/// Five writers move one intent ten times each: every step is taken once, none is lost.
-pub async fn guarded_writes_from_five_writers_count_exactly(store: Store) {
-    let bench = Bench::new(store);
-    let intent = bench.queued("r1", "a").await;
-    let done = AtomicUsize::new(0);
-    let writer = || async {
-        let mut mine = 0;
-        while mine < 10 {
-            let attempt = bench.attempt();
-            if bench.commit(Change::Record { intent, attempt }).await == Committed::Done {
-                bench.done(decide((intent, attempt.seq), Verdict::Absent)).await;
-                mine += 1;
-                done.fetch_add(1, Ordering::Relaxed);
-            }
-            // Lets the others in, also where a commit is ready at once.
-            let mut yielded = false;
-            std::future::poll_fn(|cx| {
-                cx.waker().wake_by_ref();
-                match std::mem::replace(&mut yielded, true) {
-                    true => std::task::Poll::Ready(()),
-                    false => std::task::Poll::Pending,
-                }
-            })
-            .await;
-        }
-    };
-    join_all((0..5).map(|_| writer())).await;
-    assert_eq!(done.load(Ordering::Relaxed), 50);
-    assert_eq!(bench.find("r1").await.expect("there").tries, 50);
 }

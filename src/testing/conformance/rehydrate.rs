@@ -111,7 +111,7 @@ pub async fn known_since_names_what_ended_after_a_serial(store: Store) {
 /// A store that was closed and opened again holds the same, hands out no serial twice, joins and
 /// refuses as before. Does nothing for stores that cannot be opened again.
 pub async fn everything_survives_reopening(maker: &dyn MakeStore) {
-    let bench = Bench::new(maker.make());
+    let bench = Bench::new(maker.make().await);
     let since = bench.store.next_serial();
     let expected = fill(&bench).await;
     let all = ["queued", "listed", "placed", "refused", "not-placed"];
@@ -125,7 +125,7 @@ pub async fn everything_survives_reopening(maker: &dyn MakeStore) {
     bench.done(Change::Expire { intent: unused, why: WHY }).await;
     bench.store.close().await.expect("closes");
     drop(bench);
-    let Some(store) = maker.reopen() else { return };
+    let Some(store) = maker.reopen().await else { return };
     let bench = Bench::new(store);
     assert_eq!(bench.store.rehydrate().await.expect("works"), expected);
     for (name, before) in all.iter().zip(before) {

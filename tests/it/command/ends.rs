@@ -90,7 +90,7 @@ fn an_alarm_is_told_once() {
     let mut submit = bench.submit(&supplier.url(), "in.csv");
     submit.args(["--doubts-max", "2"]);
     let told = stderr(&run(submit, 0));
-    assert_eq!(told.matches("as many orders are in doubt").count(), 1, "{told}");
+    assert_eq!(told.matches("as much is in doubt").count(), 1, "{told}");
 }
 
 #[test]

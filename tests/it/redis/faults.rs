@@ -1,125 +1,6 @@
-//! The server fails in the middle: answers lost, server slow, gone, killed, rolled back.
+//! What only Redis does in the middle: scripts forgotten, memory full, settings, replicas.
 
 use super::*;
-
-/// A batch is written by a script that names this key.
-const WRITE: &[u8] = b":claimed";
-
-/// What a batch that is in is answered with.
-const IN: &[u8] = b"\r\nin\r\n";
-
-#[tokio::test]
-async fn write_whose_answer_was_lost_is_in_once() {
-    let Some(server) = Redis::shared() else { return };
-    let (name, proxy) = (namespace(), Proxy::start(server.port));
-    let store = open(&server.url_at(proxy.port, &name)).await;
-    let (taken, taken_id, taken_seq) = accept(&*store, "taken");
-    let (ours, id, seq) = accept(&*store, "ours");
-    for change in [taken, ours, placed((taken_id, taken_seq), "o1")] {
-        done(&*store, change).await;
-    }
-    let other = {
-        let (Change::Accept { mut intent, attempt }, ..) = accept(&*store, "taken") else {
-            panic!()
-        };
-        intent.as_sent = ItemsDigest::as_sent(&[Item::new("b", 1).expect("an item")]);
-        Change::Accept { intent, attempt }
-    };
-    proxy.lose_answer(WRITE, IN);
-    // Whichever of these are one batch, each is told what it did, as if nothing had been lost.
-    let all = [
-        accept(&*store, "new").0,
-        accept(&*store, "new").0,
-        other,
-        placed((id, seq), "o1"),
-        placed((id, seq), "o2"),
-        placed((id, seq), "o3"),
-    ]
-    .map(|change| store.commit(change));
-    let mut told = Vec::new();
-    for one in all {
-        told.push(one.await.expect("works"));
-    }
-    assert!(matches!(&told[1], Committed::Joined(_)), "{told:?}");
-    assert!(matches!(&told[3], Committed::IdTaken(claim) if claim.intent == taken_id), "{told:?}");
-    let plain = [&told[0], &told[2], &told[4], &told[5]];
-    use Committed::{Conflict, Done, Stale};
-    assert_eq!(plain, [&Done, &Conflict, &Done, &Stale]);
-    assert_eq!(proxy.lost(), 1);
-    assert_eq!(changes(&server, &name), "5", "written twice, or not at all");
-    assert_eq!((store.stats().open, store.stats().ended), (1, 2));
-}
-
-#[tokio::test]
-async fn message_that_never_arrived_is_repeated() {
-    let Some(server) = Redis::shared() else { return };
-    let (name, proxy) = (namespace(), Proxy::start(server.port));
-    let store = open(&server.url_at(proxy.port, &name)).await;
-    // The look before the write, the write, and a question.
-    proxy.lose_message(b":r:r0");
-    done(&*store, accept(&*store, "r0").0).await;
-    assert_eq!(proxy.lost(), 1);
-    proxy.lose_message(WRITE);
-    done(&*store, accept(&*store, "r1").0).await;
-    assert_eq!((proxy.lost(), changes(&server, &name).as_str()), (2, "2"));
-    proxy.lose_message(b":b:r1");
-    assert!(find(&*store, "r1").await.is_some());
-    assert_eq!(proxy.lost(), 3);
-}
-
-#[tokio::test]
-async fn server_that_is_slow_is_waited_for_and_what_it_did_is_not_repeated() {
-    let Some(server) = Redis::shared() else { return };
-    let (name, proxy) = (namespace(), Proxy::start(server.port));
-    let mut config = config(&server.url_at(proxy.port, &name));
-    config.reply_timeout = Duration::from_millis(300);
-    let store = RedisStore::open(config).await.expect("opens");
-    done(&*store, Change::Resume).await;
-    proxy.silence(true);
-    let slow = store.commit(accept(&*store, "slow").0);
-    assert!(tokio::time::timeout(Duration::from_millis(700), slow).await.is_err());
-    proxy.silence(false);
-    let again = store.commit(accept(&*store, "slow").0).await.expect("works");
-    assert!(matches!(again, Committed::Joined(_)), "{again:?}");
-    assert_eq!(changes(&server, &name), "2");
-}
-
-/// A connection that hangs is thrown away before the lease ends.
-#[tokio::test]
-async fn lease_outlives_connections_that_hang_or_are_cut() {
-    let Some(server) = Redis::shared() else { return };
-    let (name, proxy) = (namespace(), Proxy::start(server.port));
-    let mut config = short(&server.url_at(proxy.port, &name));
-    config.lease.length = Duration::from_millis(1500);
-    let store = RedisStore::open(config).await.expect("opens");
-    let lease = store.lease().expect("it has one");
-    for _ in 0..4 {
-        proxy.cut();
-        prolonged(&lease).await;
-    }
-    // No answer for a third of it, and the connection is not what the next one waits for.
-    proxy.silence(true);
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    proxy.refuse(true);
-    proxy.cut();
-    proxy.silence(false);
-    proxy.refuse(false);
-    prolonged(&lease).await;
-}
-
-/// Waits until a lease lasts longer than it did a moment ago.
-async fn prolonged(lease: &Lease) {
-    let mut before = lease.left();
-    loop {
-        let left = lease.left();
-        if left > before {
-            return;
-        }
-        assert!(lease.may_send(), "lost");
-        before = left;
-        tokio::task::yield_now().await;
-    }
-}
 
 /// Its scripts are forgotten, and its connections ended.
 #[tokio::test]
@@ -179,62 +60,6 @@ async fn settings_that_become_worse_latch_the_store() {
     }
 }
 
-/// Writers at work while the server is killed and started again: what was acknowledged is there,
-/// and nothing was written twice.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
-    const WRITERS: usize = 8;
-    const KILLS: usize = 3;
-    let Some(server) = Redis::start(&[]) else { return };
-    let (server, name) = (Arc::new(server), namespace());
-    let store = open(&server.url(&name)).await;
-    let (count, mut counted) = tokio::sync::watch::channel(0_usize);
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let mut writers = tokio::task::JoinSet::new();
-    for writer in 0..WRITERS {
-        let (store, count, stop) = (store.clone(), count.clone(), stop.clone());
-        writers.spawn(async move {
-            let mut acknowledged = Vec::new();
-            for at in 0.. {
-                let (reference, order) = (format!("w{writer}-{at}"), format!("o{writer}-{at}"));
-                bought(&*store, &reference, &order).await;
-                acknowledged.push((reference, order));
-                count.send_modify(|count| *count += 1);
-                if stop.load(Ordering::SeqCst) {
-                    break;
-                }
-            }
-            acknowledged
-        });
-    }
-    for _ in 0..KILLS {
-        let enough = *counted.borrow() + 100;
-        counted.wait_for(|count| *count >= enough).await.expect("they are at work");
-        let server = server.clone();
-        let again = tokio::task::spawn_blocking(move || {
-            server.kill();
-            server.run();
-        });
-        again.await.expect("starts again");
-    }
-    let enough = *counted.borrow() + 100;
-    counted.wait_for(|count| *count >= enough).await.expect("they are at work");
-    stop.store(true, Ordering::SeqCst);
-    let acknowledged: Vec<_> = writers.join_all().await.into_iter().flatten().collect();
-    assert_eq!(changes(&server, &name), (2 * acknowledged.len()).to_string(), "written twice");
-    store.close().await.expect("closes");
-    // As another router finds it.
-    let store = open(&server.url(&name)).await;
-    for (reference, order) in &acknowledged {
-        let stored = find(&*store, reference).await;
-        let Some(State::Placed { id, .. }) = stored.map(|stored| stored.state) else {
-            panic!("{reference} is lost");
-        };
-        assert_eq!(id.as_str(), order);
-    }
-    eprintln!("{} acknowledged over {KILLS} kills", acknowledged.len());
-}
-
 /// A server without a log, which was accepted: what it loses is noticed, and nothing more is done.
 #[tokio::test]
 async fn server_that_was_rolled_back_latches_the_store() {
@@ -275,7 +100,7 @@ async fn failover_to_a_replica_that_is_behind_is_noticed() {
         tokio::task::yield_now().await;
     }
     let (name, proxy) = (namespace(), Proxy::start(primary.port));
-    let first = open(&primary.url_at(proxy.port, &name)).await;
+    let first = open(&primary.url_at(proxy.port(), &name)).await;
     done(&*first, accept(&*first, "a").0).await;
     first.close().await.expect("closes");
     while changes(&replica, &name) != "1"
@@ -287,7 +112,7 @@ async fn failover_to_a_replica_that_is_behind_is_noticed() {
     primary.cli(&["CONFIG", "SET", "requirepass", "other"]);
     replica.cli(&["CONFIG", "SET", "masterauth", "wrong"]);
     replica.cli(&["REPLICAOF", "NO", "ONE"]);
-    let old = open(&primary.url_at(proxy.port, &name)).await;
+    let old = open(&primary.url_at(proxy.port(), &name)).await;
     done(&*old, accept(&*old, "b").0).await;
     proxy.refuse(true);
     proxy.cut();

@@ -38,6 +38,22 @@ fn where_what_is_unsent_counts_as_settled_what_was_sent_does_not() {
 }
 
 #[test]
+fn where_older_doubts_need_not_be_settled_a_younger_one_is_released_before_them() {
+    for (bench, sends) in [(Bench::new(), 2), (without(Clause::SettledOlder), 3)] {
+        let mut bench = bench;
+        let (a, b) = (bench.submit("x"), bench.submit("x"));
+        bench.answer(b, lost());
+        bench.wait(BOUND);
+        bench.answer(a, lost());
+        // The first list was asked for when nothing was settled.
+        bench.list(&[]);
+        bench.wait(Duration::from_secs(5));
+        bench.list(&[]);
+        assert_eq!(bench.sends(), sends, "B is released, though A may land");
+    }
+}
+
+#[test]
 fn where_nothing_counts_from_the_lock_a_doubt_of_before_is_settled_at_once() {
     for (bench, doubts) in [(Bench::new(), 1), (without(Clause::SettledFromLock), 0)] {
         let mut bench = bench;

@@ -1,0 +1,88 @@
+//! Backups, and what a store that was put back from one may do.
+
+use super::*;
+
+/// A bench on which 60 orders were bought before a backup, some more were wanted by then, and 60 after it.
+fn bought_on(bench: &Bench, supplier: &Simulator) {
+    let rows = |from: usize, to: usize| -> String {
+        let rows: Vec<_> = (from..to).map(|n| format!("b-{n},item-{},1", n % 10)).collect();
+        csv(&rows.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    bench.file("first.csv", &rows(0, 60));
+    bench.file("all.csv", &rows(0, 120));
+    run(bench.submit(&supplier.url(), "first.csv"), 0);
+    run(bench.command(&["store", "backup", "backup", "--data", "data"]), 0);
+    run(bench.submit(&supplier.url(), "all.csv"), 0);
+    assert_eq!(supplier.ledger().len(), 120);
+}
+
+fn settle(bench: &Bench, supplier: &Simulator) -> Command {
+    let url = supplier.url();
+    let mut command = bench.command(&["store", "settle", "--supplier", &url, "--data", "data"]);
+    command.args(["--request-timeout", "1s", "--landing-bound", "2s"]);
+    command
+}
+
+#[test]
+fn a_restored_backup_is_refused_until_it_is_settled_and_then_buys_nothing_again() {
+    let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+    bought_on(&bench, &supplier);
+    std::fs::remove_dir_all(bench.path("data")).unwrap();
+    run(bench.command(&["store", "restore", "backup", "--data", "data"]), 0);
+    // Also on a supplier that counts as new by itself, and whatever is answered.
+    refused(bench.submit(&supplier.url(), "all.csv"), &["was restored from", "store settle"]);
+    let mut command = bench.submit(&supplier.url(), "all.csv");
+    command.arg("--adopt-unknown-orders");
+    refused(command, &["was restored from", "store settle"]);
+    assert_eq!(supplier.ledger().len(), 120);
+    run(settle(&bench, &supplier), 0);
+    // The sixty that it knows are told as they were; the others are turned away, and not bought again.
+    std::fs::remove_file(bench.path("results.jsonl")).unwrap();
+    let output = bench.submit(&supplier.url(), "all.csv").output().unwrap();
+    assert_ne!(output.status.code(), Some(0), "{}", stderr(&output));
+    let ends = bench.ends();
+    assert_eq!(ends.iter().filter(|(_, outcome)| outcome == "placed").count(), 60, "{ends:?}");
+    assert_eq!(supplier.ledger().len(), 120);
+    // Another product is bought as ever.
+    bench.file("other.csv", &csv(&["c-1,another,1"]));
+    run(bench.submit(&supplier.url(), "other.csv"), 0);
+    assert_eq!(supplier.ledger().len(), 121);
+}
+
+#[test]
+fn a_backup_after_which_nothing_was_bought_goes_on_once_it_is_settled() {
+    let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+    bench.file("one.csv", &csv(&["a,x,1"]));
+    run(bench.submit(&supplier.url(), "one.csv"), 0);
+    run(bench.command(&["store", "backup", "backup", "--data", "data"]), 0);
+    std::fs::remove_dir_all(bench.path("data")).unwrap();
+    run(bench.command(&["store", "restore", "backup", "--data", "data"]), 0);
+    run(settle(&bench, &supplier), 0);
+    bench.file("more.csv", &csv(&["a,x,1", "b,x,1"]));
+    run(bench.submit(&supplier.url(), "more.csv"), 0);
+    assert_eq!(supplier.ledger().len(), 2);
+}
+
+#[test]
+fn what_is_no_backup_and_what_is_there_already_is_refused() {
+    let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+    bench.file("one.csv", &csv(&["a,x,1"]));
+    run(bench.submit(&supplier.url(), "one.csv"), 0);
+    let text = |words: &[&str]| stderr(&run(bench.command(words), 2));
+    assert!(text(&["store", "restore", "data", "--data", "new"]).contains("is no whole backup"));
+    run(bench.command(&["store", "backup", "backup", "--data", "data"]), 0);
+    let there = text(&["store", "restore", "backup", "--data", "data"]);
+    assert!(there.contains("exists") && there.contains("not there yet"), "{there}");
+    // A damaged one is seen when it is made, and when it is used.
+    let segment = bench.path("backup/journal/0000000000000001.seg");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    text(&["store", "restore", "backup", "--data", "new"]);
+    assert!(!bench.path("new").exists());
+    // A backup is no data directory.
+    run(bench.command(&["store", "backup", "again", "--data", "data"]), 0);
+    let mut command = bench.command(&["submit", "one.csv", "--supplier", &supplier.url()]);
+    command.args(["--request-timeout", "1s", "--landing-bound", "2s", "--data", "again"]);
+    refused(command, &["format file is missing"]);
+}
