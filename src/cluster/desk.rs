@@ -124,7 +124,7 @@ pub(super) async fn serve(shared: Arc<Shared>) {
         match round(&shared).await {
             Ok(()) => wait = LOOK_EVERY,
             Err(error) => {
-                if told.is_due(&error.to_string()) {
+                if told.is_due(&error.to_string(), shared.runtime.clock.now()) {
                     tracing::warn!(%error, "the shared store is not reached");
                 }
                 wait = (wait * 2).min(LOOK_EVERY_MAX);

@@ -5,13 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::request::{PassedOn, Reply, decode, encode_reply};
 use super::told::Told;
 use super::{ACQUIRE_EVERY, ALONE, OTHER_ACCOUNT, Role, Shared, find};
 use crate::config::StartAnswer;
 use crate::error::SubmitError;
+use crate::protocol::Moment;
 use crate::router::{OrderRouter, Progress};
 use crate::store::{Holder, IntentStore, Lease, Request, SettledRequest, StoreError};
 use crate::supplier::AccountId;
@@ -50,7 +49,7 @@ pub(super) async fn drive(shared: Arc<Shared>) {
             }
             Err(error) => {
                 let why = error.to_string();
-                if told.is_due(&why) {
+                if told.is_due(&why, shared.runtime.clock.now()) {
                     tracing::warn!(why, "the lease cannot be asked for");
                 }
                 shared.role.send_replace(Role::Trouble(why));
@@ -65,17 +64,17 @@ pub(super) async fn drive(shared: Arc<Shared>) {
 }
 
 /// Another router has the store: whether it buys what is passed on.
-async fn stand_by(shared: &Shared, told: &mut Told, alone_since: &mut Option<Instant>) {
+async fn stand_by(shared: &Shared, told: &mut Told, alone_since: &mut Option<Moment>) {
     let holder = match tokio::time::timeout(HOLDER_PATIENCE, shared.store.holder()).await {
         Ok(Ok(holder)) => holder,
         Ok(Err(error)) => return tracing::debug!(%error, "it is not known who has the store"),
         Err(_) => return tracing::debug!("it is not known who has the store"),
     };
-    let ours = shared.supplier.account();
+    let (ours, now) = (shared.supplier.account(), shared.runtime.clock.now());
     let (why, refused) = match holder {
         Some(holder) if holder.alone => {
-            let since = *alone_since.get_or_insert_with(Instant::now);
-            (Some(ALONE), since.elapsed() >= ALONE_PATIENCE)
+            let since = *alone_since.get_or_insert(now);
+            (Some(ALONE), now.since(since) >= ALONE_PATIENCE)
         }
         Some(Holder { account: Some(account), .. }) if account != ours => {
             (Some(OTHER_ACCOUNT), true)
@@ -89,7 +88,7 @@ async fn stand_by(shared: &Shared, told: &mut Told, alone_since: &mut Option<Ins
     shared.refused.send_replace(why.filter(|_| refused));
     match why {
         Some(why) => {
-            if told.is_due(why) {
+            if told.is_due(why, now) {
                 tracing::error!(why, "this node cannot pass orders on");
             }
             shared.role.send_replace(Role::Trouble(why.to_owned()));
@@ -250,7 +249,7 @@ async fn serve(shared: &Arc<Shared>, router: &OrderRouter) {
                 }
             }
             Err(error) => {
-                if told.is_due(&error.to_string()) {
+                if told.is_due(&error.to_string(), shared.runtime.clock.now()) {
                     tracing::warn!(%error, "requests of other nodes cannot be read");
                 }
                 // What could not be settled is settled next time.

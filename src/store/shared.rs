@@ -31,10 +31,13 @@ pub struct Holder {
 }
 
 /// How a router that does not share its store ends its name.
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redis"))]
 const ALONE: &str = ", alone";
 /// And one that does, before its account.
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redis"))]
 const SHARED: &str = ", shared ";
 
+#[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redis"))]
 impl Holder {
     /// The name of a router that has its store for itself.
     pub(crate) fn name_alone(name: &str) -> String {
@@ -112,7 +115,7 @@ pub trait SharedStore: Send + Sync + 'static {
     fn place(&self) -> String;
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "dynamodb", feature = "postgres", feature = "redis")))]
 mod tests {
     use super::*;
 

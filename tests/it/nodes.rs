@@ -268,9 +268,9 @@ async fn store_that_was_emptied_is_no_new_account_to_a_node_that_knew_it() {
 async fn told_of(node: &Node, one: order_router::Order) -> Progress {
     let mut ticket = node.track(one).expect("taken");
     loop {
-        match ticket.next().await.expect("it goes on") {
-            told @ (Progress::Ended(_) | Progress::Failed(_)) => return told,
-            _ => {}
+        let told = ticket.next().await.expect("it goes on");
+        if matches!(told, Progress::Ended(_) | Progress::Failed(_)) {
+            return told;
         }
     }
 }
