@@ -139,11 +139,8 @@ pub struct Span {
 pub async fn read_list(supplier: &dyn Supplier, span: Span) -> Result<Vec<Row>, AuditError> {
     let (mut listing, mut request) =
         Listing::start(&supplier.capabilities(), span.since, span.margin, None);
-    loop {
-        match listing.page(read_page(supplier, request).await?) {
-            Next::More(next) => request = next,
-            Next::Done => break,
-        }
+    while let Next::More(next) = listing.page(read_page(supplier, request).await?) {
+        request = next;
     }
     let sheet = listing.finish();
     match sheet.reach {

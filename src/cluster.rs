@@ -14,6 +14,7 @@
 //! the store how it ended. When the holder dies, hands over or cannot reach the server, another takes
 //! the lease and rehydrates.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::supplier::Supplier;
 mod desk;
 mod holder;
 mod request;
+mod told;
 
 use desk::Desk;
 use request::Reply;
@@ -41,6 +43,15 @@ use request::Reply;
 const ACQUIRE_EVERY: Duration = Duration::from_millis(250);
 /// How long a caller waits before the store is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// Where orders would be bought on an account that they are not meant for.
+const OTHER_ACCOUNT: &str = "this store is another account's: the router that has it buys with another \
+    --supplier, --account or key; if it is the same account under two keys, give it the same --account \
+    name at every router";
+
+/// Where nobody reads what is passed on.
+const ALONE: &str = "another router has this store to itself: it was started without --share and reads \
+    no orders of others; stop it, or start it with --share";
 
 /// What a node is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +88,8 @@ struct Shared {
     /// The router, while this node has the lease.
     router: watch::Sender<Option<OrderRouter>>,
     role: watch::Sender<Role>,
+    /// Why orders that are passed on would not be bought, while that is so.
+    refused: watch::Sender<Option<&'static str>>,
     desk: Desk,
     callers: Arc<AtomicUsize>,
     /// The store was seen to know orders, or to know the account: one that is empty later was
@@ -120,6 +133,7 @@ impl Node {
         config: Config,
         runtime: Runtime,
     ) -> Self {
+        store.introduce(supplier.account());
         let shared = Arc::new(Shared {
             supplier,
             store,
@@ -128,6 +142,7 @@ impl Node {
             runtime,
             router: watch::Sender::new(None),
             role: watch::Sender::new(Role::Starting),
+            refused: watch::Sender::new(None),
             desk: Desk::default(),
             callers: Arc::default(),
             met: AtomicBool::new(false),
@@ -255,18 +270,62 @@ impl std::fmt::Debug for Node {
     }
 }
 
+/// What a store has of these references, in their order, and what is wrong with those that cannot be
+/// read: one of them is not to stop the others. An error is one of the store itself.
+async fn find(
+    store: &dyn SharedStore,
+    refs: Vec<ClientRef>,
+) -> Result<(Vec<Option<Stored>>, BTreeMap<ClientRef, String>), StoreError> {
+    let mut unreadable = BTreeMap::new();
+    let error = match store.find(refs.clone()).await {
+        Ok(found) => return Ok((found, unreadable)),
+        Err(error) => error,
+    };
+    // Does it answer at all? Replies are read without looking into them.
+    let any = refs.iter().take(1).map(|one| one.as_str().to_owned()).collect();
+    store.replies(any).await.map_err(|_| error)?;
+    let mut found = Vec::with_capacity(refs.len());
+    for one in refs {
+        found.push(match store.find(vec![one.clone()]).await {
+            Ok(stored) => stored.into_iter().next().flatten(),
+            Err(error) => {
+                tracing::error!(client_ref = %one, %error, "what the store has of it is unreadable");
+                unreadable.insert(one, error.to_string());
+                None
+            }
+        });
+    }
+    Ok((found, unreadable))
+}
+
 /// Follows one order to its end, here or through the store.
 async fn follow(shared: Arc<Shared>, order: Order, teller: Teller) {
     let mut router = shared.router.subscribe();
+    let (mut role, mut refused) = (shared.role.subscribe(), shared.refused.subscribe());
+    let mut passed_on = false;
     loop {
         let here = router.borrow_and_update().clone();
+        let why = *refused.borrow_and_update();
         let following = async {
-            match here {
-                Some(here) => follow_here(&here, &order, &teller).await,
-                None => tokio::select! {
-                    told = follow_there(&shared, &order, &teller) => told,
-                    // This node has the lease now.
+            match (here, why) {
+                (Some(here), _) => follow_here(&here, &order, &teller).await,
+                (None, Some(why)) => {
+                    let source = StoreError::Failed(why.into());
+                    Some(Progress::Failed(SubmitError::Store { may_exist: passed_on, source }))
+                }
+                (None, None) => tokio::select! {
+                    told = async {
+                        // Whoever has the store is known: what is in it is this account's.
+                        let _ = role.wait_for(|role| *role != Role::Starting).await;
+                        if refused.borrow().is_some() {
+                            return None;
+                        }
+                        passed_on = true;
+                        follow_there(&shared, &order, &teller).await
+                    } => told,
+                    // This node has the lease now, or knows that nobody would buy it.
                     _ = router.changed() => None,
+                    () = is_refused(&shared) => None,
                 },
             }
         };
@@ -283,6 +342,11 @@ async fn follow(shared: Arc<Shared>, order: Order, teller: Teller) {
         }
         shared.runtime.sleep(AGAIN).await;
     }
+}
+
+async fn is_refused(shared: &Shared) {
+    // The sender is this node's own.
+    let _ = shared.refused.subscribe().wait_for(Option::is_some).await;
 }
 
 /// Follows an order in this node's own router; `None` if that has stopped.
@@ -304,7 +368,7 @@ async fn follow_here(router: &OrderRouter, order: &Order, teller: &Teller) -> Op
 /// Passes an order on and reads in the store how it ends.
 async fn follow_there(shared: &Shared, order: &Order, teller: &Teller) -> Option<Progress> {
     let as_sent = ItemsDigest::as_sent(order.items());
-    let mut looks = shared.desk.enter(order);
+    let mut looks = shared.desk.enter(order, shared.supplier.account());
     let mut told = None;
     loop {
         let look = looks.recv().await?;
@@ -325,6 +389,10 @@ async fn follow_there(shared: &Shared, order: &Order, teller: &Teller) -> Option
             (None, Some(Reply::LaneHeld(why))) => {
                 let why = why.into();
                 return Some(Progress::Failed(SubmitError::LaneHeld { why }));
+            }
+            (None, Some(Reply::OtherAccount)) => {
+                let source = StoreError::Failed(OTHER_ACCOUNT.into());
+                return Some(Progress::Failed(SubmitError::Store { may_exist: false, source }));
             }
             (None, Some(Reply::Elsewhere { node, recorded })) => {
                 let client_ref = order.client_ref().clone();

@@ -20,6 +20,11 @@ pub const MIGRATION_POINTS: &[&str] = &[
     "migrate.done",
 ];
 
+/// The points of a restore, and of settling what was restored, in order.
+#[cfg(any(test, feature = "testing"))]
+pub const RESTORE_POINTS: &[&str] =
+    &["restore.copied", "restore.marked", "restored.held", "restored.settled"];
+
 /// Every point that a router passes, in the order in which a start, an order and a doubt come by
 /// them.
 #[cfg(any(test, feature = "testing"))]

@@ -51,7 +51,7 @@ pub use memory::MemoryStore;
 pub use moving::{Adopted, Bookmark, Mark, Page};
 pub use open_error::OpenError;
 pub use record::{RECORD_BYTES_MAX, RECORD_VERSION, RecordError};
-pub use shared::{Request, SettledRequest, SharedStore};
+pub use shared::{Holder, Request, SettledRequest, SharedStore};
 
 /// What came of a change. In every case but [`Committed::Done`] nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

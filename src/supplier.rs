@@ -1,11 +1,13 @@
 //! The supplier as the router needs it: place, list, fetch. Others differ in exactly these points.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::order::{EchoProfile, EchoedItem, Item, OrderId};
 use crate::protocol::evidence::{EvidencePolicy, Seen};
@@ -116,8 +118,8 @@ pub struct Fetched {
     pub raw: Bytes,
 }
 
-impl std::fmt::Debug for Fetched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Fetched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Fetched({:?}, {}, {} bytes)", self.row.id, self.row.status, self.raw.len())
     }
 }
@@ -152,6 +154,17 @@ pub enum ReadError {
 /// How long a system without `TCP_USER_TIMEOUT` may go on sending unacknowledged bytes.
 pub const WIRE_BOUND_WITHOUT_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// Which account orders are bought on, for routers that pass orders on to each other: equal where, and
+/// only where, an order of the one may be bought by the other. A hash: it betrays no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountId(pub u64);
+
+impl fmt::Display for AccountId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 /// A supplier's account, reached with one key.
 ///
 /// Implementations never retry a POST, never follow a redirect on one, and never say more than
@@ -173,6 +186,12 @@ pub trait Supplier: Send + Sync + 'static {
 
     /// Hash of key, base URL and account.
     fn fingerprint(&self) -> Fingerprint;
+
+    /// Which account that is, for other routers on the same store (rule 16). Default: the
+    /// fingerprint, so that another key is another account's until it is known to be the same one's.
+    fn account(&self) -> AccountId {
+        AccountId(self.fingerprint().0)
+    }
 
     /// Sends one order, once. The body goes through `gate` alone: whoever asks it for the bytes
     /// sends them, and if it was never asked nothing left.

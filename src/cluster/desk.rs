@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::Shared;
 use super::request::{Reply, decode_reply, encode, key_of};
+use super::told::Told;
+use super::{Shared, find};
 use crate::order::{ClientRef, Order};
 use crate::store::{Request, StoreError, Stored};
+use crate::supplier::AccountId;
 
 /// How often the store is looked into while somebody waits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -49,12 +51,12 @@ impl Desk {
     }
 
     /// Passes an order on. What is found of it comes until the receiver is dropped.
-    pub(super) fn enter(&self, order: &Order) -> mpsc::Receiver<Look> {
+    pub(super) fn enter(&self, order: &Order, account: AccountId) -> mpsc::Receiver<Look> {
         let (sender, looks) = mpsc::channel(1);
         let mut waiting = self.waiting();
-        let entry = waiting.entry(key_of(order)).or_insert_with(|| Waiting {
+        let entry = waiting.entry(key_of(order, account)).or_insert_with(|| Waiting {
             client_ref: order.client_ref().clone(),
-            request: encode(order),
+            request: encode(order, account),
             put: false,
             empty_looks: 0,
             callers: Vec::new(),
@@ -101,12 +103,16 @@ impl Desk {
             // One that has not read the last look reads the next one.
             let _ = caller.try_send(look.clone());
         }
+        if look.stored.is_none() {
+            // Whoever asks the same from now on is told of what becomes of it then.
+            waiting.remove(key);
+        }
     }
 }
 
 /// Serves the desk until the node stops and nobody waits.
 pub(super) async fn serve(shared: Arc<Shared>) {
-    let mut wait = LOOK_EVERY;
+    let (mut wait, mut told) = (LOOK_EVERY, Told::default());
     let mut stop = shared.stop.subscribe();
     loop {
         if shared.desk.waiting().is_empty() {
@@ -118,7 +124,9 @@ pub(super) async fn serve(shared: Arc<Shared>) {
         match round(&shared).await {
             Ok(()) => wait = LOOK_EVERY,
             Err(error) => {
-                tracing::warn!(%error, "the shared store is not reached");
+                if told.is_due(&error.to_string(), shared.runtime.clock.now()) {
+                    tracing::warn!(%error, "the shared store is not reached");
+                }
                 wait = (wait * 2).min(LOOK_EVERY_MAX);
             }
         }
@@ -139,7 +147,7 @@ async fn round(shared: &Shared) -> Result<(), StoreError> {
     }
     for some in look.chunks(AT_ONCE) {
         let refs = some.iter().map(|(_, client_ref)| client_ref.clone()).collect();
-        let found = shared.store.find(refs).await?;
+        let (found, unreadable) = find(&*shared.store, refs).await?;
         if found.iter().any(Option::is_some) {
             shared.met.store(true, Ordering::SeqCst);
         }
@@ -151,8 +159,10 @@ async fn round(shared: &Shared) -> Result<(), StoreError> {
             let found = keys.into_iter().zip(found);
             replies.extend(found.filter_map(|(key, reply)| Some((key, decode_reply(&reply?)))));
         }
-        for ((key, _), stored) in some.iter().zip(found) {
-            shared.desk.tell(key, Look { stored, reply: replies.remove(key) });
+        for ((key, client_ref), stored) in some.iter().zip(found) {
+            let unreadable = unreadable.get(client_ref).cloned().map(Reply::Failed);
+            let reply = unreadable.or_else(|| replies.remove(key));
+            shared.desk.tell(key, Look { stored, reply });
         }
     }
     Ok(())

@@ -1,16 +1,19 @@
 //! Takes the lease, runs the router under it, and serves what other nodes pass on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::request::{Reply, decode, encode_reply};
-use super::{ACQUIRE_EVERY, Role, Shared};
+use super::request::{PassedOn, Reply, decode, encode_reply};
+use super::told::Told;
+use super::{ACQUIRE_EVERY, ALONE, OTHER_ACCOUNT, Role, Shared, find};
 use crate::config::StartAnswer;
 use crate::error::SubmitError;
+use crate::protocol::Moment;
 use crate::router::{OrderRouter, Progress};
-use crate::store::{IntentStore, Request, SettledRequest};
+use crate::store::{Holder, IntentStore, Lease, Request, SettledRequest, StoreError};
+use crate::supplier::AccountId;
 
 /// How often the holder looks for requests, and the longest wait while that fails.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -20,9 +23,16 @@ const REQUESTS_MAX: usize = 512;
 /// How long a node that could not start its router waits before it asks for the lease again.
 const TROUBLE: Duration = Duration::from_secs(2);
 
+/// How long a node waits to be told who has the store.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(2);
+/// For how long a router may have a store to itself before orders are refused: a person's decision
+/// takes a moment, and the lease of one that was killed lasts on.
+const ALONE_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Asks for the lease and holds it, again and again, until the node stops.
 pub(super) async fn drive(shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
+    let (mut told, mut alone_since) = (Told::default(), None);
     while !shared.stopping.load(Ordering::SeqCst) {
         let wait = match shared.store.open().await {
             Ok(Some(store)) => match hold(&shared, store).await {
@@ -34,12 +44,14 @@ pub(super) async fn drive(shared: Arc<Shared>) {
                 }
             },
             Ok(None) => {
-                shared.role.send_replace(Role::Standby);
+                stand_by(&shared, &mut told, &mut alone_since).await;
                 ACQUIRE_EVERY
             }
             Err(error) => {
                 let why = error.to_string();
-                tracing::warn!(why, "the lease cannot be asked for");
+                if told.is_due(&why, shared.runtime.clock.now()) {
+                    tracing::warn!(why, "the lease cannot be asked for");
+                }
                 shared.role.send_replace(Role::Trouble(why));
                 ACQUIRE_EVERY
             }
@@ -48,6 +60,40 @@ pub(super) async fn drive(shared: Arc<Shared>) {
             () = shared.runtime.sleep(wait) => {}
             _ = stop.wait_for(Option::is_some) => {}
         }
+    }
+}
+
+/// Another router has the store: whether it buys what is passed on.
+async fn stand_by(shared: &Shared, told: &mut Told, alone_since: &mut Option<Moment>) {
+    let holder = match tokio::time::timeout(HOLDER_PATIENCE, shared.store.holder()).await {
+        Ok(Ok(holder)) => holder,
+        Ok(Err(error)) => return tracing::debug!(%error, "it is not known who has the store"),
+        Err(_) => return tracing::debug!("it is not known who has the store"),
+    };
+    let (ours, now) = (shared.supplier.account(), shared.runtime.clock.now());
+    let (why, refused) = match holder {
+        Some(holder) if holder.alone => {
+            let since = *alone_since.get_or_insert(now);
+            (Some(ALONE), now.since(since) >= ALONE_PATIENCE)
+        }
+        Some(Holder { account: Some(account), .. }) if account != ours => {
+            (Some(OTHER_ACCOUNT), true)
+        }
+        _ => (None, false),
+    };
+    if why != Some(ALONE) {
+        *alone_since = None;
+    }
+    // Before the role: whoever sees that knows this.
+    shared.refused.send_replace(why.filter(|_| refused));
+    match why {
+        Some(why) => {
+            if told.is_due(why, now) {
+                tracing::error!(why, "this node cannot pass orders on");
+            }
+            shared.role.send_replace(Role::Trouble(why.to_owned()));
+        }
+        None => drop(shared.role.send_replace(Role::Standby)),
     }
 }
 
@@ -73,11 +119,13 @@ async fn hold(shared: &Arc<Shared>, store: Arc<dyn IntentStore>) -> Result<(), S
             return Err(told(&error));
         }
     };
+    shared.refused.send_replace(None);
     shared.router.send_replace(Some(router.clone()));
     shared.role.send_replace(Role::Holder);
     tracing::info!(place = shared.store.place(), "this node has the lease");
     let lost = async {
         while lease.as_ref().is_none_or(|lease| !lease.is_lost()) {
+            tell_whether_it_lasts(shared, lease.as_deref());
             shared.runtime.sleep(ACQUIRE_EVERY).await;
         }
     };
@@ -111,6 +159,25 @@ async fn hold(shared: &Arc<Shared>, store: Arc<dyn IntentStore>) -> Result<(), S
     outcome
 }
 
+/// A holder that is cut off sends nothing once its lease has run out, whether it knows of another or
+/// not.
+fn tell_whether_it_lasts(shared: &Shared, lease: Option<&Lease>) {
+    let lasts = lease.is_none_or(|lease| !lease.left().is_zero());
+    let role = match lasts {
+        true => Role::Holder,
+        false => Role::Trouble(RUN_OUT.to_owned()),
+    };
+    shared.role.send_if_modified(|now| {
+        let changed = *now != role;
+        *now = role;
+        changed
+    });
+}
+
+/// Why a holder that is cut off sends nothing.
+const RUN_OUT: &str = "its lease has run out and is not prolonged: the store is not reached; nothing is \
+    sent until it is";
+
 /// An error with its causes.
 fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -129,7 +196,7 @@ type UnderWay = Arc<Mutex<BTreeSet<String>>>;
 async fn serve(shared: &Arc<Shared>, router: &OrderRouter) {
     let under_way = UnderWay::default();
     let (settle, mut settled) = tokio::sync::mpsc::unbounded_channel();
-    let mut wait = LOOK_EVERY;
+    let (mut wait, mut told) = (LOOK_EVERY, Told::default());
     loop {
         let mut done: Vec<SettledRequest> = Vec::new();
         while let Ok(one) = settled.try_recv() {
@@ -143,24 +210,48 @@ async fn serve(shared: &Arc<Shared>, router: &OrderRouter) {
                     under_way.remove(&key);
                 }
             }
-            shared.store.requests(REQUESTS_MAX).await
+            let mut requests = shared.store.requests(REQUESTS_MAX).await?;
+            {
+                let under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
+                requests.retain(|request| !under_way.contains(&request.key));
+            }
+            let decoded: Vec<_> = requests.into_iter().map(|one| (decode(&one), one)).collect();
+            let refs = decoded.iter().filter_map(|(order, _)| order.as_ref().ok());
+            let refs: Vec<_> = refs.map(|passed| passed.order.client_ref().clone()).collect();
+            // One that cannot be read would stop this router, and every next one.
+            let unreadable = match refs.is_empty() {
+                true => BTreeMap::new(),
+                false => find(&*shared.store, refs).await?.1,
+            };
+            Ok::<_, StoreError>((decoded, unreadable))
         };
         match found.await {
-            Ok(requests) => {
+            Ok((requests, unreadable)) => {
                 wait = LOOK_EVERY;
-                for request in requests {
-                    let first = under_way
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(request.key.clone());
-                    if first {
-                        let (router, settle) = (router.clone(), settle.clone());
-                        tokio::spawn(take_up(router, request, settle, under_way.clone()));
+                for (passed, Request { key, .. }) in requests {
+                    under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+                    let why = passed.as_ref().ok();
+                    let why = why.and_then(|one| unreadable.get(one.order.client_ref()));
+                    if let Some(why) = why {
+                        let reply = encode_reply(&Reply::Failed(why.clone()));
+                        let _ = settle.send((key, Some(reply)));
+                        continue;
                     }
+                    let (router, settle) = (router.clone(), settle.clone());
+                    let account = shared.supplier.account();
+                    tokio::spawn(take_up(
+                        router,
+                        account,
+                        (key, passed),
+                        settle,
+                        under_way.clone(),
+                    ));
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "requests of other nodes cannot be read");
+                if told.is_due(&error.to_string(), shared.runtime.clock.now()) {
+                    tracing::warn!(%error, "requests of other nodes cannot be read");
+                }
                 // What could not be settled is settled next time.
                 done.into_iter().for_each(|one| drop(settle.send(one)));
                 wait = (wait * 2).min(LOOK_EVERY_MAX);
@@ -173,12 +264,20 @@ async fn serve(shared: &Arc<Shared>, router: &OrderRouter) {
 /// Submits one request; it is settled once the store knows it, or has to say something else.
 async fn take_up(
     router: OrderRouter,
-    request: Request,
+    ours: AccountId,
+    (key, passed): (String, Result<PassedOn, String>),
     settle: tokio::sync::mpsc::UnboundedSender<SettledRequest>,
     under_way: UnderWay,
 ) {
-    let reply = match decode(&request) {
-        Ok(order) => match router.track(order) {
+    let reply = match passed {
+        Ok(PassedOn { account, .. }) if account != ours => {
+            tracing::error!(
+                request = key,
+                "another router on this store passes on orders for another account: refused"
+            );
+            Settled::Reply(Reply::OtherAccount)
+        }
+        Ok(PassedOn { order, .. }) => match router.track(order) {
             Ok(mut ticket) => match ticket.next().await {
                 // Where the shared gate says so, the store has no other order to see.
                 Some(Progress::Failed(SubmitError::Conflict { client_ref }))
@@ -195,11 +294,11 @@ async fn take_up(
         Err(why) => Settled::Reply(Reply::Failed(format!("the request was not understood: {why}"))),
     };
     let settled = match reply {
-        Settled::Known => (request.key, None),
-        Settled::Reply(reply) => (request.key, Some(encode_reply(&reply))),
+        Settled::Known => (key, None),
+        Settled::Reply(reply) => (key, Some(encode_reply(&reply))),
         Settled::Later => {
             let mut under_way = under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            under_way.remove(&request.key);
+            under_way.remove(&key);
             return;
         }
     };

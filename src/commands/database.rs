@@ -12,8 +12,13 @@ const IN_USE: &str = "wait for the other router to end, or stop it, or let all o
     --share; another schema, namespace or file for the same account is no way out: it would buy again";
 
 /// Opens the store that a URL names. The settings let no scheme pass that is not in this build.
-pub async fn open(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn IntentStore>, Failure> {
-    let _ = terms;
+/// `unsynced`: a server that answers before it is on disk is taken.
+pub async fn open(
+    url: &SecretString,
+    terms: LeaseTerms,
+    unsynced: bool,
+) -> Result<Arc<dyn IntentStore>, Failure> {
+    let _ = (terms, unsynced);
     let url = url.expose_secret();
     match url.split_once(':').map_or("", |(scheme, _)| scheme) {
         #[cfg(feature = "redb")]
@@ -29,7 +34,7 @@ pub async fn open(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn Inten
         "redis" => {
             use order_router::store::redis::RedisStore;
             let mut config = redis_config(url)?;
-            config.lease = terms;
+            (config.lease, config.accept_unsynced) = (terms, unsynced);
             RedisStore::open(config).await.map_err(|error| redis_failed(&error))
         }
         #[cfg(feature = "dynamodb")]
@@ -42,7 +47,9 @@ pub async fn open(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn Inten
         #[cfg(feature = "postgres")]
         _ => {
             use order_router::store::postgres::PostgresStore;
-            let store = PostgresStore::open(postgres_config(url)?).await;
+            let mut config = postgres_config(url)?;
+            (config.lease, config.accept_unsynced) = (Some(terms), unsynced);
+            let store = PostgresStore::open(config).await;
             Ok(Arc::new(store.map_err(|error| postgres_failed(&error))?))
         }
         #[cfg(not(feature = "postgres"))]
@@ -102,13 +109,18 @@ pub async fn look(url: &SecretString) -> Result<Box<dyn Look>, Failure> {
 }
 
 /// The store that a URL names, to be shared with other routers.
-pub fn shared(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn SharedStore>, Failure> {
+pub fn shared(
+    url: &SecretString,
+    terms: LeaseTerms,
+    unsynced: bool,
+) -> Result<Arc<dyn SharedStore>, Failure> {
+    let _ = unsynced;
     let url = url.expose_secret();
     match url.split_once(':').map_or("", |(scheme, _)| scheme) {
         #[cfg(feature = "redis")]
         "redis" => {
             let mut config = redis_config(url)?;
-            config.lease = terms;
+            (config.lease, config.accept_unsynced) = (terms, unsynced);
             Ok(order_router::store::redis::shared(config))
         }
         #[cfg(feature = "dynamodb")]
@@ -120,7 +132,7 @@ pub fn shared(url: &SecretString, terms: LeaseTerms) -> Result<Arc<dyn SharedSto
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => {
             let mut config = postgres_config(url)?;
-            config.lease = Some(terms);
+            (config.lease, config.accept_unsynced) = (Some(terms), unsynced);
             Ok(Arc::new(order_router::store::postgres::SharedPostgres::new(config)))
         }
         scheme => {

@@ -67,7 +67,7 @@ pub async fn side(
             if must_exist {
                 existing(url).await?;
             }
-            let store = database::open(url, terms).await?;
+            let store = database::open(url, terms, false).await?;
             Ok(Side { store, place })
         }
         #[cfg(not(any(

@@ -25,7 +25,7 @@ pub async fn buyer(args: &Loaded, posts: usize) -> Result<Buyer, Failure> {
     #[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
     if let (Some(terms), Some(url)) = (args.shared(), args.database()) {
         let (config, supplier, runtime) = parts(args, posts)?;
-        let store = super::database::shared(url, terms)?;
+        let store = super::database::shared(url, terms, args.accept_unsynced())?;
         if let Some(mark) = super::looking::mark(url).await {
             return Err(not_started(args, &StartError::Marked { mark }));
         }
@@ -100,7 +100,7 @@ pub fn parts(args: &Loaded, posts: usize) -> Result<(Config, Arc<FoxReload>, Run
 async fn remembered(args: &Loaded, runtime: &Runtime) -> Result<Arc<dyn IntentStore>, Failure> {
     #[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
     if let Some(url) = args.database() {
-        return super::database::open(url, args.lease()).await;
+        return super::database::open(url, args.lease(), args.accept_unsynced()).await;
     }
     let dir = args.data().unwrap_or(Path::new("")).to_owned();
     let (place, runtime) = (dir.clone(), runtime.clone());

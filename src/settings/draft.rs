@@ -28,6 +28,7 @@ pub struct Draft {
     pub(super) share: bool,
     pub(super) lease: Duration,
     pub(super) pause_max: Duration,
+    pub(super) accept_unsynced: bool,
     /// Its URL, which can have a password in it.
     pub(super) gate: Option<SecretString>,
     pub(super) gate_terms: GateTerms,
@@ -59,6 +60,7 @@ impl Default for Draft {
             share: false,
             lease: LeaseTerms::default().length,
             pause_max: LeaseTerms::default().pause_max,
+            accept_unsynced: false,
             gate: None,
             gate_terms: GateTerms::default(),
             node: None,

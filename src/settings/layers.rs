@@ -223,6 +223,12 @@ impl Loaded {
         self.draft.lease()
     }
 
+    /// Whether a server that answers before it is on disk is taken.
+    #[must_use]
+    pub fn accept_unsynced(&self) -> bool {
+        self.draft.accept_unsynced
+    }
+
     /// The URL of the shared gate, if there is one. A password can be in it.
     #[must_use]
     pub fn gate(&self) -> Option<&SecretString> {

@@ -134,6 +134,15 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         GENERAL,
+        "accept_unsynced",
+        Kind::Switch,
+        Is("false"),
+        "Take a store on a server that answers before it is on disk (Redis without appendfsync \
+            always, Postgres with fsync off). What it forgets in a power cut is bought again",
+        |d, t| put(&mut d.accept_unsynced, switch(t)),
+    ),
+    row(
+        GENERAL,
         "gate",
         Kind::Url,
         Says("none"),
@@ -215,7 +224,8 @@ pub static TABLE: &[Setting] = &[
         Kind::Text,
         Is(""),
         "A name for the account; change it when the same URL and key come to mean another \
-            one, or lists of the other are taken for proof",
+            one, or lists of the other are taken for proof. Routers that share a store need the same \
+            one, or the same key",
         |d, t| put(&mut d.client.account, owned(t)),
     ),
     row(

@@ -45,7 +45,7 @@ impl Grade {
     pub const POSTGRES: Self = Self {
         store: "Postgres",
         durability: "kill, power cut; failover to a synchronous standby",
-        duplicates: "yes: guards in SQL, a lock or a lease",
+        duplicates: "yes: guards in SQL, a lock and a lease",
         audit: "how each order stands and ended, with dates, in SQL",
         retention: FOR_EVER,
         lost: "nothing that was answered; in a failover, what an asynchronous standby lacks",

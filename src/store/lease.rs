@@ -197,6 +197,28 @@ mod tests {
         assert!(lease.left() + Duration::from_millis(100) > left);
     }
 
+    /// The server may have prolonged it at the moment when it was asked, and the answer took its time.
+    #[tokio::test]
+    async fn lease_is_prolonged_from_before_that_was_asked_for() {
+        let lease = Lease::taken(terms(600, 50), 1, Asked::now());
+        let slow = || async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            Ok(true)
+        };
+        let keeping = tokio::spawn(keep(lease.clone(), slow));
+        let mut before = lease.left();
+        let prolonged = loop {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let left = lease.left();
+            if left > before {
+                break left;
+            }
+            before = left;
+        };
+        keeping.abort();
+        assert!(prolonged <= Duration::from_millis(450), "{prolonged:?}");
+    }
+
     #[test]
     fn lost_lease_never_lasts_again() {
         let lease = Lease::taken(terms(1_000, 100), 1, Asked::now());

@@ -178,7 +178,10 @@ pub(crate) trait Meeting: Backend {
         length: std::time::Duration,
     ) -> impl Future<Output = Result<Option<u64>, Fault>> + Send;
 
-    /// Puts requests where they are absent, durably.
+    /// The name of the node that has the lease; `None` if it is known that none has.
+    fn holder(&self) -> impl Future<Output = Result<Option<String>, Fault>> + Send;
+
+    /// Puts requests where they are absent, durably. Their old replies are forgotten.
     fn put_requests(&self, requests: &[Request]) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Requests that nobody has answered, at most so many, oldest first as far as that is cheap.

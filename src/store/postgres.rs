@@ -6,16 +6,18 @@
 //! ```
 //!
 //! One schema is one account. One router has it at a time: its writing session holds an advisory
-//! lock, and every transaction checks that the router's row still names it. Both connections are
-//! plain TCP: there is no TLS for Postgres in this build.
+//! lock, every transaction checks that the router's row still names it, and it sends only while its
+//! lease lasts. All connections are plain TCP: there is no TLS for Postgres in this build.
 //!
 //! Whoever collects `log` records of `tokio_postgres` at the level debug gets the parameters of
 //! statements, notes of orders included.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::lease::Asked;
 use super::remote::{Remote, Started};
 use super::{
     Bookmark, Claim, Committed, Durability, IntentStore, Known, Lease, Page, Rehydration,
@@ -38,13 +40,16 @@ mod statements;
 mod writer;
 
 pub use config::PostgresConfig;
-use connect::Connector;
+use connect::{Connector, Sharing};
 pub use error::PostgresError;
 pub use look::look;
 use reader::Reader;
 pub use schema::SCHEMA_VERSION;
 pub use shared::SharedPostgres;
 use writer::Writer;
+
+/// How often a schema that another router has is asked for again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// The [`IntentStore`] of one router in one schema of a Postgres database.
 ///
@@ -64,18 +69,33 @@ impl std::fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, makes or brings up to date the tables, and takes the schema for this router.
+    /// Connects, makes or brings up to date the tables, and takes the schema for this router. Under a
+    /// lease, another router's is waited for as long as one lasts: it may have been killed.
     ///
     /// The store has a thread of its own: it works from any runtime.
     ///
     /// # Errors
     /// See [`PostgresError`]; in every case nothing may be sent.
     pub async fn open(config: PostgresConfig) -> Result<Self, PostgresError> {
+        let patience = config.lease.map_or(Duration::ZERO, |terms| terms.length + AGAIN);
+        let began = Asked::now();
+        loop {
+            match Self::open_now(config.clone(), Sharing::Alone).await {
+                Err(PostgresError::InUse { .. }) if began.ago() < patience => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The same; a schema that another router has is not waited for.
+    async fn open_now(config: PostgresConfig, sharing: Sharing) -> Result<Self, PostgresError> {
         let (unsynced, batch_max) = (config.accept_unsynced, config.batch_max);
         let place = config.place();
         let lost = move |why: String| PostgresError::Failed { place: place.clone(), why };
         let name = "order-router-postgres";
-        let opened = Remote::open(name, batch_max, || start(config), lost).await?;
+        let opened = Remote::open(name, batch_max, move || start(config, sharing), lost).await?;
         let (remote, (reader, lease)) = opened;
         Ok(Self { remote, reader, lease, unsynced })
     }
@@ -83,8 +103,9 @@ impl PostgresStore {
 
 async fn start(
     config: PostgresConfig,
+    sharing: Sharing,
 ) -> Result<Started<Writer, (Arc<Reader>, Option<Arc<Lease>>)>, PostgresError> {
-    let connector = Connector::new(config);
+    let connector = Connector::new(config, sharing);
     let (session, lease) = connector.open().await?;
     let reader = Arc::new(Reader::new(connector.clone()));
     let renewing = lease.as_ref().map(|lease| {

@@ -57,7 +57,7 @@ use futures_util::future::FutureExt;
 use super::lease::Asked;
 use super::ledger::{Backend, Fault, LedgerLook, LedgerStore, SharedLedger};
 use super::look::Look;
-use super::{IntentStore, Lease, SharedStore, StoreError};
+use super::{Holder, IntentStore, Lease, SharedStore, StoreError};
 
 mod backend;
 mod config;
@@ -133,10 +133,11 @@ pub async fn look(mut config: RedisConfig) -> Result<Box<dyn Look>, RedisError> 
 /// Takes the lease, once nobody else has it.
 async fn take(server: &Server, config: &RedisConfig) -> Result<Arc<Lease>, RedisError> {
     let (terms, place) = (config.lease, config.place());
+    let node = Holder::name_alone(&config.node);
     let began = Asked::now();
     loop {
         let asked = Asked::now();
-        let why = match server.ask_lease(&config.node, terms.length).await {
+        let why = match server.ask_lease(&node, terms.length).await {
             Ok(Given::Taken(epoch)) => return Ok(Lease::taken(terms, epoch, asked)),
             Ok(Given::Newer(found)) => {
                 return Err(RedisError::NewerVersion { found, known: VERSION });

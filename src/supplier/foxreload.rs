@@ -29,14 +29,13 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use reqwest::Url;
 use secrecy::SecretString;
-use sha2::{Digest, Sha256};
 
 use super::client::{self, Http, NoBody, TIMEOUT_MAX};
 use super::gate::Gate;
-use super::key::ApiKey;
+use super::key::{ApiKey, account, fingerprint};
 use super::wire::{self, ListEnvelope, PageReader};
 use super::{
-    Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
+    AccountId, Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
     WIRE_BOUND_WITHOUT_LIMIT,
 };
 use crate::order::{EchoProfile, Item, OrderId};
@@ -140,7 +139,8 @@ pub struct Settings {
     /// then has the key and the codes.
     pub allow_http: bool,
     /// A name for the account, part of the fingerprint. Default: empty. Change it when the same
-    /// address and key come to mean another account.
+    /// address and key come to mean another account. Routers that share a store take each other's
+    /// orders if they have the same address and name; without a name, only if they have the same key.
     pub account: String,
 }
 
@@ -218,6 +218,7 @@ struct Inner {
     settings: Settings,
     reader: PageReader,
     fingerprint: Fingerprint,
+    account: AccountId,
     orders: Http,
     reads: Http,
 }
@@ -259,7 +260,9 @@ impl FoxReload {
             echo: settings.echo,
         };
         let fingerprint = fingerprint(key, &base, &settings.account);
-        let inner = Inner { base, orders_url, settings, reader, fingerprint, orders, reads };
+        let account = account(&base, &settings.account, fingerprint);
+        let inner =
+            Inner { base, orders_url, settings, reader, fingerprint, account, orders, reads };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -347,18 +350,6 @@ pub(crate) fn check(settings: &Settings) -> Result<(), InvalidSetting> {
     }
 }
 
-/// The first 64 bits of a hash that tells key, address and account apart and betrays none.
-fn fingerprint(key: &ApiKey, base: &str, account: &str) -> Fingerprint {
-    let mut hasher = Sha256::new();
-    for text in ["order-router fingerprint 1", key.expose(), base, account] {
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text);
-    }
-    let digest: [u8; 32] = hasher.finalize().into();
-    let [a, b, c, d, e, f, g, h, ..] = digest;
-    Fingerprint(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
-}
-
 impl Inner {
     fn url(&self, path: &str) -> Result<Url, ReadError> {
         join(&self.base, path).map_err(|_| ReadError::NotUnderstood("no address".into()))
@@ -444,6 +435,10 @@ impl Supplier for FoxReload {
 
     fn fingerprint(&self) -> Fingerprint {
         self.0.fingerprint
+    }
+
+    fn account(&self) -> AccountId {
+        self.0.account
     }
 
     fn evidence_policy(&self) -> EvidencePolicy {

@@ -1,9 +1,13 @@
-//! The key of a supplier's account: read from one place, shown nowhere.
+//! The key of a supplier's account: read from one place, shown nowhere; and hashes that it is part of.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::AccountId;
+use crate::protocol::Fingerprint;
 
 /// Why there is no key. Nothing was sent. The key itself is in none of these.
 #[non_exhaustive]
@@ -92,4 +96,29 @@ impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey(…)")
     }
+}
+/// The first 64 bits of a hash that tells key, address and account apart and betrays none.
+pub(super) fn fingerprint(key: &ApiKey, base: &str, account: &str) -> Fingerprint {
+    Fingerprint(hash(&["order-router fingerprint 1", key.expose(), base, account]))
+}
+
+/// Keys are rotated, and two accounts at one address differ in nothing else: so a key tells accounts
+/// apart only until the account has a name.
+pub(super) fn account(base: &str, account: &str, fingerprint: Fingerprint) -> AccountId {
+    match account {
+        "" => AccountId(fingerprint.0),
+        name => AccountId(hash(&["order-router account 1", base, name])),
+    }
+}
+
+/// The first 64 bits.
+fn hash(texts: &[&str]) -> u64 {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

@@ -8,8 +8,8 @@ use order_router::cluster::{Node, Role};
 use order_router::protocol::Moment;
 use order_router::runtime::{Clock, Runtime};
 use order_router::simulator::Faults;
-use order_router::store::LeaseTerms;
-use order_router::supplier::{ApiKey, FoxReload};
+use order_router::store::{Holder, LeaseTerms, Request};
+use order_router::supplier::{AccountId, ApiKey, FoxReload};
 use order_router::testing::conformance::network::{At, Proxy, Server};
 use order_router::{End, Order, Progress, SubmitError};
 
@@ -21,6 +21,8 @@ on_each_server![
     holder_that_is_cut_off_is_replaced,
     nodes_whose_clocks_differ_say_the_same,
     nodes_go_on_when_the_server_is_killed_and_started_again,
+    holder_is_named_and_replies_are_forgotten,
+    router_alone_is_not_replaced_before_its_gates_have_closed,
 ];
 
 const NODES: usize = 3;
@@ -194,6 +196,8 @@ async fn holder_that_is_cut_off_is_replaced(server: Server) {
             proxy.refuse(true);
             proxy.silence(true);
             tokio::time::sleep(terms().length * 3).await;
+            let role = cluster.nodes[holder].role();
+            assert_ne!(role, Role::Holder, "its lease has run out");
             proxy.refuse(false);
             proxy.silence(false);
             proxy.cut();
@@ -242,4 +246,73 @@ async fn nodes_go_on_when_the_server_is_killed_and_started_again(server: Server)
     check_books(&bought, &cluster.world.simulator.ledger());
     cluster.all_know(&bought).await;
     cluster.stop().await;
+}
+
+fn at(port: u16, name: &str, lease: LeaseTerms) -> At {
+    let patience = Duration::from_secs(5);
+    let name = name.to_owned();
+    At { port, name, reply_timeout: patience, give_up_after: patience, lease }
+}
+
+/// Whoever asks for a store that another has is told who that is, and whether anybody reads requests.
+/// A request that is put again is a new one: what was replied to it before is no answer.
+async fn holder_is_named_and_replies_are_forgotten(server: Server) {
+    let at = at(server.port(), "named", LeaseTerms::default());
+    let share = || server.share(at.clone()).expect("it is shared");
+    let (first, second) = (share(), share());
+    let alone = server.open(at.clone()).await.expect("opens");
+    assert!(second.open().await.expect("works").is_none());
+    let holder = second.holder().await.expect("works");
+    assert_eq!(holder, Some(Holder { alone: true, account: None }));
+    alone.close().await.expect("closes");
+    first.introduce(AccountId(7));
+    let free = async {
+        loop {
+            // The server lets go of a session a moment after it was closed.
+            if let Some(held) = first.open().await.expect("works") {
+                return held;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let held = tokio::time::timeout(Duration::from_secs(5), free).await.expect("it is free");
+    assert!(second.open().await.expect("works").is_none());
+    let holder = second.holder().await.expect("works");
+    assert_eq!(holder, Some(Holder { alone: false, account: Some(AccountId(7)) }));
+    let request = || vec![Request { key: "again".into(), order: b"order".to_vec() }];
+    let keys = || vec!["again".to_owned()];
+    second.put_requests(request()).await.expect("puts");
+    let settled = vec![("again".to_owned(), Some(b"reply".to_vec()))];
+    first.settle_requests(settled).await.expect("settles");
+    assert_eq!(second.replies(keys()).await.expect("reads"), [Some(b"reply".to_vec())]);
+    assert_eq!(first.requests(10).await.expect("reads"), []);
+    second.put_requests(request()).await.expect("puts");
+    assert_eq!(second.replies(keys()).await.expect("reads"), [None]);
+    assert_eq!(first.requests(10).await.expect("reads"), request());
+    held.close().await.expect("closes");
+    assert_eq!(second.holder().await.expect("works"), None, "it was given back");
+}
+
+/// The server gives the session of a router up that was stopped or cut off. That router does not know,
+/// and sends until its lease ends: no other has the store before that, and it has it no more after.
+async fn router_alone_is_not_replaced_before_its_gates_have_closed(server: Server) {
+    let (proxy, terms) = (Proxy::start(server.port()), server.short_lease());
+    let first = server.open(at(proxy.port(), "alone", terms)).await.expect("opens");
+    let lease = first.lease().expect("a router alone has one");
+    assert!(lease.may_send());
+    proxy.refuse(true);
+    proxy.cut();
+    let second = server.open(at(server.port(), "alone", terms)).await.expect("opens");
+    assert!(!lease.may_send() && !lease.is_lost(), "it ends by its own clock alone");
+    assert!(second.lease().expect("it has one").epoch() > lease.epoch());
+    // It is back, and asks for more time: the store is the other's.
+    proxy.refuse(false);
+    let lost = async {
+        while !lease.is_lost() {
+            assert!(!lease.may_send(), "it was prolonged over another's");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), lost).await.expect("it is told");
+    second.close().await.expect("closes");
 }

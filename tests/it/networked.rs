@@ -31,6 +31,7 @@ impl Postgres {
         let mut config = PostgresConfig::new(&self.url_at(at.port, &at.name)).expect("a URL");
         config.reply_timeout = at.reply_timeout;
         config.give_up_after = at.give_up_after;
+        config.lease = Some(at.lease);
         config
     }
 }
@@ -46,9 +47,7 @@ impl Networked for Postgres {
     }
 
     fn share(&self, at: At) -> Option<Arc<dyn SharedStore>> {
-        let mut config = self.config(&at);
-        config.lease = Some(at.lease);
-        Some(Arc::new(SharedPostgres::new(config)))
+        Some(Arc::new(SharedPostgres::new(self.config(&at))))
     }
 
     fn kill(&self) {

@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn IntentStore>,
     pub(crate) config: Config,
     pub(crate) settings: foxreload::Settings,
+    pub(crate) url: String,
+    pub(crate) key: &'static str,
 }
 
 impl World {
@@ -48,15 +50,15 @@ impl World {
             .look_again(Duration::from_millis(200), Duration::from_secs(1))
             .probe_limit(Duration::from_secs(3))
             .doubts_max(10_000);
-        Self { simulator, store: Arc::new(MemoryStore::new()), config, settings }
+        let (url, key, store) = (simulator.url(), "test-key", Arc::new(MemoryStore::new()));
+        Self { simulator, store, config, settings, url, key }
     }
 
     pub(crate) fn supplier(&self) -> Arc<FoxReload> {
-        let key = ApiKey::new("test-key").expect("a key");
+        let key = ApiKey::new(self.key).expect("a key");
         let clock = self.runtime().clock;
         let settings = self.settings.clone();
-        let url = self.simulator.url();
-        Arc::new(FoxReload::new(&url, &key, settings, clock).expect("a client"))
+        Arc::new(FoxReload::new(&self.url, &key, settings, clock).expect("a client"))
     }
 
     fn runtime(&self) -> order_router::runtime::Runtime {

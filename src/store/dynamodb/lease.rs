@@ -12,9 +12,9 @@ use super::items::{
 };
 use super::write::Refusal;
 use super::{DynamoDbConfig, DynamoDbError, FORMAT_VERSION, Table, locked};
-use crate::store::Lease;
 use crate::store::lease::Asked;
 use crate::store::ledger::Fault;
+use crate::store::{Holder, Lease};
 
 /// How long a release may take.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
@@ -165,6 +165,13 @@ impl Table {
         self.update(self.keys.meta(), change, condition, values)
     }
 
+    /// Who has the lease, as far as it is known: one that has ended is told as well.
+    pub(super) async fn lease_holder(&self) -> Result<Option<String>, Fault> {
+        let item = self.get(self.keys.lease()).await.map_err(Trouble::fault)?;
+        let held = item.as_ref().map(Held::read).transpose()?;
+        Ok(held.filter(|held| !held.length.is_zero()).map(|held| held.node))
+    }
+
     pub(super) async fn renew_lease(&self, epoch: u64) -> Result<bool, Fault> {
         let renewed = self.client.update_item().table_name(&self.name);
         let renewed = renewed
@@ -247,5 +254,6 @@ fn this_process() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host: String = host.chars().filter(char::is_ascii_graphic).take(64).collect();
     let host = if host.is_empty() { "a machine" } else { &host };
-    format!("process {} on {host}, {}", std::process::id(), uuid::Uuid::new_v4().simple())
+    let id = uuid::Uuid::new_v4().simple();
+    Holder::name_alone(&format!("process {} on {host}, {id}", std::process::id()))
 }

@@ -1,6 +1,6 @@
 //! What routers without the lease leave for the one that has it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
@@ -85,6 +85,12 @@ impl Table {
     }
 }
 
+fn delete(key: Item) -> Result<WriteRequest, Fault> {
+    let gone = DeleteRequest::builder().set_key(Some(key)).build();
+    let gone = gone.map_err(|error| Trouble::wrong(error).fault())?;
+    Ok(WriteRequest::builder().delete_request(gone).build())
+}
+
 impl Meeting for Table {
     async fn acquire(&self, node: &str, length: Duration) -> Result<Option<u64>, Fault> {
         Ok(match self.try_acquire(node, length).await? {
@@ -93,7 +99,14 @@ impl Meeting for Table {
         })
     }
 
+    async fn holder(&self) -> Result<Option<String>, Fault> {
+        self.lease_holder().await
+    }
+
     async fn put_requests(&self, requests: &[Request]) -> Result<(), Fault> {
+        let keys: BTreeSet<_> = requests.iter().map(|request| &request.key).collect();
+        let old = keys.into_iter().map(|key| delete(self.keys.reply(key).item()));
+        self.write_all(old.collect::<Result<_, _>>()?).await?;
         for some in requests.chunks(PUTS_AT_ONCE) {
             try_join_all(some.iter().map(|request| self.put_request(request))).await?;
         }
@@ -128,9 +141,7 @@ impl Meeting for Table {
                 let put = put.map_err(|error| Trouble::wrong(error).fault())?;
                 replies.push(WriteRequest::builder().put_request(put).build());
             }
-            let gone = DeleteRequest::builder().set_key(Some(self.keys.request(key).item()));
-            let gone = gone.build().map_err(|error| Trouble::wrong(error).fault())?;
-            done.push(WriteRequest::builder().delete_request(gone).build());
+            done.push(delete(self.keys.request(key).item())?);
         }
         // A request goes after its reply is there: between them, it is answered again.
         self.write_all(replies).await?;

@@ -1,7 +1,7 @@
 //! A backend that several routers share.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::OnceCell;
@@ -10,8 +10,9 @@ use super::{Fault, LedgerStore, Meeting, patiently, read_row_of};
 use crate::order::ClientRef;
 use crate::store::lease::{Asked, Lease, LeaseTerms};
 use crate::store::{
-    Durability, IntentStore, Request, SettledRequest, SharedStore, StoreError, Stored,
+    Durability, Holder, IntentStore, Request, SettledRequest, SharedStore, StoreError, Stored,
 };
+use crate::supplier::AccountId;
 
 /// Connects to the server; what is wrong otherwise, without a password.
 pub(crate) type Connect<B> =
@@ -26,6 +27,7 @@ struct Inner<B> {
     connect: Connect<B>,
     backend: OnceCell<(B, Durability)>,
     node: String,
+    account: OnceLock<AccountId>,
     terms: LeaseTerms,
     place: String,
 }
@@ -41,7 +43,8 @@ impl<B: Meeting> SharedLedger<B> {
     pub(crate) fn new(connect: Connect<B>, terms: LeaseTerms, place: String) -> Self {
         let node = format!("order-router {}", uuid::Uuid::new_v4().simple());
         let backend = OnceCell::new();
-        Self { inner: Arc::new(Inner { connect, backend, node, terms, place }) }
+        let account = OnceLock::new();
+        Self { inner: Arc::new(Inner { connect, backend, node, account, terms, place }) }
     }
 
     /// Asks the backend something until there is an answer.
@@ -61,12 +64,22 @@ impl<B: Meeting> SharedLedger<B> {
 }
 
 impl<B: Meeting> SharedStore for SharedLedger<B> {
+    fn introduce(&self, account: AccountId) {
+        let _ = self.inner.account.set(account);
+    }
+
+    fn holder(&self) -> BoxFuture<'static, Result<Option<Holder>, StoreError>> {
+        let asked = self.ask(|backend| async move { backend.holder().await });
+        async move { Ok(asked.await?.map(|name| Holder::named(&name))) }.boxed()
+    }
+
     fn open(&self) -> BoxFuture<'static, Result<Option<Arc<dyn IntentStore>>, StoreError>> {
         let inner = self.inner.clone();
         async move {
             let (backend, durability) = inner.backend().await?;
             let asked = Asked::now();
-            let epoch = match backend.acquire(&inner.node, inner.terms.length).await {
+            let node = Holder::name_shared(&inner.node, inner.account.get().copied());
+            let epoch = match backend.acquire(&node, inner.terms.length).await {
                 Ok(Some(epoch)) => epoch,
                 Ok(None) => return Ok(None),
                 Err(Fault::Passes(why) | Fault::Fatal(why)) => {

@@ -29,8 +29,11 @@ pub struct PostgresConfig {
     /// A server that does not sync its log (`fsync=off`, `full_page_writes=off`) is accepted.
     /// Default: no. What it acknowledged can be gone after a power cut, and is bought again.
     pub accept_unsynced: bool,
-    /// The lease under which the schema is written, where several routers share it (rule 16).
-    /// Default: none, the server's lock and the connection keep others out.
+    /// The lease under which the schema is written (rule 16). Default: [`LeaseTerms::default`].
+    ///
+    /// Without one, the server's lock and the connection alone keep others out. They do not keep a
+    /// router from sending that was stopped, or cut off, for so long that the server gave its session
+    /// up and another router began: what was about to leave it may be bought twice.
     pub lease: Option<LeaseTerms>,
 }
 
@@ -88,7 +91,7 @@ impl PostgresConfig {
             give_up_after: Duration::from_secs(30),
             batch_max: 256,
             accept_unsynced: false,
-            lease: None,
+            lease: Some(LeaseTerms::default()),
         })
     }
 

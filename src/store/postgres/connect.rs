@@ -13,7 +13,9 @@ use super::rows::parse_moment;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION, VERSION_TABLE};
 use super::statements::Statements;
 use super::{PostgresConfig, PostgresError};
+use crate::store::Holder;
 use crate::store::lease::Lease;
+use crate::supplier::AccountId;
 
 /// A connection and the task that drives it.
 pub(super) struct Link {
@@ -61,6 +63,15 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 /// The first half of the advisory lock's key: every router's.
 const LOCK_CLASS: i32 = 0x6f72_6472;
 
+/// Whether others may have requests for the router that opens a store.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sharing {
+    /// It reads none.
+    Alone,
+    /// It buys on this account.
+    With(Option<AccountId>),
+}
+
 /// Opens sessions of one store in one process.
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -71,8 +82,14 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(config: PostgresConfig) -> Self {
-        let owner = format!("order-router {}", uuid::Uuid::new_v4().simple());
+    pub(super) fn new(config: PostgresConfig, sharing: Sharing) -> Self {
+        // With all that is put behind it, 63 bytes at most: the server cuts off more.
+        let id = uuid::Uuid::new_v4().as_u64_pair().1;
+        let name = format!("order-router {id:016x}");
+        let owner = match sharing {
+            Sharing::Alone => Holder::name_alone(&name),
+            Sharing::With(account) => Holder::name_shared(&name, account),
+        };
         Self { place: config.place(), owner, config }
     }
 

@@ -1,5 +1,4 @@
-//! The lease of a schema that several routers share: columns of the router's row, by the server's
-//! clock.
+//! The lease of a schema: columns of the router's row, by the server's clock.
 
 use std::sync::Arc;
 use std::time::Duration;

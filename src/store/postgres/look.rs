@@ -20,7 +20,7 @@ use crate::store::{Bookmark, Claim, Grade, Page, Rehydration, StoreError, Stored
 pub async fn look(mut config: PostgresConfig) -> Result<Box<dyn Look>, PostgresError> {
     config.accept_unsynced = true;
     let (place, url) = (config.place(), config.url());
-    let connector = Connector::new(config);
+    let connector = Connector::new(config, super::connect::Sharing::Alone);
     let link = connector.reading().await?;
     let version = version(&link.client, &place).await?;
     if version > SCHEMA_VERSION {

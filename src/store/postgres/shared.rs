@@ -1,17 +1,23 @@
 //! Several routers on one schema: the lease, and requests passed on in a table.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
-use super::connect::Connector;
+use super::connect::{Connector, Sharing};
 use super::reader::Reader;
 use super::{PostgresConfig, PostgresError, PostgresStore, rows};
 use crate::order::ClientRef;
-use crate::store::{IntentStore, Request, SettledRequest, SharedStore, StoreError, Stored};
+use crate::store::{Holder, IntentStore, Request, SettledRequest, SharedStore, StoreError, Stored};
+use crate::supplier::AccountId;
 
 const PUT: &str = "INSERT INTO order_router_requests (key, asked) \
-    SELECT * FROM unnest($1::text[], $2::bytea[]) ON CONFLICT DO NOTHING";
+    SELECT * FROM unnest($1::text[], $2::bytea[]) ON CONFLICT (key) DO UPDATE \
+    SET asked = excluded.asked, asked_at = now(), reply = NULL \
+    WHERE order_router_requests.reply IS NOT NULL";
+
+/// Whoever has the lease.
+const HOLDER: &str = "SELECT owner FROM order_router WHERE lease_until > clock_timestamp() AND $1";
 
 const REQUESTS: &str = "SELECT key, asked FROM order_router_requests WHERE reply IS NULL \
     ORDER BY asked_at LIMIT $1";
@@ -29,6 +35,7 @@ const REPLIES: &str =
 pub struct SharedPostgres {
     config: PostgresConfig,
     reader: Arc<Reader>,
+    account: OnceLock<AccountId>,
 }
 
 impl std::fmt::Debug for SharedPostgres {
@@ -43,16 +50,30 @@ impl SharedPostgres {
     #[must_use]
     pub fn new(mut config: PostgresConfig) -> Self {
         config.lease = Some(config.lease.unwrap_or_default());
-        let reader = Arc::new(Reader::new(Connector::new(config.clone())));
-        Self { config, reader }
+        let reader = Arc::new(Reader::new(Connector::new(config.clone(), Sharing::With(None))));
+        Self { config, reader, account: OnceLock::new() }
     }
 }
 
 impl SharedStore for SharedPostgres {
-    fn open(&self) -> BoxFuture<'static, Result<Option<Arc<dyn IntentStore>>, StoreError>> {
-        let config = self.config.clone();
+    fn introduce(&self, account: AccountId) {
+        let _ = self.account.set(account);
+    }
+
+    fn holder(&self) -> BoxFuture<'static, Result<Option<Holder>, StoreError>> {
+        let reader = self.reader.clone();
         async move {
-            match PostgresStore::open(config).await {
+            let found = reader.query(HOLDER, true).await?;
+            let name = found.first().map(|row| row.try_get::<_, String>(0)).transpose();
+            Ok(name.map_err(rows::unreadable)?.map(|name| Holder::named(&name)))
+        }
+        .boxed()
+    }
+
+    fn open(&self) -> BoxFuture<'static, Result<Option<Arc<dyn IntentStore>>, StoreError>> {
+        let (config, account) = (self.config.clone(), self.account.get().copied());
+        async move {
+            match PostgresStore::open_now(config, Sharing::With(account)).await {
                 Ok(store) => Ok(Some(Arc::new(store) as Arc<dyn IntentStore>)),
                 Err(PostgresError::InUse { .. }) => Ok(None),
                 Err(error) => Err(StoreError::Failed(error.to_string().into())),

@@ -145,11 +145,10 @@ fn newer_version_is_named_and_not_guessed_at() {
 
 #[test]
 fn only_what_is_paid_later_is_of_the_newer_version() {
-    let newer = |change: &Change| {
-        matches!(
-            change,
-            Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. }
-        )
+    let newer = |change: &Change| match change {
+        Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => true,
+        Change::Adopt { intent, .. } => matches!(intent.stored.state, State::Created { .. }),
+        _ => false,
     };
     for change in changes() {
         let version = if newer(&change) { RECORD_VERSION } else { RECORD_PLAIN };

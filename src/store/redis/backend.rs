@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use redis::{FromRedisValue, Pipeline, Script, ToRedisArgs, Value};
 
-use super::connect::{Link, Settings, ask_settings, connect, millis};
+use super::connect::{Link, Settings, ask_settings, connect, evicts, millis};
 use super::{RedisConfig, RedisError};
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::Serial;
 use crate::store::ledger::{Backend, Batch, Fault, Kept, RowWrite, SealedClaim};
-use crate::store::{Bookmark, Durability, Grade, Lease};
+use crate::store::{Bookmark, Durability, Grade, Holder, Lease};
 
 /// The version of the keys.
 pub(super) const VERSION: u32 = 1;
@@ -53,8 +53,8 @@ impl Program {
 pub(super) struct Keys {
     pub(super) prefix: String,
     /// Version, epoch, holder and its node, count of changes, standing, account.
-    books: String,
-    lease: String,
+    pub(super) books: String,
+    pub(super) lease: String,
     /// Rows by reference, of those that are active.
     pub(super) active: String,
     /// Orders by when they were claimed.
@@ -214,7 +214,7 @@ impl Server {
             }
             ["held", holder, left] => {
                 let left = Duration::from_millis(left.parse().unwrap_or(0));
-                Ok(Given::Held { holder: holder.to_owned(), left })
+                Ok(Given::Held { holder: Holder::shown(holder).to_owned(), left })
             }
             ["newer", version] => Ok(Given::Newer(version.parse().unwrap_or(u32::MAX))),
             ["gone"] => Ok(Given::Gone),
@@ -243,6 +243,7 @@ impl Server {
             ["gone"] => "acknowledged changes are gone: its keys were deleted".to_owned(),
             ["epoch", epoch, node] => match epoch.parse().unwrap_or(0) {
                 epoch if epoch >= batch.epoch => {
+                    let node = Holder::shown(node);
                     format!("another router has taken the store over ({node}, epoch {epoch})")
                 }
                 epoch => format!(
@@ -331,15 +332,6 @@ impl<'a> Parts<'a> {
             self.bytes(claim.id.as_str().as_bytes()).text(claim.ended_at.0).bytes(&claim.claim);
         }
     }
-}
-
-/// The policy by which a server throws keys away, if it does.
-fn evicts(answers: &[redis::RedisResult<Value>]) -> Option<String> {
-    let told = answers.first()?.as_ref().ok()?;
-    let told = String::from_redis_value(told.clone()).ok()?;
-    let mut fields = told.lines().filter_map(|line| line.split_once(':'));
-    let (_, policy) = fields.find(|(name, _)| *name == "maxmemory_policy")?;
-    (policy.trim() != "noeviction").then(|| policy.trim().to_owned())
 }
 
 impl Backend for Server {

@@ -312,6 +312,15 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).clamp(1, u64::MAX >> 12)
 }
 
+/// The policy by which a server throws keys away, if it does.
+pub(super) fn evicts(answers: &[redis::RedisResult<Value>]) -> Option<String> {
+    let told = answers.first()?.as_ref().ok()?;
+    let told = String::from_redis_value(told.clone()).ok()?;
+    let mut fields = told.lines().filter_map(|line| line.split_once(':'));
+    let (_, policy) = fields.find(|(name, _)| *name == "maxmemory_policy")?;
+    (policy.trim() != "noeviction").then(|| policy.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,14 @@ impl Meeting for Server {
         }
     }
 
+    async fn holder(&self) -> Result<Option<String>, Fault> {
+        let mut question = redis::pipe();
+        question.atomic().cmd("EXISTS").arg(&self.0.keys.lease);
+        question.cmd("HGET").arg(&self.0.keys.books).arg("node");
+        let (lasts, node): (bool, Option<String>) = self.0.questions.ask(&question).await?;
+        Ok(node.filter(|_| lasts))
+    }
+
     async fn put_requests(&self, requests: &[Request]) -> Result<(), Fault> {
         for chunk in requests.chunks(CHUNK) {
             let (mut keys, mut args) = (self.meeting_keys(), Vec::new());

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::{VerifyReport, find, verify};
+use crate::crash;
 use crate::protocol::Change;
 use crate::runtime::Runtime;
 use crate::store::embedded::{OnProgress, Progress};
@@ -133,12 +134,14 @@ pub async fn restore(
         copy_file(segment, &beside.join("journal").join(segment.file_name().unwrap_or_default()))?;
     }
     sync_dir(&beside.join("journal"))?;
+    crash::point("restore.copied");
     let store = open(&beside)?;
     let mark = Some(Mark::Restored(from.display().to_string()));
     store.commit(Change::Mark { mark }).await.map_err(close)?;
     store.close().await.map_err(close)?;
     drop(store);
     sync_dir(&beside)?;
+    crash::point("restore.marked");
     fs::rename(&beside, dir).map_err(io(dir))?;
     sync_dir(dir.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
     Ok(report)

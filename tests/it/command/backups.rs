@@ -1,5 +1,7 @@
 //! Backups, and what a store that was put back from one may do.
 
+use order_router::testing::RESTORE_POINTS;
+
 use super::*;
 
 /// A bench on which 60 orders were bought before a backup, some more were wanted by then, and 60 after it.
@@ -85,4 +87,35 @@ fn what_is_no_backup_and_what_is_there_already_is_refused() {
     let mut command = bench.command(&["submit", "one.csv", "--supplier", &supplier.url()]);
     command.args(["--request-timeout", "1s", "--landing-bound", "2s", "--data", "again"]);
     refused(command, &["format file is missing"]);
+}
+
+#[test]
+fn whatever_dies_midway_leaves_nothing_that_buys_again_and_goes_on() {
+    for point in RESTORE_POINTS {
+        let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+        bought_on(&bench, &supplier);
+        std::fs::remove_dir_all(bench.path("data")).unwrap();
+        let restore = || bench.command(&["store", "restore", "backup", "--data", "data"]);
+        let settles = point.starts_with("restored.");
+        let mut dies = if settles { settle(&bench, &supplier) } else { restore() };
+        if settles {
+            run(restore(), 0);
+        }
+        let died = dies.env("ORDER_ROUTER_CRASH_AT", format!("{point}:1")).output().unwrap();
+        assert_eq!(died.status.code(), None, "{point}: {}", stderr(&died));
+        if !settles {
+            assert!(
+                !bench.path("data").exists(),
+                "{point}: a store that is not whole is in its place"
+            );
+            run(restore(), 0);
+        }
+        if *point != "restored.settled" {
+            refused(bench.submit(&supplier.url(), "all.csv"), &["store settle"]);
+            run(settle(&bench, &supplier), 0);
+        }
+        let output = bench.submit(&supplier.url(), "all.csv").output().unwrap();
+        assert_ne!(output.status.code(), Some(0), "{point}: {}", stderr(&output));
+        assert_eq!(supplier.ledger().len(), 120, "{point}");
+    }
 }

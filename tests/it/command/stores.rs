@@ -115,3 +115,26 @@ fn purchases_on_dynamodb_survive_kills_of_the_router() {
     }
     buys_once(&url, 300, |_| {});
 }
+
+/// A server that may forget what it answers is taken only by who says so.
+#[test]
+fn server_that_does_not_sync_is_taken_where_that_is_accepted() {
+    let Some(server) = Redis::start(&[]) else { return };
+    server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
+    let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+    bench.file("in.csv", &purchases(3, 1));
+    let submit = |more: &[&str]| {
+        let mut command = bench.command(&["submit", "in.csv", "--supplier", &supplier.url()]);
+        command.args(["--results", "results.jsonl", "--lease", "1s", "--pause-max", "300ms"]);
+        command.args(more).env("ORDER_ROUTER_STORE", server.url("unsynced"));
+        command
+    };
+    let refused = submit(&[]).output().unwrap();
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(stderr(&refused).contains("accept_unsynced"), "{}", stderr(&refused));
+    assert!(supplier.ledger().is_empty());
+    run(submit(&["--accept-unsynced"]), 0);
+    assert_eq!(supplier.ledger().len(), 3);
+    run(submit(&["--accept-unsynced", "--share"]), 0);
+    assert_eq!(supplier.ledger().len(), 3);
+}

@@ -1,7 +1,7 @@
 //! Orders that are paid later, in process: what callers are told, joins, restarts, refused starts.
 
 use futures_util::future::BoxFuture;
-use order_router::protocol::{Fingerprint, PaysOn, State};
+use order_router::protocol::{Fingerprint, PayStep, Payment, PaysOn, State};
 use order_router::simulator::{Contract, PayFault, PayTime};
 use order_router::store::{EmbeddedConfig, EmbeddedStore, OpenError};
 use order_router::supplier::{
@@ -149,4 +149,81 @@ async fn a_supplier_that_cannot_be_paid_is_refused_at_the_start() {
     let builder = OrderRouter::builder(supplier, world.store.clone());
     let error = builder.config(world.config.clone()).start().await.err().expect("refused");
     assert!(matches!(error, StartError::CannotPay), "{error}");
+}
+
+/// An order that was recorded to be paid stays as well; what is created goes on once it may.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_payment_leaves_while_the_kill_switch_is_on() {
+    let mut world = paying(scripted(PayFault::WithheldNever));
+    let hour = Duration::from_secs(3600);
+    // It is good for no longer than it takes to be created, and is paid all the same.
+    world.config = world.config.clone().good_for(Duration::from_secs(2));
+    let router = world.ready().await;
+    let ticket = router.track(order("p", "x", 1)).expect("taken");
+    while world.simulator.stats().pays == 0 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    router.stop_sending("prices are wrong").await.expect("durable");
+    // Long enough for the doubt to be decided: it was not paid, and is due again.
+    let name = ClientRef::new("p").expect("a reference");
+    let due = async {
+        loop {
+            let stored = router.status(&name).await.expect("the store works").expect("there");
+            if let State::Created { payment: Payment { step: PayStep::Due, .. }, .. } = stored.state
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TEN, due).await.expect("the doubt is decided meanwhile");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((debits(&world), world.simulator.stats().pays), (vec![0], 1));
+    assert_eq!(router.stats().sending_stopped.as_deref(), Some("prices are wrong"));
+    router.resume_sending().await.expect("durable");
+    placed(&router.wait(&name, hour).await.expect("an end"));
+    assert_eq!((debits(&world), world.simulator.stats().pays), (vec![1], 2));
+    drop(ticket);
+}
+
+fn priced(reference: &str, price: Option<&str>) -> Order {
+    let item = Item::new(format!("item-{reference}"), 1).expect("an item");
+    let item = match price {
+        Some(price) => item.total_price(price.parse().expect("a price")),
+        None => item,
+    };
+    Order::new(ClientRef::new(reference).expect("a reference"), vec![item]).expect("an order")
+}
+
+/// How many payments are sent, none of which is decided, where 100 may be in doubt.
+async fn pays_until_it_stops(price: Option<&str>) -> u64 {
+    let mut world = paying(Faults::default());
+    let most = Some("100".parse().expect("a price"));
+    let config = world.config.clone().landing_bound(None).posts_max(1);
+    world.config = config.doubts_amount_max(most);
+    let faults =
+        Faults { pay_script: vec![Some(PayFault::WithheldNever); 20].into(), ..Faults::default() };
+    let router = world.ready().await;
+    world.simulator.set_faults(faults).expect("faults");
+    for n in 0..12 {
+        drop(router.track(priced(&format!("p-{n}"), price)).expect("taken"));
+    }
+    let stopped = async {
+        while router.stats().sending_stopped.as_deref() != Some("too many orders are in doubt") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TEN, stopped).await.expect("it stops");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(debits(&world).iter().sum::<u32>(), 0);
+    world.simulator.stats().pays
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payments_in_doubt_are_bounded_by_money_too() {
+    // Three cost less than a hundred, four do not; one more may have been under way.
+    let pays = pays_until_it_stops(Some("30.01")).await;
+    assert!((4..=5).contains(&pays), "{pays} payments");
+    let pays = pays_until_it_stops(None).await;
+    assert!((1..=2).contains(&pays), "{pays} payments");
 }

@@ -370,7 +370,8 @@ impl SharedStore for Shared {
             let put = move |kept: &mut Kept| {
                 for one in &requests {
                     let known = kept.requests.iter().any(|known| known.key == one.key);
-                    if (twice || !known) && !kept.replies.contains_key(&one.key) {
+                    kept.replies.remove(&one.key);
+                    if twice || !known {
                         kept.requests.push(one.clone());
                     }
                 }
