@@ -27,7 +27,7 @@ pub struct Tally {
 
 /// One count for each outcome.
 #[derive(Default)]
-pub struct Counts([AtomicU64; 9]);
+pub struct Counts([AtomicU64; 10]);
 
 /// Counts at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

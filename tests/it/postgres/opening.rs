@@ -73,7 +73,7 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     ));
     let store = open(&server.url(&name)).await;
     let versions = format!("SELECT max(version) FROM {name}.order_router_schema");
-    assert_eq!(server.sql(&versions), "4");
+    assert_eq!(server.sql(&versions), "5");
     let index = format!(
         "SELECT count(*) FROM pg_indexes WHERE schemaname = '{name}' \
         AND indexname = 'order_intents_claimed'"
@@ -81,9 +81,9 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(server.sql(&index), "1");
     assert_eq!(store.known_since(Serial(0)).await.expect("works").len(), 1);
     drop(store);
-    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (5)"));
+    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (6)"));
     let error = refused(config(&server.url(&name))).await;
-    let newer = matches!(error, PostgresError::NewerVersion { found: 5, known: 4 });
+    let newer = matches!(error, PostgresError::NewerVersion { found: 6, known: 5 });
     assert!(newer, "{error:?}");
 }
 
