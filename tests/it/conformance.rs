@@ -229,7 +229,7 @@ impl WrongStore {
                     }
                     _ => false,
                 };
-                let Verdict::Placed { id, .. } = verdict else { return open };
+                let Some((id, _)) = verdict.order() else { return open };
                 let claims = self.disk.claims(vec![id.clone()]).now_or_never().expect("at once");
                 open && claims.expect("works")[0].is_none()
             }
@@ -244,7 +244,10 @@ impl WrongStore {
                 let mut refs = self.refs.lock().expect("not poisoned");
                 refs.insert(intent.id, intent.client_ref.clone());
             }
-            Change::Decide { verdict: Verdict::Placed { id, .. }, .. } => {
+            Change::Decide {
+                verdict: Verdict::Placed { id, .. } | Verdict::Created { id, .. },
+                ..
+            } => {
                 let mut placed = self.placed.lock().expect("not poisoned");
                 placed.entry(id.clone()).or_insert_with(Instant::now);
             }
