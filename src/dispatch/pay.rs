@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::{AbortHandle, Abortable};
 use tracing::Instrument;
 
-use super::post::READ_ON_DEFAULT;
+use super::post::{READ_ON_DEFAULT, gate};
 use crate::actors::{PayMessage, Shared};
 use crate::crash;
 use crate::order::{ClientRef, OrderId};
 use crate::protocol::evidence::{AccountEffect, GateState};
 use crate::protocol::payment::PayOutcome;
 use crate::protocol::payment::evidence::{PayJudgement, judge_pay};
-use crate::protocol::{Clause, IntentId, Moment};
+use crate::protocol::{IntentId, Moment};
 use crate::supplier::{Exchange, Gate};
 
 /// One recorded payment to send.
@@ -96,15 +95,8 @@ pub(crate) fn send_pay(shared: &Arc<Shared>, job: PayJob) {
 async fn pay(shared: Arc<Shared>, job: PayJob, recorded: Moment) {
     let (intent, pays) = (job.intent, job.pays);
     let mut report = Report { shared: shared.clone(), intent, pays, first: true };
-    let closes = shared.config.left_out.keeps(Clause::GateCloses);
     // Not with what the order was good for: it exists, and the supplier says how long it may be paid.
-    let closes_at = match closes {
-        true => recorded.plus(shared.config.send_window),
-        false => Moment::after_origin(Duration::MAX),
-    };
-    let asks_lease = shared.config.left_out.keeps(Clause::LeaseChecked);
-    let lease = shared.lease.clone().filter(|_| asks_lease);
-    let gate = Arc::new(Gate::new(closes_at).under(lease).unless(&shared.switch));
+    let gate = gate(&shared, recorded.plus(shared.config.send_window));
     crash::point("pay.recorded");
     let mut exchange = shared.supplier.pay(job.order.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {

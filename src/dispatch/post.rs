@@ -141,18 +141,22 @@ struct Left {
     floor: Option<Timestamp>,
 }
 
+/// A gate that closes at this moment, with the lease and with the kill switch.
+pub(super) fn gate(shared: &Shared, closes_at: Moment) -> Arc<Gate> {
+    let left_out = &shared.config.left_out;
+    let closes_at = match left_out.keeps(Clause::GateCloses) {
+        true => closes_at,
+        false => Moment::after_origin(Duration::MAX),
+    };
+    let lease = shared.lease.clone().filter(|_| left_out.keeps(Clause::LeaseChecked));
+    Arc::new(Gate::new(closes_at).under(lease).unless(&shared.switch))
+}
+
 async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let (lane, intent, seq) = (job.lane, job.intent, job.seq);
     let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
-    let closes = shared.config.left_out.keeps(Clause::GateCloses);
     let left_at = Left { recorded, floor: shared.account().floor(recorded) };
-    let asks_lease = shared.config.left_out.keeps(Clause::LeaseChecked);
-    let lease = shared.lease.clone().filter(|_| asks_lease);
-    let closes_at = match closes {
-        true => recorded.plus(shared.config.send_window).min(job.good_until),
-        false => Moment::after_origin(Duration::MAX),
-    };
-    let gate = Arc::new(Gate::new(closes_at).under(lease).unless(&shared.switch));
+    let gate = gate(&shared, recorded.plus(shared.config.send_window).min(job.good_until));
     crash::point("post.recorded");
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
