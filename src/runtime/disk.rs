@@ -56,6 +56,17 @@ impl Lock {
     }
 }
 
+/// A locked file that is unlocked before it is closed. Closing alone is not enough while another
+/// thread starts a process: until that process runs its program, it has every descriptor of this
+/// one, and with it the lock.
+struct Unlocks(std::fs::File);
+
+impl Drop for Unlocks {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// What came of asking for a lock.
 pub enum Locking {
     /// It is held.
@@ -214,7 +225,7 @@ impl Disk for SystemDisk {
             Ok(()) => {
                 file.set_len(0)?;
                 file.write_all(std::process::id().to_string().as_bytes())?;
-                Ok(Locking::Held(Lock::new(file)))
+                Ok(Locking::Held(Lock::new(Unlocks(file))))
             }
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut pid = String::new();

@@ -333,10 +333,14 @@ impl Index {
 }
 
 /// Waits until nobody has sled's file locked: a thread of its own may for some moments after an
-/// index was dropped, and sled fails on it at once. Nobody else can: the store's lock is held.
+/// index was dropped, or a process that is just being started from this one, and sled fails on it
+/// at once. Nobody else can: the store's lock is held.
 fn await_release(db: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options().create(true).append(true).mode(0o600).open(db)?.lock()
+    let file = File::options().create(true).append(true).mode(0o600).open(db)?;
+    file.lock()?;
+    // Not by closing alone: a process that is being started has this descriptor as well.
+    file.unlock()
 }
 
 fn insert_all(db: &sled::Db, writes: &[Written]) -> Result<(), Unusable> {

@@ -282,7 +282,12 @@ async fn index_that_is_gone_short_or_unopenable_is_rebuilt() {
 }
 
 /// The index as the store opens it.
+///
+/// A thread of sled, or a process that another test is just starting, may have the lock of an index
+/// that was dropped for some moments more. sled fails on it at once.
 fn open_sled(dir: &std::path::Path) -> sled::Db {
+    let file = std::fs::File::open(index_file(dir)).expect("opens");
+    file.lock().and_then(|()| file.unlock()).expect("locks");
     let config = sled::Config::new().path(dir.join("index")).segment_size(4 << 20);
     config.open().expect("opens")
 }
@@ -291,6 +296,29 @@ fn open_sled(dir: &std::path::Path) -> sled::Db {
 fn used_bytes(path: &std::path::Path) -> u64 {
     let bytes = std::fs::read(path).expect("reads");
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// A process that is being started has every descriptor of its parent until it runs its program,
+/// and with them the locks.
+#[test]
+fn store_opens_again_while_processes_are_started() {
+    use std::os::unix::process::CommandExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                // Its own group makes the time between fork and program longer.
+                let child = std::process::Command::new("true").process_group(0).status();
+                assert!(child.expect("runs").success());
+            }
+        });
+        let opened: Vec<_> = (0..100).map(|_| open(dir.path()).map(drop)).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for (round, result) in opened.into_iter().enumerate() {
+            result.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+    });
 }
 
 #[tokio::test]
