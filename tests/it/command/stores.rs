@@ -11,11 +11,17 @@ use crate::servers::{DynamoDb, Postgres, Redis, SECRET_KEY};
 
 const PURCHASES: usize = 5_000;
 const KILLS: usize = 4;
+/// How many of them through a local DynamoDB, which takes some 13 orders a second.
+const PURCHASES_DYNAMODB: usize = 300;
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Submits the purchases; the router is killed at each turn, and `disturb` then does what else there
 /// is to the server.
 fn buys_once(store: &str, count: usize, disturb: impl Fn(usize)) {
+    buys_once_within(LIMIT, store, count, disturb);
+}
+
+fn buys_once_within(limit: Duration, store: &str, count: usize, disturb: impl Fn(usize)) {
     let bench = Bench::new();
     bench.file("in.csv", &purchases(count, 1));
     let supplier = simulator(Faults {
@@ -53,7 +59,7 @@ fn buys_once(store: &str, count: usize, disturb: impl Fn(usize)) {
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,
-            None if begun.elapsed() > LIMIT => {
+            None if begun.elapsed() > limit => {
                 child.kill().unwrap();
                 child.wait().unwrap();
                 let log = log();
@@ -98,9 +104,19 @@ fn purchases_on_redis_survive_kills_of_router_and_server() {
     });
 }
 
-/// The local server keeps all in memory, so it is not killed, and takes some 13 orders a second.
 #[test]
 fn purchases_on_dynamodb_survive_kills_of_the_router() {
+    dynamodb(PURCHASES_DYNAMODB, LIMIT);
+}
+
+#[test]
+#[ignore = "long: some ten minutes, all of them its local server's"]
+fn all_purchases_on_dynamodb_survive_kills_of_the_router() {
+    dynamodb(PURCHASES, LIMIT * 5);
+}
+
+/// The local server keeps all in memory, so it is not killed.
+fn dynamodb(count: usize, limit: Duration) {
     let Some(server) = DynamoDb::shared() else { return };
     let url = server.url("purchases");
     let bench = Bench::new();
@@ -113,7 +129,7 @@ fn purchases_on_dynamodb_survive_kills_of_the_router() {
     for _ in 0..2 {
         assert!(stdout(&run(create(), 0)).contains("table purchases"));
     }
-    buys_once(&url, 300, |_| {});
+    buys_once_within(limit, &url, count, |_| {});
 }
 
 /// A server that may forget what it answers is taken only by who says so.
