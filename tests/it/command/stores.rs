@@ -11,19 +11,13 @@ use crate::servers::{DynamoDb, Postgres, Redis, SECRET_KEY};
 
 const PURCHASES: usize = 5_000;
 const KILLS: usize = 4;
-/// How many of them through a local DynamoDB, which takes some 13 orders a second.
-const PURCHASES_DYNAMODB: usize = 300;
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// Submits the purchases; the router is killed at each turn, and `disturb` then does what else there
 /// is to the server.
-fn buys_once(store: &str, count: usize, disturb: impl Fn(usize)) {
-    buys_once_within(LIMIT, store, count, disturb);
-}
-
-fn buys_once_within(limit: Duration, store: &str, count: usize, disturb: impl Fn(usize)) {
+fn buys_once(store: &str, disturb: impl Fn(usize)) {
     let bench = Bench::new();
-    bench.file("in.csv", &purchases(count, 1));
+    bench.file("in.csv", &purchases(PURCHASES, 1));
     let supplier = simulator(Faults {
         withheld_after_creation: 0.01,
         reset_after: 0.01,
@@ -59,7 +53,7 @@ fn buys_once_within(limit: Duration, store: &str, count: usize, disturb: impl Fn
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break status,
-            None if begun.elapsed() > limit => {
+            None if begun.elapsed() > LIMIT => {
                 child.kill().unwrap();
                 child.wait().unwrap();
                 let log = log();
@@ -72,24 +66,24 @@ fn buys_once_within(limit: Duration, store: &str, count: usize, disturb: impl Fn
     assert!(!log().contains("canary"), "a secret is shown: {}", log());
     let admin = supplier.admin_url();
     run(bench.command(&["check", "--ledger", &admin, "--results", "results.jsonl"]), 0);
-    assert_eq!(supplier.ledger().len(), count);
+    assert_eq!(supplier.ledger().len(), PURCHASES);
     let results = bench.results();
     let placed = results.iter().filter(|line| line["outcome"] == "placed");
     let ids: BTreeSet<_> = placed.map(|line| line["order_id"].as_str().unwrap()).collect();
-    assert_eq!(ids.len(), count);
-    println!("{count} purchases, {KILLS} kills: {:?}", begun.elapsed());
+    assert_eq!(ids.len(), PURCHASES);
+    println!("{PURCHASES} purchases, {KILLS} kills: {:?}", begun.elapsed());
 }
 
 #[test]
 fn purchases_on_redb_survive_kills() {
     let dir = tempfile::tempdir().unwrap();
-    buys_once(&format!("redb:{}", dir.path().join("store.redb").display()), PURCHASES, |_| {});
+    buys_once(&format!("redb:{}", dir.path().join("store.redb").display()), |_| {});
 }
 
 #[test]
 fn purchases_on_postgres_survive_kills_of_router_and_server() {
     let Some(server) = Postgres::start(&[]) else { return };
-    buys_once(&server.url("purchases"), PURCHASES, |_| {
+    buys_once(&server.url("purchases"), |_| {
         server.kill();
         server.run();
     });
@@ -98,25 +92,15 @@ fn purchases_on_postgres_survive_kills_of_router_and_server() {
 #[test]
 fn purchases_on_redis_survive_kills_of_router_and_server() {
     let Some(server) = Redis::start(&[]) else { return };
-    buys_once(&server.url("purchases"), PURCHASES, |_| {
+    buys_once(&server.url("purchases"), |_| {
         server.kill();
         server.run();
     });
 }
 
+/// The local server keeps all in memory, so it is not killed.
 #[test]
 fn purchases_on_dynamodb_survive_kills_of_the_router() {
-    dynamodb(PURCHASES_DYNAMODB, LIMIT);
-}
-
-#[test]
-#[ignore = "long: some ten minutes, all of them its local server's"]
-fn all_purchases_on_dynamodb_survive_kills_of_the_router() {
-    dynamodb(PURCHASES, LIMIT * 5);
-}
-
-/// The local server keeps all in memory, so it is not killed.
-fn dynamodb(count: usize, limit: Duration) {
     let Some(server) = DynamoDb::shared() else { return };
     let url = server.url("purchases");
     let bench = Bench::new();
@@ -129,7 +113,7 @@ fn dynamodb(count: usize, limit: Duration) {
     for _ in 0..2 {
         assert!(stdout(&run(create(), 0)).contains("table purchases"));
     }
-    buys_once_within(limit, &url, count, |_| {});
+    buys_once(&url, |_| {});
 }
 
 /// A server that may forget what it answers is taken only by who says so.
