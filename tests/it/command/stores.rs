@@ -137,4 +137,13 @@ fn server_that_does_not_sync_is_taken_where_that_is_accepted() {
     assert_eq!(supplier.ledger().len(), 3);
     run(submit(&["--accept-unsynced", "--share"]), 0);
     assert_eq!(supplier.ledger().len(), 3);
+    let to = format!("redb:{}", bench.path("moved.redb").display());
+    let migrate = |more: &[&str]| {
+        let mut command = bench.command(&["store", "migrate", "--lease", "1s"]);
+        command.args(["--pause-max", "300ms"]).args(more);
+        command.env("ORDER_ROUTER_FROM", server.url("unsynced")).env("ORDER_ROUTER_TO", &to);
+        command
+    };
+    assert!(stderr(&run(migrate(&[]), 2)).contains("accept_unsynced"));
+    run(migrate(&["--accept-unsynced"]), 0);
 }
