@@ -54,6 +54,10 @@ fn read(pem: &str) -> Result<rustls::RootCertStore, NoTls> {
 
 /// What a URL says of TLS to a server: that it is wanted, and whose certificates are trusted.
 #[derive(Clone)]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "redis")),
+    allow(dead_code, reason = "no server over TLS is in this build")
+)]
 pub(crate) struct Wanted {
     /// The file as the URL names it, and what is in it. Without one: the system's.
     roots: Option<(Box<str>, Arc<str>)>,

@@ -26,6 +26,7 @@ pub(super) struct Address {
     pub(super) password: Option<SecretString>,
     pub(super) database: u32,
     /// Redis alone has it.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "no Redis is in this build"))]
     pub(super) tls: Option<Wanted>,
 }
 
