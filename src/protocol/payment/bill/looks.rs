@@ -101,6 +101,10 @@ impl Bill {
         let unpaid_end = |why| (PayVerdict::Unpaid(why), Then::End);
         let (waited, patience) = (now.since(doubt.since), rules.wire_bound + rules.look_again_max);
         match saw {
+            Saw::Unpaid if self.payment.is_for_a_person() => {
+                let why = "whether it was told unpaid is not known: a person is asked".into();
+                self.hold_or_look(rules, why, doubt, now, effects);
+            }
             Saw::Unpaid if settled => {
                 let tries = self.payment.tries.saturating_add(1);
                 let counts = doubt.unpaid == Unpaid::CountsAsTry;
