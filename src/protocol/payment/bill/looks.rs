@@ -25,6 +25,17 @@ impl Bill {
         }
     }
 
+    /// The newest payment has paid after a look had shown that it did nothing.
+    pub(super) fn paid_late(&mut self, effects: &mut Vec<PayEffect>) {
+        match self.phase {
+            // No newer one is recorded, so none is: rule 5.
+            Phase::Checking { .. } | Phase::Asked => self.seen_paid(effects),
+            // What is told stays; before it is, whoever carries this out knows whose order it is.
+            Phase::Ended => effects.insert(0, PayEffect::Alarm(PayAlarm::PaidLate)),
+            Phase::Writing { .. } | Phase::Sending | Phase::Doubt(_) => {}
+        }
+    }
+
     pub(super) fn looked(
         &mut self,
         rules: &Rules,
