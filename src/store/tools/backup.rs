@@ -143,6 +143,11 @@ pub async fn restore(
     sync_dir(&beside.join("journal"))?;
     crash::point("restore.copied");
     let store = open(&beside)?;
+    // Another store goes on with its orders, or may: they would be bought from both.
+    let marked = store.rehydrate().await.map_err(close)?.mark;
+    if let Some(mark) = marked.filter(|mark| !matches!(mark, Mark::Restored(_))) {
+        return Err(OpenError::lost(format!("{}: {mark}", from.display())));
+    }
     let mark = Some(Mark::Restored(from.display().to_string()));
     store.commit(Change::Mark { mark }).await.map_err(close)?;
     store.close().await.map_err(close)?;

@@ -245,3 +245,17 @@ fn a_backup_that_lost_its_end_on_the_way_is_refused() {
     assert!(said.contains("changes"), "{said}");
     assert!(!bench.path("new").exists());
 }
+
+#[test]
+fn a_store_that_was_moved_to_another_does_not_come_back_by_its_backup() {
+    let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+    bench.file("in.csv", &csv(&["a-1,x,1"]));
+    run(bench.submit(&supplier.url(), "in.csv"), 0);
+    let migrate = ["store", "migrate", "--from", "embedded:data", "--to", "redb:orders.redb"];
+    run(bench.command(&migrate), 0);
+    run(bench.command(&["store", "backup", "backup", "--data", "data"]), 0);
+    let restore = ["store", "restore", "backup", "--data", "new"];
+    let said = stderr(&run(bench.command(&restore), 2));
+    assert!(said.contains("were moved to"), "{said}");
+    assert!(!bench.path("new").exists());
+}
