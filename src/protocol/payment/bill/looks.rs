@@ -52,6 +52,8 @@ impl Bill {
             Phase::Doubt(doubt) => self.looked_in_doubt(rules, doubt, requested, saw, now, effects),
             Phase::Asked => match saw {
                 Saw::Cancelled(reason) => self.cancelled_before(reason, now, effects),
+                // Once a payment has left, nobody can tell that it had failed before.
+                Saw::Failed => self.failed_before(now, effects),
                 _ => self.look_again(rules, None, now),
             },
             Phase::Writing { .. } | Phase::Sending | Phase::Ended => {}
@@ -71,10 +73,7 @@ impl Bill {
         match saw {
             Saw::Unpaid if from <= requested => self.ask(rules, now, effects),
             Saw::Cancelled(reason) => self.cancelled_before(reason, now, effects),
-            Saw::Failed => {
-                let why = "it failed before it was paid".into();
-                self.hold(why, settled_doubt(now), effects);
-            }
+            Saw::Failed => self.failed_before(now, effects),
             Saw::Nothing(why) if now.since(from) > unreadable(rules) => {
                 let why = format!("it cannot be read: {why}").into();
                 self.hold(why, settled_doubt(now), effects);
@@ -82,6 +81,10 @@ impl Bill {
             Saw::Unpaid | Saw::Nothing(_) => self.look_again(rules, None, now),
             Saw::Paid => {}
         }
+    }
+
+    fn failed_before(&mut self, now: Moment, effects: &mut Vec<PayEffect>) {
+        self.hold("it failed before it was paid".into(), settled_doubt(now), effects);
     }
 
     /// It was cancelled before a payment of ours could have paid it. Where creating pays (A6 is

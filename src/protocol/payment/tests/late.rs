@@ -48,3 +48,13 @@ fn what_a_person_alone_may_call_unpaid_is_not_sent_again_whatever_is_seen() {
     step(&mut expired, 130, looked(130, cancelled("payment_expiration")), "write unpaid");
     step(&mut bill, 130, PayEvent::Decided(PayDecision::Unpaid), "write unpaid");
 }
+
+#[test]
+fn an_order_that_fails_while_it_waits_for_its_permit_is_not_paid() {
+    let (mut bill, _) = Bill::created(None, &rules(), at(0));
+    step(&mut bill, 30, PayEvent::Woke, "look");
+    step(&mut bill, 30, looked(30, Saw::Failed), "write held 0/0");
+    step(&mut bill, 31, PayEvent::Permitted, "return");
+    step(&mut bill, 31, PayEvent::Written, "told held");
+    step(&mut bill, 40, looked(40, Saw::Failed), "");
+}
