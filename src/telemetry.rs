@@ -15,8 +15,8 @@
 //! | `order_router_sending` | gauge | 1 while orders are sent, 0 while something stops them |
 //! | `order_router_list_lag_seconds` | gauge | how long an order was seen to need, at least, until a list shows it (A1) |
 //! | `order_router_index_lag` | gauge | changes that the store's index has not taken over yet |
-//! | `order_router_attempts_total` | counter | attempts by `outcome`: `created`, `refused`, `not_sent`, `unknown` |
-//! | `order_router_verdicts_total` | counter | ends by `verdict`: `placed`, `refused`, `not_placed` |
+//! | `order_router_attempts_total` | counter | attempts to create, not to pay, by `outcome`: `created`, `refused`, `not_sent`, `unknown` |
+//! | `order_router_verdicts_total` | counter | ends by `verdict`: `placed`, `refused`, `not_placed`, `unpaid` |
 //! | `order_router_in_doubt_total` | counter | orders that came into doubt |
 //! | `order_router_held_total` | counter | orders that were handed to a person |
 //! | `order_router_joined_total` | counter | submissions that joined an order under the same reference |
