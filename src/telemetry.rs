@@ -9,9 +9,9 @@
 //! |---|---|---|
 //! | `order_router_open` | gauge | orders that have not ended |
 //! | `order_router_posts` | gauge | POSTs under way |
-//! | `order_router_doubts` | gauge | orders in doubt or held |
+//! | `order_router_doubts` | gauge | orders and payments in doubt or held |
 //! | `order_router_doubt_age_seconds` | gauge | for how long the lane that has had doubts longest has had some |
-//! | `order_router_doubt_amount` | gauge | what the orders in doubt cost, as far as they have a price guard |
+//! | `order_router_doubt_amount` | gauge | what the orders and payments in doubt cost, as far as they have a price guard |
 //! | `order_router_sending` | gauge | 1 while orders are sent, 0 while something stops them |
 //! | `order_router_list_lag_seconds` | gauge | how long an order was seen to need, at least, until a list shows it (A1) |
 //! | `order_router_index_lag` | gauge | changes that the store's index has not taken over yet |
