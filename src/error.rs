@@ -85,6 +85,15 @@ pub enum SubmitError {
         /// Why it does not answer.
         source: GateError,
     },
+    /// Orders carry tags, and a note of this one has the tag's key already or no room for it. Nothing was
+    /// recorded or bought; change the note.
+    #[error(
+        "a note of order {client_ref} has the key of the tags, or no room for a tag; it was not taken"
+    )]
+    NoRoomForTag {
+        /// The caller's reference.
+        client_ref: ClientRef,
+    },
     /// Identical orders are held until a person has looked (rule 10). Nothing was recorded or
     /// bought for this one; submit it again later, under the same reference.
     #[error("orders for these items are held for a person to look: {why}; nothing was bought")]

@@ -128,7 +128,7 @@ pub mod testing;
 pub use config::{Config, ConfigError, StartAnswer};
 pub use error::{ResolveError, StartError, SubmitError};
 pub use order::{
-    ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
+    ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order, Tag, TagKey,
     OrderId, Price,
 };
 pub use protocol::fulfilment::Delivery;
