@@ -128,8 +128,8 @@ pub mod testing;
 pub use config::{Config, ConfigError, StartAnswer};
 pub use error::{ResolveError, StartError, SubmitError};
 pub use order::{
-    ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order, Tag, TagKey,
-    OrderId, Price,
+    ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
+    OrderId, Price, Tag, TagKey,
 };
 pub use protocol::fulfilment::Delivery;
 pub use router::{

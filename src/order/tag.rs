@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ClientRef, InvalidOrder, Item, Note, NOTE_BYTES_MAX};
+use super::{ClientRef, InvalidOrder, Item, NOTE_BYTES_MAX, Note};
 
 /// Longest key of a tag, in bytes.
 pub const TAG_KEY_BYTES_MAX: usize = 32;

@@ -42,7 +42,9 @@ fn a_tag_is_one_hash_of_the_reference_and_of_one_form() {
     assert_eq!(Tag::parse(&tag.to_string()), Some(tag));
     assert_ne!(Tag::of(&reference("order-2")), tag);
     let text = tag.to_string();
-    for other in ["", &text[..31], &text.to_uppercase(), &format!("{text}0"), &format!("+{}", &text[1..])] {
+    for other in
+        ["", &text[..31], &text.to_uppercase(), &format!("{text}0"), &format!("+{}", &text[1..])]
+    {
         assert_eq!(Tag::parse(other), None, "{other}");
     }
 }
