@@ -111,6 +111,8 @@ mod crash;
 mod dispatch;
 mod error;
 mod order;
+#[cfg(feature = "cli")]
+pub mod probe;
 pub mod protocol;
 mod router;
 pub mod runtime;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 mod tag;
 
-pub use tag::{TAG_KEY_BYTES_MAX, Tag, TagKey};
+pub use tag::{Tag, TagKey};
 
 /// Longest client reference and longest product id, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
