@@ -369,12 +369,13 @@ fn clock(raw: &Raw) -> Fact {
     // The header is cut to the second.
     let ahead = |wall: Timestamp| date.duration_since(wall).as_secs_f64();
     let (least, most) = (ahead(after), ahead(before) + 1.0);
+    let middle = f64::midpoint(least, most);
     let fact = match (least, most) {
         (least, most) if least <= 0.0 && most >= 0.0 => {
             Fact::found("clock", "as ours, to a second")
         }
-        (least, _) if least > 0.0 => Fact::found("clock", format!("{least:.0} s ahead of ours")),
-        (_, most) => Fact::found("clock", format!("{:.0} s behind ours", -most)),
+        (least, _) if least > 0.0 => Fact::found("clock", format!("{middle:.0} s ahead of ours")),
+        (..) => Fact::found("clock", format!("{:.0} s behind ours", -middle)),
     };
     match least > CLOCK_OFF || most < -CLOCK_OFF {
         true => fact.note("nothing would be released: see clock_margin and this machine's clock"),

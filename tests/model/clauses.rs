@@ -183,9 +183,9 @@ const ACCOUNT: &[WholeLine] = &[
     (Clause::ListedAgain, props::ORPHAN, 9, 861),
     (Clause::EchoSeen, props::BUDGET, 9, 433),
     (Clause::Witnesses, props::BUDGET, 9, 900),
-    (Clause::TagDecides, props::OURS, 7, 1),
-    (Clause::UntaggedHeld, props::BUDGET, 9, 1),
-    (Clause::OwnTagHeld, props::BUDGET, 9, 1),
+    (Clause::TagDecides, props::OURS, 8, 3_466),
+    (Clause::UntaggedHeld, props::BUDGET, 9, 910),
+    (Clause::OwnTagHeld, props::BUDGET, 9, 910),
 ];
 
 /// Each is caught, and with all clauses kept nothing is wrong in the same world.

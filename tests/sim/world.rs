@@ -377,7 +377,8 @@ impl Inner {
         answered: bool,
     ) -> (Option<Duration>, OrderId) {
         let lane = ItemsHash::of(items, self.echo);
-        let tag = items.first().and_then(Item::note_ref).filter(|_| self.echo.tag.is_some()).cloned();
+        let tag =
+            items.first().and_then(Item::note_ref).filter(|_| self.echo.tag.is_some()).cloned();
         let lines: Vec<_> = items.iter().map(|i| (i.id().to_owned(), i.quantity())).collect();
         let id = self.new_id();
         if !creates {
