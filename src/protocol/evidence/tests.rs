@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod shown;
+mod tags;
 
 const OURS: &str = r#"{"id":"o-1","status":"active","createdAt":"2026-01-31T12:00:00Z"}"#;
 

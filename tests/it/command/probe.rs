@@ -358,3 +358,13 @@ fn a_lost_answer_or_a_killed_probe_leads_to_no_second_order() {
     one_order(&supplier.stats(), &supplier);
     assert_eq!(fact(&report, "unknown key in a note"), "is kept and shown: orders can carry tags");
 }
+
+#[test]
+fn one_order_on_the_account_does_not_show_which_end_of_the_list_is_first() {
+    let (bench, supplier) = (Bench::new(), supplier_with(Contract::default(), Faults::default()));
+    stock(&supplier, 1);
+    let report = facts(&run(probe(&bench, &supplier, &["--json"]), 1));
+    assert_eq!(fact(&report, "order"), "? all orders are of one moment, or there is only one");
+    assert_eq!(fact(&report, "paging"), "? the account has fewer than three orders");
+    assert_eq!(setting(&report, "oldest_first"), None);
+}
