@@ -284,9 +284,12 @@ fn one_order_shows_its_lag_its_echo_its_tag_and_what_it_cost() {
     assert_eq!(fact(&report, "unknown key in a note"), "is kept and shown: orders can carry tags");
 }
 
+/// A supplier, what is asked of the probe beside the order, and what that must show.
+type Ordered = (Contract, &'static [&'static str], &'static [(&'static str, &'static str)]);
+
 #[test]
 fn an_order_shows_what_a_supplier_does_not_keep_and_what_its_test_orders_are() {
-    let lines: [(Contract, &[&str], &[(&str, &str)]); 3] = [
+    let lines: [Ordered; 3] = [
         (
             Contract { note_keys: vec!["player".to_owned()], ..Contract::default() },
             &["--buy-note", r#"{"player":7}"#, "--mock"],
