@@ -51,6 +51,13 @@ pub(crate) use payments::{PayEntry, PayMessage, Payments, Source};
 pub(crate) use registry::{Dormant, Registry};
 pub(crate) use threads::Threads;
 
+/// What the list shows, as orders are told apart by it.
+pub(crate) fn echo(supplier: &dyn Supplier, config: &Config) -> EchoProfile {
+    let echo = supplier.capabilities().echo;
+    let by_tag = |_: &_| config.left_out.keeps(Clause::TagDecides);
+    EchoProfile { tag: echo.tag.filter(by_tag), ..echo }
+}
+
 /// What every part of one router has in common.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -133,7 +140,7 @@ impl Shared {
         Self {
             rules: config.rules(supplier.wire_bound()),
             policy: supplier.evidence_policy(),
-            echo: supplier.capabilities().echo,
+            echo: echo(&*supplier, &config),
             fingerprint: supplier.fingerprint(),
             dispatch: Dispatch::new(&config, sends, runtime.now(), lease.clone(), switch.clone()),
             switch,

@@ -191,6 +191,9 @@ struct Ours {
     placed: BTreeMap<OrderId, Placed>,
     /// A reference for each lane that bought in the span.
     lanes: BTreeMap<ItemsHash, ClientRef>,
+    /// The same by tag, where orders carry tags: an order with one of ours is no stranger's, whatever its
+    /// items.
+    tags: BTreeMap<[u8; 10], ClientRef>,
     /// Open attempts by lane: what they may have bought.
     open: BTreeMap<ItemsHash, BTreeSet<ClientRef>>,
 }
@@ -210,6 +213,9 @@ impl Ours {
         let Stored { client_ref, lane, state, .. } = stored;
         if let Some(open) = self.open.get_mut(&lane) {
             open.remove(&client_ref);
+        }
+        if let Some(tag) = lane.tag() {
+            self.tags.insert(tag, client_ref.clone());
         }
         if state.attempt().is_some() {
             self.open.entry(lane).or_default().insert(client_ref.clone());
@@ -268,7 +274,9 @@ fn compare(
             created_at: Some(row.created_at),
         };
         if let Some(placed) = ours.placed.get(&row.id) {
-            if lane.is_some_and(|lane| lane != placed.lane) {
+            // One from before a change of what the list echoes has a hash of another kind.
+            let of_its_kind = placed.lane.is_of(echo);
+            if of_its_kind && lane.is_some_and(|lane| lane != placed.lane) {
                 report.findings.push(found(Kind::OtherItems, Some(&placed.client_ref)));
             } else if placed.unpaid && is_paid(&row.status) {
                 report.findings.push(found(Kind::PaidAfterAll, Some(&placed.client_ref)));
@@ -285,7 +293,8 @@ fn compare(
             *left -= 1;
             report.in_doubt += 1;
         } else {
-            let same = lane.and_then(|lane| ours.lanes.get(&lane));
+            let by_tag = |lane: ItemsHash| ours.tags.get(&lane.tag()?);
+            let same = lane.and_then(|lane| by_tag(lane).or(ours.lanes.get(&lane)));
             let kind = match (same, known.orphans.contains(&row.id)) {
                 (Some(_), _) => Kind::Double,
                 (None, true) => Kind::Orphan,

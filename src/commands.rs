@@ -22,6 +22,7 @@ mod migrate;
 mod open;
 mod orders;
 mod output;
+mod probe;
 mod results;
 mod settings;
 mod signals;
@@ -54,6 +55,7 @@ enum Command {
     Status(orders::ShowArgs),
     Orders(orders::OrdersArgs),
     Audit(Box<audit::AuditArgs>),
+    Probe(Box<probe::ProbeArgs>),
     Stop(stop::StopArgs),
     Resume(stop::ResumeArgs),
     Store(store::StoreArgs),
@@ -72,6 +74,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Status(arguments) => orders::show(&arguments),
         Command::Orders(arguments) => orders::run(arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
         Command::Stop(arguments) => stop::stop(&arguments),
         Command::Resume(arguments) => stop::resume(&arguments),
         Command::Store(arguments) => store::run(&arguments),

@@ -85,6 +85,15 @@ pub enum SubmitError {
         /// Why it does not answer.
         source: GateError,
     },
+    /// Orders carry tags, and a note of this one has the tag's key already or no room for it. Nothing was
+    /// recorded or bought now; change the note. What was taken under the reference before is as it was.
+    #[error(
+        "a note of order {client_ref} has the key of the tags, or no room for a tag; it was not taken"
+    )]
+    NoRoomForTag {
+        /// The caller's reference.
+        client_ref: ClientRef,
+    },
     /// Identical orders are held until a person has looked (rule 10). Nothing was recorded or
     /// bought for this one; submit it again later, under the same reference.
     #[error("orders for these items are held for a person to look: {why}; nothing was bought")]
@@ -164,7 +173,8 @@ pub enum StartError {
         /// The store is empty: perhaps it is new on this account, perhaps its volume was lost.
         store_is_empty: bool,
     },
-    /// Orders are open that were accepted while the list was said to echo other fields: their rows
+    /// Orders are open that were accepted while the list was said to echo other fields, or with tags or
+    /// a key of tags that are not set now: their rows
     /// would not be recognised, and they could be bought twice. Start with the former setting, and
     /// change it once they have ended.
     #[error("{open} open orders were accepted with another setting of what the list echoes")]

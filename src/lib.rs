@@ -111,6 +111,8 @@ mod crash;
 mod dispatch;
 mod error;
 mod order;
+#[cfg(feature = "cli")]
+pub mod probe;
 pub mod protocol;
 mod router;
 pub mod runtime;
@@ -131,7 +133,7 @@ pub use config::{Config, ConfigError, StartAnswer};
 pub use error::{ResolveError, StartError, SubmitError};
 pub use order::{
     ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
-    OrderId, Price,
+    OrderId, Price, Tag, TagKey,
 };
 pub use protocol::fulfilment::Delivery;
 pub use router::{

@@ -10,6 +10,10 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+mod tag;
+
+pub use tag::{Tag, TagKey};
+
 /// Longest client reference and longest product id, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 /// Most lines of one order: what the supplier takes.
@@ -36,6 +40,9 @@ pub enum InvalidOrder {
     /// A price guard is a decimal of at most 28 digits, not negative.
     #[error("total price must be a decimal number of at most 28 digits, not negative")]
     TotalPrice,
+    /// A tag's key is 1 to 32 letters, digits, `_` or `-`.
+    #[error("tag key must be 1 to 32 letters, digits, `_` or `-`")]
+    TagKey,
     /// An order has 1 to 10 lines.
     #[error("an order has 1 to 10 items, this one has {0}")]
     Items(usize),
@@ -417,11 +424,28 @@ pub struct EchoProfile {
     /// The list shows notes. Default: no; orders that differ in the note alone are then bought one
     /// after the other.
     pub note: bool,
+    /// The list shows an unknown key of a note: every order is sent with its [`Tag`] under this one.
+    /// Default: none. What the router's rules say of it is at [`ItemsHash`].
+    pub tag: Option<TagKey>,
 }
 
 impl Default for EchoProfile {
     fn default() -> Self {
-        Self { quantity: true, note: false }
+        Self { quantity: true, note: false, tag: None }
+    }
+}
+
+impl EchoProfile {
+    /// The lines of an order as they are sent.
+    #[must_use]
+    pub fn as_sent(self, client_ref: &ClientRef, items: &Arc<[Item]>) -> Arc<[Item]> {
+        self.tag.map_or_else(|| items.clone(), |key| key.write(items, client_ref))
+    }
+
+    /// The lane of an order.
+    #[must_use]
+    pub fn lane(self, client_ref: &ClientRef, items: &Arc<[Item]>) -> ItemsHash {
+        ItemsHash::of(&self.as_sent(client_ref, items), self)
     }
 }
 
@@ -429,8 +453,16 @@ impl Default for EchoProfile {
 ///
 /// Versioned: the first byte names the canonical form and the echo profile. The order of lines
 /// does not matter, equal lines are added up.
+///
+/// # Tags
+/// Where orders carry tags, the tag is part of it, with bytes of its own: every order then has a lane
+/// of its own, and a row is of that lane only if all its lines show that tag. Rows that show none hash as
+/// they would without tags.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ItemsHash([u8; 17]);
+
+/// How many bytes of an [`ItemsHash`] tell the tag; the others tell the items.
+const TAG_PART: usize = 10;
 
 /// One line as the supplier's list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -446,8 +478,10 @@ pub struct EchoedItem {
 impl ItemsHash {
     /// Version of the canonical form; the echo profile is in the low bits.
     const VERSION: u8 = 1;
+    /// The bit that says that it has a tag.
+    const TAGGED: u8 = 4;
 
-    /// The hash of an order as its list row will show it.
+    /// The hash of an order as its list row will show it: of lines as they are sent, tags included.
     #[must_use]
     pub fn of(items: &[Item], echo: EchoProfile) -> Self {
         let lines = items.iter().map(|i| (i.id(), i.quantity(), i.note_ref()));
@@ -465,9 +499,10 @@ impl ItemsHash {
     }
 
     fn build<'a>(
-        lines: impl Iterator<Item = (&'a str, u32, Option<&'a Note>)>,
+        lines: impl Iterator<Item = (&'a str, u32, Option<&'a Note>)> + Clone,
         echo: EchoProfile,
     ) -> Self {
+        let tag = echo.tag.zip(echo.tag.and_then(|key| key.common(lines.clone().map(|l| l.2))));
         let mut totals: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for (id, quantity, note) in lines {
             let note = note.filter(|_| echo.note).map_or("", Note::as_json);
@@ -483,14 +518,33 @@ impl ItemsHash {
             hasher.update(if echo.quantity { quantity } else { 0 }.to_le_bytes());
         }
         let mut bytes = [0; 17];
-        bytes[0] = (Self::VERSION << 4) | (u8::from(echo.quantity) << 1) | u8::from(echo.note);
+        bytes[0] = Self::form(echo, tag.is_some());
         bytes[1..].copy_from_slice(&hasher.finalize()[..16]);
+        if let Some((key, tag)) = tag {
+            bytes.copy_within(1..17 - TAG_PART, 1 + TAG_PART);
+            let mut hasher = Sha256::new();
+            hasher.update((key.as_str().len() as u32).to_le_bytes());
+            hasher.update(key.as_str());
+            hasher.update(tag.as_bytes());
+            bytes[1..=TAG_PART].copy_from_slice(&hasher.finalize()[..TAG_PART]);
+        }
         Self(bytes)
     }
 
-    /// Whether it was made with this echo profile.
+    fn form(echo: EchoProfile, tagged: bool) -> u8 {
+        let tagged = if tagged { Self::TAGGED } else { 0 };
+        (Self::VERSION << 4) | tagged | (u8::from(echo.quantity) << 1) | u8::from(echo.note)
+    }
+
+    /// Whether it is an order's, made with this echo profile.
     pub(crate) fn is_of(&self, echo: EchoProfile) -> bool {
-        self.0[0] == Self::of(&[], echo).0[0]
+        self.0[0] == Self::form(echo, echo.tag.is_some())
+    }
+
+    /// What tells its tag, if it has one.
+    pub(crate) fn tag(&self) -> Option<[u8; TAG_PART]> {
+        let is_tagged = self.0[0] & Self::TAGGED != 0;
+        self.0[1..=TAG_PART].try_into().ok().filter(|_| is_tagged)
     }
 
     /// Its 17 bytes: the version, then the digest.

@@ -365,8 +365,15 @@ impl Builder {
         }
         // It settles what was restored; the next start sends.
         let sends = sends && config.start != StartAnswer::Restored;
-        let echo = supplier.capabilities().echo;
-        let open = found.intents.iter().filter(|stored| !stored.lane.is_of(echo)).count();
+        let echo = crate::actors::echo(&*supplier, &config);
+        // Another key of tags is another kind of lane, which shows by working it out again.
+        let is_other = |stored: &&Stored| {
+            !stored.lane.is_of(echo)
+                || (echo.tag.is_some()
+                    && !stored.items.is_empty()
+                    && stored.lane != echo.lane(&stored.client_ref, &stored.items))
+        };
+        let open = found.intents.iter().filter(is_other).count();
         if open > 0 {
             return Err(StartError::EchoChanged { open });
         }
@@ -549,6 +556,9 @@ impl OrderRouter {
     fn hand_over(&self, order: Order, ends_only: bool) -> Result<Ticket, SubmitError> {
         let shared = self.shared();
         self.going()?;
+        if shared.echo.tag.is_some_and(|key| !key.fits(order.items())) {
+            return Err(SubmitError::NoRoomForTag { client_ref: order.client_ref().clone() });
+        }
         let place = self.take_place()?;
         let open = shared.open.fetch_add(1, Ordering::Relaxed);
         if open >= shared.config.open_max {
@@ -558,7 +568,7 @@ impl OrderRouter {
         }
         let good_until =
             order.good_until_set().unwrap_or_else(|| self.later(shared.config.good_for));
-        let lane = crate::ItemsHash::of(order.items(), shared.echo);
+        let lane = shared.echo.lane(order.client_ref(), &order.items_shared());
         let (progress, ticket) = slot(Progress::Submitted, ends_only);
         let handover = Box::new(Handover { order, good_until, progress, seen: None });
         shared.take_in(lane, handover);
@@ -701,9 +711,16 @@ impl OrderRouter {
         if shared.account().is_history(&row.id, row.created_at) {
             return Err(ResolveError::History { id: id.clone() });
         }
-        let hash =
-            row.items.as_deref().and_then(|items| crate::ItemsHash::of_row(items, shared.echo));
-        if hash != Some(stored.lane) {
+        let hash = |echo| crate::ItemsHash::of_row(row.items.as_deref()?, echo);
+        // An order whose tag is not shown is a person's to tell by its items; one with another's is not.
+        let by_items = crate::EchoProfile { tag: None, ..shared.echo };
+        let fits = match hash(shared.echo) {
+            Some(shown) if shown.tag().is_none() && shared.echo.tag.is_some() => {
+                Some(crate::ItemsHash::of(&stored.items, by_items)) == hash(by_items)
+            }
+            shown => shown == Some(stored.lane),
+        };
+        if !fits {
             return Err(ResolveError::OtherItems { id: id.clone() });
         }
         Ok(Decision::Placed { id: id.clone(), created_at: Some(row.created_at) })

@@ -61,7 +61,9 @@ use tokio::task::JoinHandle;
 use self::account::Shared;
 use self::connection::{Side, accept};
 
-pub use self::config::{Contract, Envelope, ListOrder, PayTime, SimulatorConfig, UnitPrice};
+pub use self::config::{
+    Contract, Envelope, ListOrder, Moments, PayTime, SimulatorConfig, UnitPrice,
+};
 pub use self::faults::{Faults, InvalidFaults, ListFault, PayFault, PostFault, UnknownFault};
 pub use self::latency::LatencyShape;
 pub use self::ledger::{LedgerEntry, LedgerItem, Stats};

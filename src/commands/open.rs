@@ -11,8 +11,8 @@ use order_router::settings::Loaded;
 use order_router::store::{
     EmbeddedConfig, EmbeddedStore, IntentStore, Mark, OnProgress, OpenError, StoreError,
 };
-use order_router::supplier::FoxReload;
 use order_router::supplier::foxreload::InvalidSetting;
+use order_router::supplier::{FoxReload, Supplier};
 use order_router::{Builder, Config, OrderRouter, StartAnswer, StartError};
 
 use super::buyer::Buyer;
@@ -43,6 +43,17 @@ pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
         None => builder,
     };
     start(builder, args).await
+}
+
+/// Starts a router with another client of the same account. It is not ready yet: see [`ready`].
+pub async fn open_with(
+    args: &Loaded,
+    supplier: Arc<dyn Supplier>,
+    config: Config,
+    runtime: Runtime,
+) -> Result<OrderRouter, Failure> {
+    let store = remembered(args, &runtime).await?;
+    start(OrderRouter::builder(supplier, store).config(config).runtime(runtime), args).await
 }
 
 /// Starts a router that sends nothing: for a person's decisions.

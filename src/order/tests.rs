@@ -56,7 +56,7 @@ fn items_hash_compares_ids_as_bytes() {
 fn items_hash_follows_the_echo_profile() {
     let a = item("a", 1).note(note(r#"{"player":"1"}"#));
     let b = item("a", 1).note(note(r#"{"player":"2"}"#));
-    let echoed = EchoProfile { quantity: true, note: true };
+    let echoed = EchoProfile { quantity: true, note: true, tag: None };
     assert_eq!(hash(std::slice::from_ref(&a)), hash(std::slice::from_ref(&b)));
     assert_ne!(
         ItemsHash::of(std::slice::from_ref(&a), echoed),

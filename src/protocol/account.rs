@@ -169,6 +169,8 @@ pub struct Account {
     history_ids: BTreeSet<OrderId>,
     orphans: BTreeSet<OrderId>,
     echo_seen: BTreeSet<Shape>,
+    /// The list has shown the tag of an order known by its own answer, to this process.
+    tag_seen: bool,
     /// Looked up alone, never gone through: nothing follows the order of a hash map.
     book: HashMap<OrderId, Entry>,
     by_age: BTreeSet<(Timestamp, OrderId)>,
@@ -213,6 +215,7 @@ impl Account {
             history_ids: BTreeSet::new(),
             orphans: orphans.into_iter().collect(),
             echo_seen: echo_seen.into_iter().collect(),
+            tag_seen: false,
             book: HashMap::new(),
             by_age: BTreeSet::new(),
             newest: newest_known,

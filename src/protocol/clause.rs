@@ -83,6 +83,15 @@ pub enum Clause {
     SameFingerprint,
     /// Assumption A4: no release before the echo of such an order was seen.
     EchoSeen,
+    /// Tags: where orders carry tags, a row is an order's only if it shows that order's tag.
+    TagDecides,
+    /// Tags: a row without a tag may be an order of ours all the same: it is no candidate, and where it
+    /// names a product of one in doubt it is a near miss.
+    UntaggedHeld,
+    /// Tags: a row with the tag of an order in doubt and other items is a near miss.
+    OwnTagHeld,
+    /// Tags: nothing is released before a tag was seen in the row of an order known by its own answer.
+    TagSeen,
     /// Rule 10: more candidates than doubts hold the lane.
     SurplusHolds,
     /// Rule 11: after a restart every attempt without a durable outcome is in doubt.

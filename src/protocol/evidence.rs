@@ -282,7 +282,11 @@ fn whose(lines: Lines, evidence: &Evidence<'_>) -> Whose {
     // Lines of which only some show a quantity have no hash: they are unclear.
     let shown = EchoProfile {
         quantity: lines.iter().any(|line| line.quantity.is_some()),
-        note: lines.iter().any(|line| line.note.is_some()),
+        note: evidence.echo.note && lines.iter().any(|line| line.note.is_some()),
+        // A tag that is shown must be the order's own.
+        tag: evidence.echo.tag.filter(|key| {
+            lines.iter().filter_map(|line| line.note.as_ref()).any(|note| key.read(note).is_some())
+        }),
     };
     match ItemsHash::of_row(&lines, shown) {
         Some(hash) if hash == ItemsHash::of(evidence.items, shown) => Whose::Ours,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::order::{EchoProfile, EchoedItem, Note, OrderId};
+use crate::order::{EchoProfile, EchoedItem, Note, OrderId, Tag, TagKey};
 
 /// How the supplier writes moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -282,13 +282,20 @@ impl OrderFormat {
             Some(value) => Some(quantity(value)?),
             None => None,
         };
-        let note = match line.value(&self.note).filter(|_| echo.note) {
+        let note = match (line.value(&self.note), echo.note, echo.tag) {
             // Some suppliers show an empty object where none was sent.
-            Some(value) => note(value)?,
-            None => None,
+            (Some(value), true, _) => note(value)?,
+            // Of a note that nobody compares, the tag alone.
+            (Some(value), false, Some(key)) => tag(value, key).map(|tag| key.alone(tag)),
+            (Some(_), false, None) | (None, ..) => None,
         };
         Some(EchoedItem { id: id.into_owned(), quantity, note })
     }
+}
+
+/// The tag in a note, if it has one and is read without a doubt.
+fn tag(value: &RawValue, key: TagKey) -> Option<Tag> {
+    Tag::parse(&string(Object::of(value)?.value(key.as_str())?)?)
 }
 
 /// A note in canonical form; the outer `None` if it is no object or too long.

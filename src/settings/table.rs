@@ -9,6 +9,7 @@ use super::Unset::{Is, Says};
 use super::draft::StorePlace;
 use super::values::{amount, bound, bytes, count, duration, pair, rate, switch, word};
 use super::{Draft, Kind, Places, Setting, Unset};
+use crate::order::TagKey;
 use crate::protocol::PaysOn;
 use crate::protocol::evidence::Means;
 use crate::protocol::format::TimestampFormat;
@@ -349,6 +350,16 @@ pub static TABLE: &[Setting] = &[
         "The list shows notes; without it, orders that differ in the note alone are bought \
             one after the other. Not to be changed while orders are in doubt",
         |d, t| put(&mut d.client.echo.note, switch(t)),
+    ),
+    row(
+        SUPPLIER,
+        "tag_key",
+        Kind::Text,
+        Says("none: orders carry no tags"),
+        "Send with every line, in its note under this key, a tag that is worked out from the order's \
+            reference, and tell orders apart by it. Only where `order-router probe` has seen such a key \
+            kept and shown. Not to be changed while orders are open",
+        |d, t| put(&mut d.client.echo.tag, tag_key(t).map(Some)),
     ),
     row(
         SUPPLIER,
@@ -875,6 +886,10 @@ fn envelope(value: &str) -> Result<ListEnvelope, String> {
         "-" => Ok(ListEnvelope::Bare),
         key => text(key).map(ListEnvelope::Key),
     }
+}
+
+fn tag_key(value: &str) -> Result<TagKey, String> {
+    TagKey::new(value).map_err(|error| error.to_string())
 }
 
 fn no(value: &str) -> Result<bool, String> {

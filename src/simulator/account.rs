@@ -129,6 +129,7 @@ pub(super) struct Account {
     pub counts: Counts,
     by_id: HashMap<u128, usize, BuildHasherDefault<IdHasher>>,
     seed: u64,
+    foreign_without_note: bool,
     arrivals: u64,
     /// For lists and for orders bought through the administration port: how often they are asked
     /// for must not change what happens to the POSTs.
@@ -155,6 +156,20 @@ pub(super) struct Arrival {
     foreign: Option<(bool, Draft)>,
 }
 
+/// The same lines, with or without their notes.
+fn without_notes(items: &Arc<[OrderItem]>, without: bool) -> Arc<[OrderItem]> {
+    if !without {
+        return Arc::clone(items);
+    }
+    let line = |item: &OrderItem| OrderItem {
+        item_id: item.item_id.clone(),
+        quantity: item.quantity,
+        note: None,
+        total: item.total,
+    };
+    items.iter().map(line).collect()
+}
+
 impl Account {
     fn new(config: &SimulatorConfig) -> Self {
         let counts = Counts {
@@ -171,6 +186,7 @@ impl Account {
             counts,
             by_id: HashMap::default(),
             seed: config.seed,
+            foreign_without_note: config.contract.foreign_without_note,
             arrivals: 0,
             rng: fastrand::Rng::with_seed(config.seed ^ 0x6c69_7374),
         }
@@ -185,7 +201,7 @@ impl Account {
         let point = rng.f64();
         let before = rng.bool();
         let items = if point < self.faults.foreign_identical {
-            Some(Arc::clone(&wanted.items))
+            Some(without_notes(&wanted.items, self.foreign_without_note))
         } else if point < self.faults.foreign_identical + self.faults.foreign_other {
             Some(self.other_items(&mut rng))
         } else {
@@ -205,9 +221,14 @@ impl Account {
     /// The items of an earlier order, or, for the first, a product that nobody else buys.
     fn other_items(&self, rng: &mut fastrand::Rng) -> Arc<[OrderItem]> {
         if let Some(row) = rng.choice(&self.rows) {
-            return Arc::clone(&row.items);
+            return without_notes(&row.items, self.foreign_without_note);
         }
-        let item = OrderItem { item_id: "foreign-product".into(), quantity: 1, note: None };
+        let item = OrderItem {
+            item_id: "foreign-product".into(),
+            quantity: 1,
+            note: None,
+            total: Decimal::ONE,
+        };
         Arc::new([item])
     }
 
@@ -228,7 +249,11 @@ impl Account {
             point < below
         });
         let fate = fate.map_or(Fate::Completes, |(_, fate)| fate);
-        Draft { id, fate, lag_share: rng.f64(), fault: None, foreign, wanted }
+        let lag_share = rng.f64();
+        // Drawn last, and only where it is set: seeds keep what they had.
+        let is_lost = f.note_lost > 0.0 && !foreign && rng.f64() < f.note_lost;
+        let wanted = Wanted { items: without_notes(&wanted.items, is_lost), ..wanted };
+        Draft { id, fate, lag_share, fault: None, foreign, wanted }
     }
 
     /// Whether the balance covers an order that is debited when it is created.

@@ -321,6 +321,7 @@ fn list(shared: &Shared, query: &str, reply: &mut Reply) -> Step {
         (Some(ListFault::WrongEnvelope), _) => "data",
         (_, Envelope::Orders) => "orders",
         (_, Envelope::Items) => "items",
+        (_, Envelope::Bare) => "",
     };
     list::write(&mut reply.body, account, &shared.contract, &query, &page, key, as_of);
     if fault == Some(ListFault::Malformed) {

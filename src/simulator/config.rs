@@ -94,6 +94,30 @@ pub struct Contract {
     #[cfg_attr(feature = "cli", arg(long = "no-echo-note", action = clap::ArgAction::SetFalse,
         help = "Do not show the note of an order's items"))]
     pub echo_note: bool,
+    /// Only these keys of a note are kept; without any, every key is (repeatable)
+    #[cfg_attr(feature = "cli", arg(long = "keep-note-key", value_name = "KEY"))]
+    pub note_keys: Vec<String>,
+    /// Show what a line costs, as `totalPrice`
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub echo_price: bool,
+    /// How moments are written [default: rfc3339]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_enum, default_value = "rfc3339", hide_default_value = true)
+    )]
+    pub timestamps: Moments,
+    /// Pages are asked for by number, from 1, with this parameter; an offset is not looked at
+    #[cfg_attr(feature = "cli", arg(long, value_name = "NAME"))]
+    pub page_parameter: Option<String>,
+    /// Every answer says how many requests a minute are allowed, in `X-RateLimit-Limit`
+    #[cfg_attr(feature = "cli", arg(long, value_name = "N"))]
+    pub rate_limit_header: Option<u32>,
+    /// Test orders (isMock) are orders like any other, and are debited
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub mock_debits: bool,
+    /// What somebody else buys has no note
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub foreign_without_note: bool,
     /// Whether the list shows test orders (`isMock`). Default: yes.
     #[cfg_attr(feature = "cli", arg(long = "hide-mock", action = clap::ArgAction::SetFalse,
         help = "Do not list test orders (isMock)"))]
@@ -174,6 +198,13 @@ impl Default for Contract {
             page_rows_max: 100,
             echo_quantity: true,
             echo_note: true,
+            note_keys: Vec::new(),
+            echo_price: false,
+            timestamps: Moments::Rfc3339,
+            page_parameter: None,
+            rate_limit_header: None,
+            mock_debits: false,
+            foreign_without_note: false,
             list_mock: true,
             list_codes: false,
             pays_on: PayTime::Create,
@@ -213,6 +244,23 @@ pub enum Envelope {
     Orders,
     /// `{"items":[…],"limit":…,"offset":…,"total":…}`
     Items,
+    /// `[…]`: none
+    Bare,
+}
+
+/// How moments are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Moments {
+    /// `2026-01-31T12:00:00.123Z`
+    Rfc3339,
+    /// `2026-01-31T12:00:00.123`, in UTC
+    UtcWithoutZone,
+    /// Whole seconds since 1970
+    UnixSeconds,
+    /// Whole milliseconds since 1970
+    UnixMillis,
 }
 
 /// When the balance is debited.

@@ -267,6 +267,10 @@ impl Connection {
             out.extend_from_slice(b"\r\nage: ");
             write_number(out, seconds);
         }
+        if let Some(requests) = self.shared.contract.rate_limit_header {
+            out.extend_from_slice(b"\r\nx-ratelimit-limit: ");
+            write_number(out, u64::from(requests));
+        }
         if let Some(location) = reply.location {
             out.extend_from_slice(b"\r\nlocation: ");
             out.extend_from_slice(location.as_bytes());

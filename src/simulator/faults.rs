@@ -276,6 +276,8 @@ faults! {
         /// Each row of a list is left out with this probability
         #[cfg_attr(feature = "cli", arg(help_heading = "Faults of a list (probabilities)"))]
         list_missing_row,
+        /// An order's notes are lost: it is delivered, and shows none
+        note_lost,
         /// With each POST somebody else buys the same items on this account
         foreign_identical,
         /// With each POST somebody else buys another product on this account

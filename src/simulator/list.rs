@@ -16,16 +16,24 @@ impl<'a> Query<'a> {
     /// Reads the query; a limit above the largest is clamped without a word, as suppliers do.
     pub(super) fn read(query: &'a str, contract: &Contract) -> Result<Self, Refusal> {
         let mut read = Self { limit: contract.page_rows_default, offset: 0, status: None };
+        let mut page = 1;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
                 "limit" => read.limit = number("limit", value, 1)?,
+                _ if Some(name) == contract.page_parameter.as_deref() => {
+                    page = number(name, value, 1)?
+                }
+                "offset" if contract.page_parameter.is_some() => {}
                 "offset" => read.offset = number("offset", value, 0)?,
                 "status" if !value.is_empty() => read.status = Some(value),
                 _ => {}
             }
         }
         read.limit = read.limit.min(contract.page_rows_max);
+        if contract.page_parameter.is_some() {
+            read.offset = (page - 1).saturating_mul(read.limit);
+        }
         Ok(read)
     }
 }
@@ -89,9 +97,13 @@ pub(super) fn write(
     key: &str,
     as_of: Micros,
 ) {
-    out.extend_from_slice(b"{\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":[");
+    let is_bare = contract.envelope == Envelope::Bare;
+    if !is_bare {
+        out.extend_from_slice(b"{\"");
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b"\":");
+    }
+    out.push(b'[');
     for (n, index) in page.rows.iter().enumerate() {
         if n > 0 {
             out.push(b',');
@@ -109,5 +121,7 @@ pub(super) fn write(
         out.extend_from_slice(b",\"total\":");
         write_number(out, page.total as u64);
     }
-    out.push(b'}');
+    if !is_bare {
+        out.push(b'}');
+    }
 }

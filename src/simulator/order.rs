@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::config::Moments;
 use super::config::{Contract, PayTime};
 use super::faults::PostFault;
 use super::time::{Micros, micros, write_rfc3339};
@@ -39,6 +40,8 @@ pub(super) struct OrderItem {
     pub quantity: u64,
     /// JSON, byte for byte as it came.
     pub note: Option<Box<str>>,
+    /// What the line costs.
+    pub total: Decimal,
 }
 
 /// Why a POST is answered with an error and creates nothing.
@@ -89,8 +92,9 @@ pub(super) fn read(body: &[u8], contract: &Contract) -> Result<Wanted, Refusal> 
         return Err(Refusal::invalid("items: 1 to 10 are allowed"));
     }
     let mut amount = Decimal::ZERO;
+    let mock = order.is_mock && !contract.mock_debits;
     let items = order.items.iter().map(|item| read_item(item, contract, &mut amount));
-    Ok(Wanted { items: items.collect::<Result<Vec<_>, _>>()?.into(), amount, mock: order.is_mock })
+    Ok(Wanted { items: items.collect::<Result<Vec<_>, _>>()?.into(), amount, mock })
 }
 
 fn read_item(
@@ -130,11 +134,19 @@ fn read_item(
     if note.is_some_and(|raw| !raw.starts_with('{')) {
         return Err(Refusal::invalid("note: must be an object"));
     }
-    Ok(OrderItem {
-        item_id: item.item_id.as_ref().into(),
-        quantity: item.quantity,
-        note: note.map(Into::into),
-    })
+    let note = note.map(|raw| kept(raw, contract));
+    Ok(OrderItem { item_id: item.item_id.as_ref().into(), quantity: item.quantity, note, total })
+}
+
+/// What is kept of a note: the keys that are known.
+fn kept(raw: &str, contract: &Contract) -> Box<str> {
+    if contract.note_keys.is_empty() {
+        return raw.into();
+    }
+    let fields: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(raw).unwrap_or_default();
+    let known = |(key, _): &(String, serde_json::Value)| contract.note_keys.contains(key);
+    serde_json::Value::Object(fields.into_iter().filter(known).collect()).to_string().into()
 }
 
 /// What becomes of an order; drawn at its arrival.
@@ -241,15 +253,16 @@ impl Row {
         }
         out.extend_from_slice(b"\"status\":\"");
         out.extend_from_slice(status.name().as_bytes());
-        out.extend_from_slice(b"\",\"createdAt\":\"");
-        write_rfc3339(out, self.created);
-        out.extend_from_slice(b"\",\"paymentExpiresAt\":\"");
-        write_rfc3339(out, self.expires(contract));
+        out.extend_from_slice(b"\",\"createdAt\":");
+        write_moment(out, self.created, contract.timestamps);
+        out.extend_from_slice(b",\"paymentExpiresAt\":");
+        write_moment(out, self.expires(contract), contract.timestamps);
         if let Status::Cancelled(reason) = status {
-            out.extend_from_slice(b"\",\"cancelReason\":\"");
+            out.extend_from_slice(b",\"cancelReason\":\"");
             out.extend_from_slice(reason.as_bytes());
+            out.push(b'"');
         }
-        out.extend_from_slice(b"\",\"isMock\":");
+        out.extend_from_slice(b",\"isMock\":");
         out.extend_from_slice(if self.mock { b"true" } else { b"false" });
         out.extend_from_slice(b",\"items\":[");
         for (line, item) in self.items.iter().enumerate() {
@@ -262,6 +275,10 @@ impl Row {
             if contract.echo_quantity {
                 out.extend_from_slice(b",\"quantity\":");
                 write_number(out, item.quantity);
+            }
+            if contract.echo_price {
+                out.extend_from_slice(b",\"totalPrice\":");
+                out.extend_from_slice(item.total.to_string().as_bytes());
             }
             if let Some(note) = item.note.as_ref().filter(|_| contract.echo_note) {
                 out.extend_from_slice(b",\"note\":");
@@ -313,6 +330,21 @@ fn write_codes(out: &mut Vec<u8>, id: Uuid, line: usize, quantity: u64) {
         written.expect("a Vec takes every write");
     }
     out.push(b']');
+}
+
+fn write_moment(out: &mut Vec<u8>, at: Micros, moments: Moments) {
+    match moments {
+        Moments::Rfc3339 | Moments::UtcWithoutZone => {
+            out.push(b'"');
+            write_rfc3339(out, at);
+            if moments == Moments::UtcWithoutZone {
+                out.pop();
+            }
+            out.push(b'"');
+        }
+        Moments::UnixSeconds => out.extend(at.div_euclid(1_000_000).to_string().into_bytes()),
+        Moments::UnixMillis => out.extend(at.div_euclid(1000).to_string().into_bytes()),
+    }
 }
 
 pub(super) fn write_uuid(out: &mut Vec<u8>, id: Uuid) {

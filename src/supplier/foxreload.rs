@@ -44,6 +44,7 @@ use crate::protocol::{Fingerprint, Why};
 use crate::runtime::Clock;
 
 mod posts;
+pub(crate) mod raw;
 
 /// FoxReload's public address.
 pub const BASE_URL: &str = "https://public-api.foxreload.com";
@@ -381,20 +382,23 @@ impl Inner {
         }
     }
 
+    /// The parameters that ask for a page.
+    fn page_query(&self, request: PageRequest) -> [(&str, u64); 2] {
+        let rows = u64::from(request.limit);
+        match &self.settings.paging {
+            Paging::Offset { offset, limit } => [(limit, rows), (offset, request.offset)],
+            Paging::Page { page, limit, first } => {
+                [(limit, rows), (page, first + request.offset / rows.max(1))]
+            }
+        }
+    }
+
     fn list_url(&self, request: PageRequest) -> Url {
         let mut url = self.orders_url.clone();
         let mut query = url.query_pairs_mut();
         query.extend_pairs(&self.settings.list_query);
-        match &self.settings.paging {
-            Paging::Offset { offset, limit } => {
-                query.append_pair(limit, &request.limit.to_string());
-                query.append_pair(offset, &request.offset.to_string());
-            }
-            Paging::Page { page, limit, first } => {
-                let number = first + request.offset / u64::from(request.limit.max(1));
-                query.append_pair(limit, &request.limit.to_string());
-                query.append_pair(page, &number.to_string());
-            }
+        for (name, value) in self.page_query(request) {
+            query.append_pair(name, &value.to_string());
         }
         drop(query);
         url

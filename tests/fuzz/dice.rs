@@ -135,7 +135,10 @@ impl<'a> Dice<'a> {
     }
 
     pub fn lane(&mut self) -> ItemsHash {
-        ItemsHash::of(&self.items(), EchoProfile { quantity: true, note: self.byte() & 1 == 1 })
+        ItemsHash::of(
+            &self.items(),
+            EchoProfile { quantity: true, note: self.byte() & 1 == 1, tag: None },
+        )
     }
 
     pub fn verdict(&mut self) -> Verdict {

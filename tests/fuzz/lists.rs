@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::dice::{Dice, SECRET};
 
-const ECHO: EchoProfile = EchoProfile { quantity: true, note: false };
+const ECHO: EchoProfile = EchoProfile { quantity: true, note: false, tag: None };
 
 fn row(dice: &mut Dice<'_>, at: usize) -> Row {
     let items = dice.items().into_iter().map(|item| {

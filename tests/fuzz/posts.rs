@@ -58,7 +58,7 @@ impl Case {
         let yielded = GateState::Yielded(Moment::default());
         let gates = [yielded, yielded, yielded, yielded, GateState::Unasked, GateState::Closed];
         Self {
-            echo: EchoProfile { quantity: dice.one_in(2), note: dice.one_in(2) },
+            echo: EchoProfile { quantity: dice.one_in(2), note: dice.one_in(2), tag: None },
             gate: dice.of(&gates),
             status: if dice.one_in(8) { dice.number() as u16 } else { dice.of(&STATUSES) },
             retry_after: dice.maybe(|dice| Duration::from_secs(dice.number())),

@@ -20,6 +20,7 @@ mod pays;
 mod starts;
 mod stopped;
 mod switch;
+mod tags;
 mod world;
 
 /// A simulated supplier, and routers that buy from it.

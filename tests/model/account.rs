@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,11 +10,11 @@ use order_router::protocol::account::{Account, AccountRules, Assessment, Content
 use order_router::protocol::lane::ListView;
 use order_router::protocol::listing::{NoEvidence, Sheet};
 use order_router::protocol::{
-    AttemptSeq, Fingerprint, Learnt, LeftOut, Moment, Serial, Shape, State,
+    AttemptSeq, Clause, Fingerprint, Learnt, LeftOut, Moment, Serial, Shape, State,
 };
 use order_router::store::{Claim, HistoryLine, Known};
 use order_router::supplier::Row;
-use order_router::{EchoProfile, EchoedItem, Item, ItemsHash, OrderId};
+use order_router::{ClientRef, EchoProfile, EchoedItem, Item, ItemsHash, OrderId, TagKey};
 
 use super::setup::{Setup, TICK, base};
 use super::steps::Action;
@@ -35,6 +36,10 @@ pub struct Ledger {
     pub trust_echo: bool,
     /// Another lane has bought long ago, and was answered.
     pub known: bool,
+    /// Orders carry tags, and somebody else buys the same at any time.
+    pub tagged: bool,
+    /// What is shown wrongly is shown without its tag, instead of with another quantity.
+    pub loses_tags: bool,
 }
 
 /// An order on the account that is not of this lane.
@@ -121,8 +126,26 @@ impl Setup {
         self.account.unwrap_or_default()
     }
 
+    /// What the list shows of items.
+    fn shows(&self) -> EchoProfile {
+        let tag = TagKey::new("tag").ok().filter(|_| self.ledger().tagged);
+        EchoProfile { tag, ..EchoProfile::default() }
+    }
+
+    /// The same, as orders are told apart by it.
+    fn echo(&self) -> EchoProfile {
+        let keeps = self.keeps(Clause::TagDecides);
+        EchoProfile { tag: self.shows().tag.filter(|_| keeps), ..EchoProfile::default() }
+    }
+
+    /// The lines as they are sent: all intents of a lane are one order to the list.
+    fn sent(&self) -> Arc<[Item]> {
+        let client_ref = ClientRef::new("ref").expect("a reference");
+        self.shows().as_sent(&client_ref, &self.items().into())
+    }
+
     fn lane(&self) -> ItemsHash {
-        ItemsHash::of(&self.items(), EchoProfile::default())
+        ItemsHash::of(&self.sent(), self.echo())
     }
 
     fn lane_of(product: &str) -> ItemsHash {
@@ -136,7 +159,7 @@ impl Setup {
             list_margin: Default::default(),
             clock_margin: Default::default(),
             trust_echo: self.ledger().trust_echo,
-            echo: EchoProfile::default(),
+            echo: self.echo(),
             fingerprint: Fingerprint(1),
             left_out: self.without.map(LeftOut::only).unwrap_or_default(),
         }
@@ -194,6 +217,11 @@ impl Setup {
     ) -> Account {
         let (orphans, echo_seen) = (orphans.to_vec(), echo_seen.to_vec());
         Account::new(self.account_rules(), history, orphans, echo_seen, known, newest, base())
+    }
+
+    /// Orders carry tags.
+    pub fn has_tags(&self) -> bool {
+        self.ledger().tagged
     }
 
     /// What is open when a list has arrived.
@@ -293,12 +321,14 @@ impl World {
         let date = self.next_date();
         let seq = Serial(STRANGER + u64::from(self.faults.strangers));
         self.desk_mut().others.push(Other { seq, date, age: 0 });
-        self.look(setup);
+        if !setup.has_tags() {
+            self.look(setup);
+        }
     }
 
     /// The account is listed; no lane has asked for it.
     pub fn look(&mut self, setup: &Setup) {
-        let rows = self.everything();
+        let rows = self.everything(setup);
         self.assess(setup, rows, Ok(None), 0);
         // The last look, a day later, comes after all of these.
         let may_come =
@@ -306,24 +336,28 @@ impl World {
         self.desk_mut().look_due &= may_come;
     }
 
-    fn everything(&self) -> Vec<Row> {
+    fn everything(&self, setup: &Setup) -> Vec<Row> {
         let others = self.desk.iter().flat_map(|desk| &desk.others);
         let others = others.map(|other| (order(other.seq, false), other.date));
         let mine = self.orders().map(|(id, post)| (id, post.date));
         let mut rows: Vec<_> = others.chain(mine).collect();
         rows.sort_by_key(|(_, date)| std::cmp::Reverse(*date));
-        rows.into_iter().map(|(id, date)| self.shown(id, date)).collect()
+        rows.into_iter().map(|(id, date)| self.shown(setup, id, date)).collect()
     }
 
     /// How the list shows an order.
-    fn shown(&self, id: OrderId, date: u8) -> Row {
+    fn shown(&self, setup: &Setup, id: OrderId, date: u8) -> Row {
         let Some((_, post)) = self.orders().find(|(mine, _)| *mine == id) else {
             let is_known = (0..STRANGER - KNOWN).any(|n| id == known_id(n));
             return row(id, date, "completed", &[(if is_known { "z" } else { "x" }, 1)]);
         };
         let status = if post.failed { "failed" } else { "completed" };
-        let quantity = if post.garbled { 2 } else { 1 };
-        row(id, date, status, &[("x", quantity)])
+        let loses = post.garbled && setup.ledger().loses_tags;
+        let quantity = if post.garbled && !loses { 2 } else { 1 };
+        let mut row = row(id, date, status, &[("x", quantity)]);
+        let note = setup.sent()[0].note_ref().filter(|_| !loses).cloned();
+        row.items.iter_mut().flatten().for_each(|line| line.note = note.clone());
+        row
     }
 
     /// The list arrives, and the book reads it.
@@ -373,7 +407,7 @@ impl World {
         };
         let rows = rows.into_iter().map(|id| {
             let date = self.date(&id).unwrap_or_default();
-            self.shown(id, date)
+            self.shown(setup, id, date)
         });
         let rows = rows.rev().collect();
         let assessment = self.assess(setup, rows, reach, age)?;
@@ -444,7 +478,7 @@ impl World {
         let seen: Vec<_> = desk.echo_seen.iter().copied().collect();
         let line = setup.history().0;
         let account = setup.account_anew(Some(line), &orphans, &seen, known, newest);
-        let rows = self.everything();
+        let rows = self.everything(setup);
         let floor = account.floor(base()).map_or(0, |at| date_of(Some(at)));
         let rows = rows.into_iter().filter(|row| date_of(Some(row.created_at)) >= floor).collect();
         let sheet = Sheet { rows, ..sheet(Ok(Some(at(floor)))) };

@@ -74,7 +74,9 @@ fn world_of(clause: Clause) -> Setup {
         SettledFromReport | LandingBound | SettledItself => one,
         ToldAfterDurable | ClaimWithPlaced => with(&two, crash),
         AnyStatus | HistoryExcluded | OrphansExcluded | StartStops | ListedAgain | EchoSeen
-        | Witnesses | PlacedInReach | PlacedRemembered => account_of(clause),
+        | Witnesses | PlacedInReach | PlacedRemembered | TagDecides | UntaggedHeld | OwnTagHeld => {
+            account_of(clause)
+        }
         NotTogether => Setup { two_kinds: true, ..two },
         UnsentInFlight => Setup { window: Some(1), ..two },
         _ => two,
@@ -88,6 +90,10 @@ fn account_of(clause: Clause) -> Setup {
     let one = Setup { intents: 1, tries_max: 1, landing: 1, account: trusting, ..base(clause) };
     let with = |faults| Setup { faults, ..one.clone() };
     let none = Faults::default();
+    let tagged = |loses_tags, faults| Setup {
+        account: trusting.map(|ledger| Ledger { tagged: true, loses_tags, ..ledger }),
+        ..with(faults)
+    };
     match clause {
         AnyStatus => with(Faults { fails: 1, ..none }),
         OrphansExcluded => with(Faults { strangers: 1, ..none }),
@@ -103,6 +109,9 @@ fn account_of(clause: Clause) -> Setup {
             Setup { intents: 2, mute: true, ..with(Faults { knowns: 1, crashes: 1, ..none }) }
         }
         HistoryExcluded => Setup { account: Some(Ledger::default()), ..one },
+        TagDecides => tagged(false, Faults { strangers: 1, ..none }),
+        UntaggedHeld => tagged(true, Faults { garbled: 1, ..none }),
+        OwnTagHeld => tagged(false, Faults { garbled: 1, ..none }),
         _ => one,
     }
 }
@@ -174,6 +183,9 @@ const ACCOUNT: &[WholeLine] = &[
     (Clause::ListedAgain, props::ORPHAN, 9, 861),
     (Clause::EchoSeen, props::BUDGET, 9, 433),
     (Clause::Witnesses, props::BUDGET, 9, 900),
+    (Clause::TagDecides, props::OURS, 8, 3_466),
+    (Clause::UntaggedHeld, props::BUDGET, 9, 910),
+    (Clause::OwnTagHeld, props::BUDGET, 9, 910),
 ];
 
 /// Each is caught, and with all clauses kept nothing is wrong in the same world.

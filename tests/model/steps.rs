@@ -274,7 +274,10 @@ impl Setup {
         actions.extend(fails);
         let when = |possible: bool, action| possible.then_some(action);
         actions.extend(when(world.faults.knowns > 0, Action::Known));
-        actions.extend(when(world.faults.strangers > 0 && nothing_open, Action::Stranger));
+        actions.extend(when(
+            world.faults.strangers > 0 && (nothing_open || self.has_tags()),
+            Action::Stranger,
+        ));
         actions.extend(when(desk.look_due, Action::Look));
         actions.extend(when(world.faults.rollbacks > 0 && all_landed, Action::RollBack));
     }

@@ -65,6 +65,9 @@ pub enum Kind {
     Rebuilt,
     /// Orders are paid after they were created. No seed has it by itself.
     Pays,
+    /// Orders carry tags, which are lost now and then, and somebody else buys the same. No seed has it by
+    /// itself.
+    Tagged,
 }
 
 pub const ALL: [Kind; 19] = [
@@ -142,7 +145,7 @@ impl Kind {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        let all = ALL.into_iter().chain(OFTEN).chain(LATER).chain([Self::Pays]);
+        let all = ALL.into_iter().chain(OFTEN).chain(LATER).chain([Self::Pays, Self::Tagged]);
         let mut named = all.filter(|kind| format!("{kind:?}") == name);
         named.next()
     }
@@ -250,6 +253,13 @@ impl Kind {
                 (p.late, p.list_lag_ms) = (0.2, rng.u64(..2000));
                 p.stall = *rng.choice(&[0.0, 0.1]).unwrap();
                 p.panics = *rng.choice(&[0.0, 0.0, 0.0, 0.1]).unwrap();
+            }
+            Self::Tagged => {
+                (p.post_fault, p.post_faults, p.late) = (0.6, DOUBTS.to_vec(), 0.3);
+                (p.foreign_identical, p.foreign_between) = (0.3, 0.2);
+                p.odd_echo = *rng.choice(&[0.0, 0.0, 0.5]).unwrap();
+                p.odd = *rng.choice(&[Odd::Tag, Odd::Unanswered]).unwrap();
+                p.panics = *rng.choice(&[0.0, 0.0, 0.1]).unwrap();
             }
             Self::Crowd => {
                 p.post_fault = 0.6;

@@ -121,6 +121,8 @@ pub struct Oracle {
     refused: BTreeSet<AttemptSeq>,
     /// The list shows orders as other products: what is claimed from it may be of another lane.
     pub odd_products: bool,
+    /// Orders carry tags: nobody is given a stranger's.
+    pub tagged: bool,
     pub violation: Option<String>,
 }
 
@@ -297,6 +299,9 @@ impl Oracle {
         if let Some(id) = phase.order().cloned() {
             if self.ledger.get(&id) != Some(&lane) && !self.odd_products {
                 self.violated(format!("{name} has {id}, which is no order of its items"));
+            }
+            if self.tagged && self.foreign.contains(&id) {
+                self.violated(format!("{name} has {id}, which somebody else has bought"));
             }
             let wanted = self.kept.get(name).map(|kept| &kept.items);
             if let Some(ordered) = self.ordered.get(&id)

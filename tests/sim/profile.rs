@@ -34,6 +34,8 @@ pub enum Odd {
     Unanswered,
     /// As another product, that is ordered here as well.
     Product,
+    /// Without its tag, only orders that no answer names.
+    Tag,
 }
 
 /// What a seed makes of the supplier and the schedule.

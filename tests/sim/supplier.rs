@@ -13,7 +13,7 @@ use order_router::simulator::{ListFault, PostFault};
 use order_router::supplier::{
     Answer, Capabilities, Exchange, Fetched, Gate, Page, PageRequest, ReadError, Supplier,
 };
-use order_router::{EchoProfile, Item, OrderId};
+use order_router::{Item, OrderId};
 
 use crate::profile::ListTrouble;
 use crate::world::{Inner, SoldOrder, World};
@@ -269,7 +269,8 @@ async fn place(world: Arc<World>, items: Arc<[Item]>, gate: Arc<Gate>) -> Exchan
 impl Supplier for SimSupplier {
     fn capabilities(&self) -> Capabilities {
         let page_limit = self.world.schedule(|_, profile| profile.page_limit);
-        Capabilities { echo: EchoProfile::default(), newest_first: true, page_limit }
+        let echo = self.world.inner.lock().unwrap().echo;
+        Capabilities { echo, newest_first: true, page_limit }
     }
 
     fn evidence_policy(&self) -> EvidencePolicy {

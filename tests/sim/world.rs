@@ -9,7 +9,9 @@ use order_router::protocol::Change;
 use order_router::simulator::ListFault;
 use order_router::store::{Committed, StoreError, Stored};
 use order_router::supplier::Row;
-use order_router::{ClientRef, EchoProfile, EchoedItem, End, Item, ItemsHash, OrderId};
+use order_router::{
+    ClientRef, EchoProfile, EchoedItem, End, Item, ItemsHash, Note, OrderId, TagKey,
+};
 
 use crate::clock::{SimClock, wall_at};
 use crate::kinds::Kind;
@@ -32,6 +34,8 @@ const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
 pub struct SoldOrder {
     pub id: OrderId,
     pub lines: Vec<(String, u32)>,
+    /// What every line's note is, where orders carry tags.
+    pub tag: Option<Note>,
     pub at: Duration,
     pub visible_at: Duration,
     pub odd: bool,
@@ -42,6 +46,7 @@ pub struct SoldOrder {
 #[derive(Clone)]
 struct Landing {
     lines: Vec<(String, u32)>,
+    tag: Option<Note>,
     lane: ItemsHash,
     lag: Duration,
     id: OrderId,
@@ -53,6 +58,8 @@ pub struct Inner {
     pub rng: Rng,
     schedule: Rng,
     pub profile: Profile,
+    /// What the list shows of items.
+    pub echo: EchoProfile,
     pub faults: bool,
     pub orders: Vec<SoldOrder>,
     under_way: BTreeMap<(Duration, u64), Landing>,
@@ -89,11 +96,14 @@ impl World {
         let profile = kind.profile(&mut rng);
         let schedule = Rng::with_seed(rng.u64(..));
         let mut oracle = Oracle::default();
+        let tag = TagKey::new("order_ref").ok().filter(|_| kind == Kind::Tagged);
         oracle.odd_products = profile.odd == Odd::Product;
+        oracle.tagged = tag.is_some();
         let inner = Inner {
             rng,
             schedule,
             profile,
+            echo: EchoProfile { tag, ..EchoProfile::default() },
             faults: true,
             orders: Vec::new(),
             under_way: BTreeMap::new(),
@@ -177,8 +187,9 @@ impl World {
     /// A gate has yielded the bytes of an order.
     pub fn leaves(&self, items: &[Item]) {
         let now = self.clock.elapsed();
-        let lane = ItemsHash::of(items, EchoProfile::default());
-        self.inner.lock().unwrap().oracle.leaves(lane, now);
+        let mut inner = self.inner.lock().unwrap();
+        let lane = ItemsHash::of(items, inner.echo);
+        inner.oracle.leaves(lane, now);
     }
 
     /// Whether somebody else repeats a write.
@@ -284,16 +295,15 @@ impl Inner {
             sold.may_land -= 1;
             sold.orders += 1;
             self.note(at, &format!("landed {}", landing.id));
-            let Landing { id, lines, lane, lag, answered } = landing;
-            self.sell(id, lines, lane, at, lag, answered);
+            let Landing { id, lines, tag, lane, lag, answered } = landing;
+            self.sell((id, lines, tag), lane, at, lag, answered);
             self.oracle.check_lane(lane);
         }
     }
 
     fn sell(
         &mut self,
-        id: OrderId,
-        lines: Vec<(String, u32)>,
+        (id, lines, tag): (OrderId, Vec<(String, u32)>, Option<Note>),
         lane: ItemsHash,
         at: Duration,
         lag: Duration,
@@ -301,7 +311,8 @@ impl Inner {
     ) {
         let for_ever = self.profile.odd == Odd::Product;
         let odd = (self.faults || for_ever) && self.rng.f64() < self.profile.odd_echo;
-        let odd = odd && !(answered && self.profile.odd == Odd::Unanswered);
+        let unanswered = matches!(self.profile.odd, Odd::Unanswered | Odd::Tag);
+        let odd = odd && !(answered && unanswered);
         // What hides the order in doubt alone is a lie that nobody can see through (A2).
         let seen_through = self.shown_this_life;
         if self.profile.blind_after_landing && self.faults && !answered && seen_through {
@@ -311,7 +322,7 @@ impl Inner {
             *self.rng.choice(&["completed", "completed", "failed", "cancelled", "odd"]).unwrap();
         self.oracle.ledger.insert(id.clone(), lane);
         self.created(&id, at);
-        self.orders.push(SoldOrder { id, lines, at, visible_at: at + lag, odd, ends });
+        self.orders.push(SoldOrder { id, lines, tag, at, visible_at: at + lag, odd, ends });
     }
 
     fn check_in_time(&mut self, since: Duration, now: Duration) {
@@ -349,11 +360,11 @@ impl Inner {
     /// Somebody else buys here, or has bought here.
     pub fn foreign(&mut self, lines: Vec<(String, u32)>, at: Duration) {
         let items: Vec<_> = lines.iter().map(|(id, n)| Item::new(id, *n).unwrap()).collect();
-        let lane = ItemsHash::of(&items, EchoProfile::default());
+        let lane = ItemsHash::of(&items, self.echo);
         let id = self.new_id();
         self.note(at, &format!("foreign {id}"));
         self.oracle.foreign.insert(id.clone());
-        self.sell(id, lines, lane, at, Duration::ZERO, false);
+        self.sell((id, lines, None), lane, at, Duration::ZERO, false);
     }
 
     /// The bytes of a POST are in the network: its fate is drawn, and when it lands.
@@ -365,7 +376,9 @@ impl Inner {
         late: bool,
         answered: bool,
     ) -> (Option<Duration>, OrderId) {
-        let lane = ItemsHash::of(items, EchoProfile::default());
+        let lane = ItemsHash::of(items, self.echo);
+        let tag =
+            items.first().and_then(Item::note_ref).filter(|_| self.echo.tag.is_some()).cloned();
         let lines: Vec<_> = items.iter().map(|i| (i.id().to_owned(), i.quantity())).collect();
         let id = self.new_id();
         if !creates {
@@ -393,7 +406,7 @@ impl Inner {
         }
         let at = now + self.profile.ticks(now, Duration::from_millis(after));
         self.count += 1;
-        let landing = Landing { lines, lane, lag, id: id.clone(), answered };
+        let landing = Landing { lines, tag, lane, lag, id: id.clone(), answered };
         if !answered && twice > 0.0 && self.faults && self.rng.f64() < twice {
             let (twin, lines) = (self.new_id(), landing.lines.clone());
             self.note(now, &format!("and {twin} beside {id}"));
@@ -405,7 +418,11 @@ impl Inner {
         }
         self.under_way.insert((at, self.count), landing);
         self.oracle.sold.entry(lane).or_default().may_land += 1;
-        self.oracle.ordered(&id, items);
+        let plain = |item: &Item| Item::new(item.id(), item.quantity()).unwrap();
+        match self.echo.tag {
+            Some(_) => self.oracle.ordered(&id, &items.iter().map(plain).collect::<Vec<_>>()),
+            None => self.oracle.ordered(&id, items),
+        }
         self.oracle.check_lane(lane);
         (Some(at), id)
     }
@@ -413,11 +430,12 @@ impl Inner {
     /// An order as the supplier shows it, in the list or by itself.
     pub fn row(&self, order: &SoldOrder, now: Duration, listed: bool) -> Row {
         let other = order.odd && self.profile.odd == Odd::Product && listed;
-        let extra = u32::from(order.odd && self.faults && !other);
+        let no_tag = order.odd && self.faults && self.profile.odd == Odd::Tag;
+        let extra = u32::from(order.odd && self.faults && !other && !no_tag);
         let items = order.lines.iter().map(|(id, quantity)| EchoedItem {
             id: if other { REFUSED_PRODUCT.to_owned() } else { id.clone() },
             quantity: Some(quantity + extra),
-            note: None,
+            note: order.tag.clone().filter(|_| !no_tag),
         });
         let paid_later = self.pays.as_ref().map(|book| book.status(order, now).0);
         let paid = if now > order.at + Duration::from_secs(8) { order.ends } else { "pending" };

@@ -217,7 +217,8 @@ impl LaneActor {
     fn send(&mut self, intent: IntentId, seq: AttemptSeq) {
         let open = self.orders.get(&intent).zip(self.lane.good_until(intent));
         let Some((open, good_until)) = open else { return };
-        let (client_ref, items) = (open.client_ref.clone(), open.items.clone());
+        let client_ref = open.client_ref.clone();
+        let items = self.shared.echo.as_sent(&client_ref, &open.items);
         let job = Job { lane: self.hash, client_ref, intent, seq, items, good_until };
         open.span.in_scope(|| dispatch::send(&self.shared, job));
     }

@@ -50,6 +50,10 @@ struct Near {
 }
 
 impl Near {
+    fn of(row: &Row, hash: Option<ItemsHash>) -> Self {
+        Self { created_at: row.created_at, id: row.id.clone(), hash }
+    }
+
     fn age(&self) -> (Timestamp, &OrderId) {
         (self.created_at, &self.id)
     }
@@ -73,12 +77,33 @@ impl Oldest {
     }
 }
 
+/// Whose a row that nobody has can be, by its tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// It has no tag, or cannot be read: one of ours may be shown like that, of any lane.
+    MaybeOurs,
+    /// It has the tag of an open order and other items: the list shows wrong what it shows.
+    Wrong,
+    /// It has a tag, and no open order has that.
+    Anothers,
+}
+
+/// What tags say of rows that no lane knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tagging {
+    /// Of one with the tag of an open order, and other items.
+    pub(super) own: Whose,
+    /// Of one without a tag.
+    pub(super) untagged: Whose,
+}
+
 impl Assessment {
     /// Sorts the rows that nobody has. What it proves is filled in by the caller.
     pub(super) fn of(
         mut rows: Vec<(Option<ItemsHash>, Row)>,
         open: &BTreeMap<ItemsHash, OpenLane>,
         products: &dyn Fn(&str) -> bool,
+        tagging: Tagging,
     ) -> Self {
         rows.sort_by(|(_, a), (_, b)| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         let mut this = Self {
@@ -96,13 +121,28 @@ impl Assessment {
         let mut left: BTreeMap<_, _> = lanes().map(|(hash, o)| (*hash, o.attempts)).collect();
         let wanted: BTreeSet<&str> =
             lanes().flat_map(|(_, lane)| lane.products.iter().map(|p| &**p)).collect();
+        let tags: BTreeSet<_> = lanes().filter_map(|(hash, _)| hash.tag()).collect();
+        let whose = |hash: Option<ItemsHash>| match hash.map(|hash| hash.tag()) {
+            Some(Some(tag)) if tags.contains(&tag) => tagging.own,
+            Some(Some(_)) => Whose::Anothers,
+            Some(None) => tagging.untagged,
+            None => Whose::MaybeOurs,
+        };
         for (hash, row) in rows {
             let is_open = hash.is_some_and(|hash| left.contains_key(&hash));
             let is_explained = hash.is_some_and(|hash| take_one(&mut left, hash));
-            if is_explained || this.near_miss(hash, &row, products, &wanted, left.is_empty()) {
-                this.keep(hash, row);
-            } else if is_open {
-                // More rows than attempts: the lane itself deals with them (rule 10).
+            // More rows than attempts: the lane itself deals with them (rule 10).
+            let is_its_lanes = is_explained || (is_open && hash.is_some_and(|h| h.tag().is_some()));
+            let is_near = match whose(hash) {
+                _ if is_its_lanes || left.is_empty() => false,
+                Whose::Anothers => false,
+                Whose::Wrong => {
+                    this.near_all.take(&Near::of(&row, hash));
+                    true
+                }
+                Whose::MaybeOurs => this.near_miss(hash, &row, products, &wanted),
+            };
+            if is_near || is_open {
                 this.keep(hash, row);
             } else {
                 this.orphans.push(row.id);
@@ -119,12 +159,8 @@ impl Assessment {
         row: &Row,
         products: &dyn Fn(&str) -> bool,
         wanted: &BTreeSet<&str>,
-        nothing_is_open: bool,
     ) -> bool {
-        if nothing_is_open {
-            return false;
-        }
-        let near = Near { created_at: row.created_at, id: row.id.clone(), hash };
+        let near = Near::of(row, hash);
         let items = row.items.as_deref().filter(|_| hash.is_some()).unwrap_or_default();
         if items.is_empty() || items.iter().any(|item| !products(&item.id)) {
             self.near_all.take(&near);

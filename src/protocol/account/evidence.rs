@@ -1,10 +1,11 @@
 //! What a sheet proves: witnesses (assumption A2, iii), the echo (A4) and the clock (rule 14).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::assessment::{Tagging, Whose};
 use super::{
     Account, AccountAlarm, Assessment, Claim, Clause, Holder, ItemsHash, LANDING_BOUND, Learnt,
     Mark, Moment, NoEvidence, OpenLane, OrderId, Reach, Row, Sheet, Silence,
@@ -75,15 +76,33 @@ impl Account {
             (None, None, Some(_)) => Err(NoEvidence::DatedBack),
             (None, None, None) => evidence,
         };
-        let mut assessment = Assessment::of(free, open, products);
+        let mut assessment = Assessment::of(free, open, products, self.tagging());
         self.orphans.extend(assessment.orphans.iter().cloned());
         assessment.evidence = evidence;
         assessment.echo_seen = echo_seen;
         assessment.alarms = alarms;
         assessment.rows = count;
         let trusted = self.rules.trust_echo || !self.keeps(Clause::EchoSeen);
-        assessment.faithful = (!trusted).then(|| self.echo_seen.clone());
+        let tag_seen = self.tag_seen || self.rules.echo.tag.is_none();
+        assessment.faithful = match (tag_seen || !self.keeps(Clause::TagSeen), trusted) {
+            // Before a tag was seen in a row that must have one, a row without proves nothing.
+            (false, false) => Some(BTreeSet::new()),
+            (true, false) => Some(self.echo_seen.clone()),
+            (_, true) => None,
+        };
         assessment
+    }
+
+    fn tagging(&self) -> Tagging {
+        let has_tags = self.rules.echo.tag.is_some();
+        let is_ignored = |clause| has_tags && !self.keeps(clause);
+        Tagging {
+            own: if is_ignored(Clause::OwnTagHeld) { Whose::Anothers } else { Whose::Wrong },
+            untagged: match is_ignored(Clause::UntaggedHeld) {
+                true => Whose::Anothers,
+                false => Whose::MaybeOurs,
+            },
+        }
     }
 
     /// Remembers a row: every later list that reaches back to it must show it.
@@ -110,6 +129,7 @@ impl Account {
         }
         let hash = self.hash(row);
         if hash == Some(holder.lane) {
+            self.tag_seen |= answered && holder.lane.tag().is_some();
             if let Some(claim) = self.book.get_mut(&row.id).and_then(|e| e.claim.as_mut()) {
                 claim.compared = true;
             }

@@ -7,6 +7,7 @@ use crate::protocol::Serial;
 mod attribution;
 mod edges;
 mod proof;
+mod tags;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("second")

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod shown;
+mod tags;
 
 const OURS: &str = r#"{"id":"o-1","status":"active","createdAt":"2026-01-31T12:00:00Z"}"#;
 
@@ -186,12 +187,12 @@ fn created_with_items_that_cannot_be_read_is_unknown() {
 
 #[test]
 fn created_with_another_note_is_an_alarm_where_notes_are_echoed() {
-    let echo = EchoProfile { note: true, quantity: true };
+    let echo = EchoProfile { note: true, quantity: true, tag: None };
     let shown = r#"[{"itemId":"p-1","quantity":3,"note":{"player":"x"}},
         {"itemId":"p-2","quantity":1}]"#;
     check_items(shown, echo, "unknown, Alarm(OtherItems), hint o-1");
     check_items(shown, EchoProfile::default(), "created o-1");
-    let no_quantity = EchoProfile { note: false, quantity: false };
+    let no_quantity = EchoProfile { note: false, quantity: false, tag: None };
     let shown = r#"[{"itemId":"p-1","quantity":9},{"itemId":"p-1"},{"itemId":"p-2"}]"#;
     check_items(shown, no_quantity, "created o-1");
 }

@@ -59,7 +59,7 @@ fn object_with_a_key_twice_is_not_read() {
 #[test]
 fn note_is_compared_in_canonical_form_and_an_empty_one_is_none() {
     let format = OrderFormat::default();
-    let echo = EchoProfile { quantity: true, note: true };
+    let echo = EchoProfile { quantity: true, note: true, tag: None };
     let read = |note: &str| {
         let text = format!(r#"{{"items":[{{"itemId":"p","quantity":1,"note":{note}}}]}}"#);
         format.lines_of(&Object::read(text.as_bytes()).expect("an object"), echo)

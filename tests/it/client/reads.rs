@@ -121,7 +121,7 @@ async fn note_is_read_only_where_it_is_echoed() {
     let body = orders(&[row("o-1", r#"[{"itemId":"p","quantity":1,"note":"text"}]"#)]);
     let read = |note| {
         let mut settings = Settings::default();
-        settings.echo = EchoProfile { quantity: true, note };
+        settings.echo = EchoProfile { quantity: true, note, tag: None };
         list_of(answer(200, "", &body), settings)
     };
     assert!(read(false).await.expect("a page").rows[0].items.is_some());

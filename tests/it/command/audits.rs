@@ -13,7 +13,11 @@ fn audit(bench: &Bench, supplier: &Simulator, more: &[&str]) -> Command {
 
 /// Buys past the router, as somebody else does.
 fn bought_by_hand(supplier: &Simulator, item: &str) {
-    let body = format!(r#"{{"items":[{{"itemId":"{item}","quantity":1}}]}}"#);
+    bought_with_note(supplier, item, "{}");
+}
+
+fn bought_with_note(supplier: &Simulator, item: &str, note: &str) {
+    let body = format!(r#"{{"items":[{{"itemId":"{item}","quantity":1,"note":{note}}}]}}"#);
     let url = format!("{}/api/orders", supplier.url());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let sent = async {
@@ -90,4 +94,40 @@ fn an_order_in_doubt_is_no_finding_and_a_list_that_is_not_read_is_none_either() 
     command.stdin(Stdio::null());
     let text = stderr(&run(command, 2));
     assert!(text.contains("nothing can be said") && text.contains("nothing was changed"), "{text}");
+}
+
+#[test]
+fn where_orders_carry_tags_a_double_is_told_from_a_strangers_order_for_the_same() {
+    let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+    let rows: Vec<_> = (0..6).map(|n| format!("a-{n},item,1")).collect();
+    bench.file("in.csv", &csv(&rows.iter().map(String::as_str).collect::<Vec<_>>()));
+    let mut command = bench.submit(&supplier.url(), "in.csv");
+    command.args(["--tag-key", "order_ref"]);
+    run(command, 0);
+    let tag = |name: &str| {
+        let tag = order_router::Tag::of(&order_router::ClientRef::new(name).unwrap());
+        format!(r#"{{"order_ref":"{tag}"}}"#)
+    };
+    // The same items as all of ours, or others.
+    for (item, note) in [
+        ("item", tag("a-3")),
+        ("other", tag("a-5")),
+        ("item", tag("nobodys")),
+        ("item", "{}".to_owned()),
+    ] {
+        bought_with_note(&supplier, item, &note);
+    }
+    std::thread::park_timeout(std::time::Duration::from_millis(500));
+    let more = ["--format", "json", "--tag-key", "order_ref"];
+    let text = stdout(&run(audit(&bench, &supplier, &more), 1));
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let findings: Vec<_> = report["findings"].as_array().unwrap().iter().collect();
+    let mut told: Vec<_> = findings.iter().map(|f| (&f["kind"], &f["client_ref"])).collect();
+    told.sort_by_key(|(kind, name)| (kind.to_string(), name.to_string()));
+    let (double, foreign) = (&Value::from("double"), &Value::from("foreign"));
+    let (third, fifth) = (&Value::from("a-3"), &Value::from("a-5"));
+    let nobody = &Value::Null;
+    let expected = [(double, third), (double, fifth), (foreign, nobody), (foreign, nobody)];
+    assert_eq!(told, expected, "{report:#}");
+    assert_eq!(report["matched"], 6);
 }

@@ -258,4 +258,34 @@ fn a_store_that_was_moved_to_another_does_not_come_back_by_its_backup() {
     let said = stderr(&run(bench.command(&restore), 2));
     assert!(said.contains("were moved to"), "{said}");
     assert!(!bench.path("new").exists());
+||||||| 50958c6
+
+#[test]
+fn an_order_whose_tag_is_lost_may_be_of_any_reference_so_nothing_is_settled_beside_it() {
+    for (note_lost, code) in [(0.0, 0), (1.0, 2)] {
+        let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+        let submit = |file: &str| {
+            let mut command = bench.submit(&supplier.url(), file);
+            command.args(["--tag-key", "order_ref"]);
+            command
+        };
+        bench.file("first.csv", &csv(&["a,x,1"]));
+        bench.file("all.csv", &csv(&["a,x,1", "b,x,1"]));
+        run(submit("first.csv"), 0);
+        run(bench.command(&["store", "backup", "backup", "--data", "data"]), 0);
+        supplier.set_faults(Faults { note_lost, ..Faults::default() }).unwrap();
+        run(submit("all.csv"), 0);
+        std::fs::remove_dir_all(bench.path("data")).unwrap();
+        run(bench.command(&["store", "restore", "backup", "--data", "data"]), 0);
+        let mut command = settle(&bench, &supplier);
+        command.args(["--tag-key", "order_ref"]);
+        run(command, code);
+        // What is forgotten is bought again in neither case, and with tags others go on.
+        std::fs::remove_file(bench.path("results.jsonl")).unwrap();
+        bench.file("more.csv", &csv(&["b,x,1", "c,x,1"]));
+        let output = submit("more.csv").output().unwrap();
+        assert_ne!(output.status.code(), Some(0), "{}", stderr(&output));
+        let new = usize::from(code == 0);
+        assert_eq!(supplier.ledger().len(), 2 + new, "{}", stderr(&output));
+    }
 }

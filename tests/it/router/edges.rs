@@ -33,7 +33,7 @@ async fn what_the_list_echoes_cannot_change_while_orders_are_open() {
     while !matches!(ticket.next().await, Some(Progress::InDoubt)) {}
     drop((router, ticket));
     let former = world.settings.clone();
-    world.settings.echo = EchoProfile { quantity: true, note: true };
+    world.settings.echo = EchoProfile { quantity: true, note: true, tag: None };
     let start = |world: &World| {
         OrderRouter::builder(world.supplier(), world.store.clone())
             .config(world.config.clone())

@@ -44,6 +44,8 @@ pub(super) async fn settle(shared: &Arc<Shared>, start: &Start) -> Result<(), St
     let mut lanes = BTreeSet::new();
     for row in sheet.rows.iter().filter(|row| free.contains(&row.id)) {
         let lane = row.items.as_deref().and_then(|items| ItemsHash::of_row(items, shared.echo));
+        // Where orders carry tags, one without may be any order of its items.
+        let lane = lane.filter(|lane| shared.echo.tag.is_none() || lane.tag().is_some());
         // Any order may be this one: there is no lane that could go on.
         lanes.insert(lane.ok_or_else(|| unreadable(row.id.clone()))?);
     }

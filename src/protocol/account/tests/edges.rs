@@ -110,7 +110,7 @@ fn an_order_is_compared_once_and_only_with_a_hash_of_its_kind() {
         account.see(sheet(None, &[row(1, 100, product)]), &open(&[]), 1).alarms.len()
     };
     assert_eq!([alarms("card"), alarms("voucher")], [0, 0]);
-    let with_notes = EchoProfile { quantity: true, note: true };
+    let with_notes = EchoProfile { quantity: true, note: true, tag: None };
     let mut account = account_with(rules());
     let items = [Item::new("card", 1).expect("item")];
     let lane = ItemsHash::of(&items, with_notes);
