@@ -258,7 +258,7 @@ fn a_store_that_was_moved_to_another_does_not_come_back_by_its_backup() {
     let said = stderr(&run(bench.command(&restore), 2));
     assert!(said.contains("were moved to"), "{said}");
     assert!(!bench.path("new").exists());
-||||||| 50958c6
+}
 
 #[test]
 fn an_order_whose_tag_is_lost_may_be_of_any_reference_so_nothing_is_settled_beside_it() {
