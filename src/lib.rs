@@ -110,6 +110,7 @@ mod config;
 mod crash;
 mod dispatch;
 mod error;
+mod money;
 mod order;
 pub mod protocol;
 mod router;
@@ -127,14 +128,15 @@ pub mod testing;
 
 pub use config::{Config, ConfigError, StartAnswer};
 pub use error::{ResolveError, StartError, SubmitError};
+pub use money::{Amount, Balance, Cost, Currency, InvalidAmount};
 pub use order::{
     ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
     OrderId, Price,
 };
 pub use protocol::fulfilment::Delivery;
 pub use router::{
-    Builder, End, Events, Fulfilment, OrderRouter, Progress, Resolution, RouterEvent, RouterStats,
-    Shutdown, Ticket,
+    BalanceStats, Builder, End, Events, Fulfilment, OrderRouter, Progress, Resolution, RouterEvent,
+    RouterStats, Shutdown, Ticket,
 };
 
 /// The README's code, compiled and run as documentation tests.
