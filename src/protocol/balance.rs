@@ -280,7 +280,8 @@ impl BalanceBook {
         let left = closing.minus(opening.amount.minus(sum.amount));
         if left < Amount::ZERO {
             let excess = Amount::ZERO.minus(left);
-            let Some(before) = account.suspected.replace(excess) else { return None };
+            // One reading may be wrong.
+            let before = account.suspected.replace(excess)?;
             let amount = before.min(excess);
             account.standing.unexplained = account.standing.unexplained.plus(amount);
             (account.opening, account.suspected) = (None, None);

@@ -150,7 +150,8 @@ async fn nothing_rings_under_load_with_doubts_and_late_landings_and_stale_balanc
         };
         let contract = Contract { pays_on: pay_time, ..contract(1_000_000) };
         let mut world = world(faults, contract);
-        world.config = world.config.clone().pays_on(pays_on).pay_watch(Duration::from_millis(100));
+        let config = world.config.clone().pays_on(pays_on).tries_max(20);
+        world.config = config.pay_watch(Duration::from_millis(100));
         let router = world.ready().await;
         let told = Told::by(&router);
         watched(&told).await;
