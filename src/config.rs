@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::money::Currency;
 use crate::order::Price;
 use crate::protocol::balance::BalanceRules;
 use crate::protocol::lane::Rules;
 use crate::protocol::{LeftOut, PaysOn};
+
+mod balance;
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,13 +97,7 @@ impl Default for Config {
             pays_on: PaysOn::Create,
             pay_watch: Duration::from_secs(10),
             balance_interval: Some(Duration::from_secs(60)),
-            balance_rules: BalanceRules {
-                currency: None,
-                window: Duration::from_secs(15 * 60),
-                lasts: Duration::from_secs(60 * 60),
-                floor: None,
-                lag: Duration::from_secs(60),
-            },
+            balance_rules: BalanceRules::default(),
             shards: 1,
             start: StartAnswer::Ask,
             stop_file: None,
@@ -371,57 +366,6 @@ impl Config {
         self
     }
 
-    /// How often the balances are read, where the supplier has them. Default: 60 s; `None`: never by a
-    /// timer.
-    ///
-    /// A reading takes no permit, and is not repeated before its next turn. It decides nothing: it is for
-    /// [`OrderRouter::balance`](crate::OrderRouter::balance), the alarm of a low balance, and that of spending
-    /// that no order explains, as far as orders have price guards.
-    #[must_use]
-    pub fn balance_interval(mut self, span: Option<Duration>) -> Self {
-        self.balance_interval = span;
-        self
-    }
-
-    /// The currency of the price guards, in which orders are paid. Default: the only one that the supplier
-    /// shows; with several and none named there is no floor, and no spending is held against orders.
-    #[must_use]
-    pub fn balance_currency(mut self, currency: Option<Currency>) -> Self {
-        self.balance_rules.currency = currency;
-        self
-    }
-
-    /// A balance that lasts for less than this, at the spending of the [window](Config::balance_window),
-    /// rings, once; it ends at one and a half times as much. Default: 1 h.
-    #[must_use]
-    pub fn balance_lasts(mut self, span: Duration) -> Self {
-        self.balance_rules.lasts = span;
-        self
-    }
-
-    /// The span over which spending is measured. Default: 15 min. A sudden burst is told by this much
-    /// late at most, so it must be shorter than [`Config::balance_lasts`].
-    #[must_use]
-    pub fn balance_window(mut self, span: Duration) -> Self {
-        self.balance_rules.window = span;
-        self
-    }
-
-    /// A balance below this rings, whatever is spent; it ends a tenth above. Default: none.
-    #[must_use]
-    pub fn balance_floor(mut self, amount: Option<Price>) -> Self {
-        self.balance_rules.floor = amount;
-        self
-    }
-
-    /// How late a debit may show in a balance, and how old a balance may be. Default: 60 s. Too short, an
-    /// alarm of spending that no order explains may be false; too long, one comes later.
-    #[must_use]
-    pub fn balance_lag(mut self, span: Duration) -> Self {
-        self.balance_rules.lag = span;
-        self
-    }
-
     /// How many threads the lanes are spread over. Default: 1.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
@@ -485,12 +429,7 @@ impl Config {
         if first > longest {
             return Err(ConfigError::LookAgain { first, longest });
         }
-        let BalanceRules { window, lasts, .. } = self.balance_rules;
-        if let Some(interval) = self.balance_interval
-            && (window >= lasts || window < interval)
-        {
-            return Err(ConfigError::BalanceWindow { window, lasts, interval });
-        }
+        self.check_balance()?;
         match self.landing_bound {
             Some(bound) if bound < self.request_timeout.saturating_mul(2) => {
                 Err(ConfigError::LandingBound { bound, timeout: self.request_timeout })
@@ -504,22 +443,6 @@ impl Config {
     pub fn audit_span(&self) -> crate::audit::Span {
         let bound = self.landing_bound.unwrap_or(crate::protocol::account::LANDING_BOUND);
         crate::audit::Span { since: None, margin: self.list_margin, settled_after: bound }
-    }
-
-    /// The [currency](Config::balance_currency) in which orders are paid, if it is named.
-    #[must_use]
-    pub fn balance_currency_set(&self) -> Option<&Currency> {
-        self.balance_rules.currency.as_ref()
-    }
-
-    /// When the supplier [debits](Config::pays_on).
-    #[must_use]
-    pub fn pays_on_set(&self) -> PaysOn {
-        self.pays_on
-    }
-
-    pub(crate) fn balance_rules(&self) -> BalanceRules {
-        self.balance_rules.clone()
     }
 
     pub(crate) fn answer_within_or_default(&self) -> Duration {
@@ -557,11 +480,6 @@ mod tests {
         // Every order would be too late to leave, for ever.
         refused(Config::default().send_window(none), "send_window must not be 0");
         refused(Config::default().request_timeout(none), "request_timeout must not be 0");
-        refused(Config::default().balance_interval(Some(none)), "balance_interval must not be 0");
-        let hour = Duration::from_secs(3600);
-        refused(Config::default().balance_window(hour), "must be shorter");
-        refused(Config::default().balance_interval(Some(hour)), "no shorter than its interval");
-        Config::default().balance_interval(None).balance_window(hour).check().unwrap();
         refused(Config::default().landing_bound(Some(second)), "bought twice");
         refused(Config::default().request_timeout(Duration::MAX), "bought twice");
         refused(Config::default().look_again(2 * second, second), "longer than the longest");

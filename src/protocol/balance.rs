@@ -41,6 +41,18 @@ pub struct BalanceRules {
     pub lag: Duration,
 }
 
+impl Default for BalanceRules {
+    fn default() -> Self {
+        Self {
+            currency: None,
+            window: Duration::from_secs(15 * 60),
+            lasts: Duration::from_secs(60 * 60),
+            floor: None,
+            lag: Duration::from_secs(60),
+        }
+    }
+}
+
 /// Money that may be, or was, spent, and how many orders have no price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Sum {

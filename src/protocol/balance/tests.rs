@@ -4,13 +4,7 @@ use crate::protocol::Serial;
 const LAG: Duration = Duration::from_secs(60);
 
 fn rules() -> BalanceRules {
-    BalanceRules {
-        currency: None,
-        window: Duration::from_secs(15 * 60),
-        lasts: Duration::from_secs(60 * 60),
-        floor: None,
-        lag: LAG,
-    }
+    BalanceRules { lag: LAG, ..BalanceRules::default() }
 }
 
 fn at(seconds: u64) -> Moment {

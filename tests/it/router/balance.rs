@@ -108,7 +108,14 @@ async fn spending_that_no_order_explains_rings_once_with_its_amount() {
     let told = Told::by(&router);
     watched(&told).await;
     for n in 0..5 {
-        placed(&buy(&router, priced(&format!("ref-{n}"), "x")).await);
+        let order = priced(&format!("ref-{n}"), "x");
+        let first = router.track(order.clone()).expect("taken");
+        placed(&buy(&router, order.clone()).await);
+        drop(first);
+        // What joins, or is in conflict, costs nothing: it must hide nothing either.
+        placed(&buy(&router, order).await);
+        let other = priced(&format!("ref-{n}"), "y");
+        assert!(router.submit(other).await.is_err());
     }
     tokio::time::sleep(2 * LAG).await;
     readings(&told, 3).await;
@@ -186,6 +193,31 @@ async fn an_order_that_was_bought_twice_shows_in_the_balance() {
     told.wait("the second one", |event| matches!(event, RouterEvent::Unexplained { .. })).await;
     assert_eq!(told.unexplained(), ["2.50 USD"]);
     assert_eq!(world.simulator.ledger().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_process_left_in_doubt_is_explained_when_it_lands() {
+    let faults = Faults {
+        script: [None, Some(PostFault::CreatedLate)].into(),
+        late_after: Duration::from_secs(3),
+        ..Faults::default()
+    };
+    let mut world = world(faults, contract(1_000));
+    world.config = world.config.clone().landing_bound(Some(Duration::from_secs(20)));
+    let router = world.ready().await;
+    placed(&buy(&router, priced("witness", "y")).await);
+    let mut ticket = router.track(priced("ref", "x")).expect("taken");
+    while !matches!(ticket.next().await, Some(Progress::InDoubt)) {}
+    drop((ticket, router));
+    let router = world.ready().await;
+    let told = Told::by(&router);
+    watched(&told).await;
+    assert_eq!(world.simulator.ledger().len(), 1, "it has not landed yet");
+    placed(&buy(&router, priced("ref", "x")).await);
+    tokio::time::sleep(2 * LAG).await;
+    readings(&told, 4).await;
+    assert_eq!(told.unexplained(), [""; 0]);
+    assert_eq!(world.simulator.ledger().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
