@@ -485,3 +485,6 @@ impl Permits {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

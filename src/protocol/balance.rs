@@ -359,9 +359,9 @@ impl Account {
         });
     }
 
-    /// Begins a span with this reading, if it can bound anything.
+    /// Begins a span with this reading, unless what was bought just before it is not known.
     fn open(&mut self, amount: Amount, requested: Requested, from: Moment) {
-        if requested.at >= from && requested.slack().unpriced == 0 {
+        if requested.at >= from {
             self.opening = Some(Opening { amount, requested });
         }
     }

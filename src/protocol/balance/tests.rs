@@ -178,6 +178,43 @@ fn a_top_up_is_no_deviation_and_what_comes_after_it_is_judged_anew() {
 }
 
 #[test]
+fn a_top_up_under_load_hides_no_more_than_what_is_open() {
+    let mut world = World::new(rules());
+    world.reads("100");
+    world.sends(price("10"));
+    assert_eq!(world.reads("1100"), []);
+    assert_eq!(world.reads("1080"), []);
+    rings(&world.reads("1080"), "10");
+}
+
+#[test]
+fn what_is_begun_twice_is_open_once() {
+    let mut world = World::new(rules());
+    world.reads("100");
+    let intent = world.sends(price("10"));
+    world.book.begun(intent, price("10"));
+    world.book.ended(intent, true, at(world.second));
+    world.book.ended(intent, true, at(world.second));
+    world.waits();
+    assert_eq!(world.reads("90"), []);
+    assert_eq!(world.reads("80"), []);
+    rings(&world.reads("80"), "10");
+}
+
+#[test]
+fn what_is_bought_while_a_reading_is_under_way_may_be_in_it() {
+    let mut world = World::new(rules());
+    world.reads("100");
+    for left in ["98", "96", "94", "92"] {
+        world.second += 60;
+        let requested = world.book.requested(at(world.second));
+        world.buys("2");
+        let notes = world.book.read(requested, at(world.second), &[balance("USD", left)]);
+        assert_eq!(notes, [], "{left}");
+    }
+}
+
+#[test]
 fn a_span_with_an_order_without_a_price_is_not_judged() {
     let mut world = World::new(rules());
     world.reads("1000");
