@@ -93,6 +93,13 @@ fn described(event: &RouterEvent) -> Value {
         RouterEvent::Orphans { ids } => json!({"event": "orphans", "ids": ids}),
         RouterEvent::Sending { stopped } => json!({"event": "sending", "stopped": stopped}),
         RouterEvent::Alarm { what } => json!({"event": "alarm", "what": what}),
+        RouterEvent::Balances { balances } => json!({"event": "balances", "balances": balances}),
+        RouterEvent::BalanceLow { balance, why } => {
+            json!({"event": "balance_low", "balance": balance, "why": why})
+        }
+        RouterEvent::Unexplained { currency, amount } => {
+            json!({"event": "unexplained", "currency": currency, "amount": amount})
+        }
         RouterEvent::Listed { rows, no_evidence } => {
             json!({"event": "listed", "rows": rows, "no_evidence": no_evidence})
         }

@@ -39,12 +39,14 @@ use crate::store::{IntentStore, Lease, StoreError};
 use crate::supplier::Supplier;
 use crate::telemetry::{Count, Standing, Telemetry};
 
+mod balance;
 mod lane;
 mod lookout;
 mod payments;
 mod registry;
 mod threads;
 
+pub(crate) use balance::Money;
 pub(crate) use lane::{FAR, Handover, LaneMessage, Resolve, Resolved, end_of, progress_of};
 pub(crate) use lookout::{Follow, LookoutMessage, Start};
 pub(crate) use payments::{PayEntry, PayMessage, Payments, Source};
@@ -75,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) late_sockets: LateSockets,
     pub(crate) unreported: Unreported,
     pub(crate) payments: Payments,
+    /// The balances, and what they must be.
+    pub(crate) money: Money,
     pub(crate) threads: OnceLock<Threads>,
     account: Mutex<Account>,
     /// Unclaimed rows, by the moment of the list that first showed them.
@@ -148,6 +152,7 @@ impl Shared {
             late_sockets: LateSockets::default(),
             unreported: Unreported::default(),
             payments: Payments::default(),
+            money: Money::new(&config, &*supplier, runtime.now()),
             threads: OnceLock::new(),
             account: Mutex::new(account),
             free_rows: Mutex::default(),
@@ -305,6 +310,7 @@ impl Shared {
             sending: self.dispatch.stopped().is_none(),
             list_lag: self.account().lag_seen(),
             index_lag: self.store.stats().index_lag,
+            balance_age: self.money.age(self.runtime.now()),
         }
     }
 

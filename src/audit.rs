@@ -11,12 +11,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::money::Cost;
 use crate::order::{ClientRef, EchoProfile, ItemsHash, OrderId};
 use crate::protocol::listing::{Listing, Next, NoEvidence};
 use crate::protocol::payment::evidence::is_paid;
 use crate::protocol::{Ordered, State};
 use crate::store::{HistoryLine, Rehydration, Stored};
 use crate::supplier::{Page, PageRequest, ReadError, Row, Supplier};
+
+mod money;
+
+pub use money::{Books, Equation, MoneyTerms, Spend, StatusSpend};
 
 /// How often one page is asked for.
 const TRIES_MAX: u32 = 8;
@@ -90,6 +95,9 @@ pub struct Finding {
     pub status: Option<String>,
     /// When the supplier says that it was created.
     pub created_at: Option<Timestamp>,
+    /// What it cost, as far as that is known: by the list, or by the price guards of an order of ours for
+    /// the same items.
+    pub cost: Option<Cost>,
 }
 
 /// What an audit found.
@@ -107,6 +115,17 @@ pub struct Report {
     pub in_doubt: usize,
     /// What is off.
     pub findings: Vec<Finding>,
+    /// What the orders in the span cost, by currency, and whether that is what the balance lost.
+    pub money: Vec<Spend>,
+}
+
+impl Report {
+    /// Whether a person has to look.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        let adds_up = |spend: &Spend| spend.equation.as_ref().is_none_or(Equation::adds_up);
+        !self.findings.is_empty() || !self.money.iter().all(adds_up)
+    }
 }
 
 /// Why there is no report.
@@ -272,6 +291,7 @@ fn compare(
             client_ref: client_ref.cloned(),
             status: Some(row.status.clone()),
             created_at: Some(row.created_at),
+            cost: None,
         };
         if let Some(placed) = ours.placed.get(&row.id) {
             // One from before a change of what the list echoes has a hash of another kind.
@@ -313,6 +333,7 @@ fn compare(
                 client_ref: Some(placed.client_ref.clone()),
                 status: None,
                 created_at: placed.created_at,
+                cost: None,
             });
         }
     }

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::order::Price;
+use crate::protocol::balance::BalanceRules;
 use crate::protocol::lane::Rules;
 use crate::protocol::{LeftOut, PaysOn};
+
+mod balance;
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub struct Config {
     pub(crate) poll_limit: Duration,
     pub(crate) pays_on: PaysOn,
     pub(crate) pay_watch: Duration,
+    pub(crate) balance_interval: Option<Duration>,
+    pub(crate) balance_rules: BalanceRules,
     pub(crate) shards: usize,
     pub(crate) start: StartAnswer,
     pub(crate) stop_file: Option<PathBuf>,
@@ -91,6 +96,8 @@ impl Default for Config {
             poll_limit: Duration::from_secs(10 * 60),
             pays_on: PaysOn::Create,
             pay_watch: Duration::from_secs(10),
+            balance_interval: Some(Duration::from_secs(60)),
+            balance_rules: BalanceRules::default(),
             shards: 1,
             start: StartAnswer::Ask,
             stop_file: None,
@@ -123,6 +130,19 @@ pub enum ConfigError {
         first: Duration,
         /// The longest.
         longest: Duration,
+    },
+    /// A balance that lasts for less than it is measured over would be told too late.
+    #[error(
+        "the window of the balance ({window:?}) must be shorter than what a balance must last for ({lasts:?}), and \
+         no shorter than its interval ({interval:?})"
+    )]
+    BalanceWindow {
+        /// The window over which spending is measured.
+        window: Duration,
+        /// What a balance must last for.
+        lasts: Duration,
+        /// How often it is read.
+        interval: Duration,
     },
     /// A limit of 0 would stop everything.
     #[error("{0} must not be 0")]
@@ -401,6 +421,7 @@ impl Config {
             ("tries_max", self.tries_max == 0),
             ("request_timeout", self.request_timeout.is_zero()),
             ("send_window", self.send_window.is_zero()),
+            ("balance_interval", self.balance_interval.is_some_and(|span| span.is_zero())),
         ];
         if let Some((name, _)) = zeros.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero(name));
@@ -409,6 +430,7 @@ impl Config {
         if first > longest {
             return Err(ConfigError::LookAgain { first, longest });
         }
+        self.check_balance()?;
         match self.landing_bound {
             Some(bound) if bound < self.request_timeout.saturating_mul(2) => {
                 Err(ConfigError::LandingBound { bound, timeout: self.request_timeout })

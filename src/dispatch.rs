@@ -104,6 +104,15 @@ impl Doubts {
 struct Pause {
     why: Why,
     until: Moment,
+    /// It is for want of balance, and ends with one that covers this.
+    wants: Option<Wanted>,
+}
+
+/// What a balance must cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// The least that a refused order cost; `None`: none of them had a price.
+    pub(crate) price: Option<Price>,
 }
 
 /// Why there is no permit now, and when there may be one by itself.
@@ -253,12 +262,22 @@ impl Dispatch {
     }
 
     /// Takes in what an answer means for the whole account.
-    pub(crate) fn effect(&self, shared: &Arc<Shared>, effect: AccountEffect, created: bool) {
+    ///
+    /// `price`: what the order costs that was answered, as far as that is known.
+    pub(crate) fn effect(
+        &self,
+        shared: &Arc<Shared>,
+        effect: AccountEffect,
+        created: bool,
+        price: Option<Price>,
+    ) {
         let now = shared.runtime.now();
         let mut permits = self.permits();
         if created {
             permits.refusals = 0;
         }
+        let wants = matches!(effect, AccountEffect::Pause(PauseWhy::Balance));
+        let wants = wants.then_some(Wanted { price });
         let why: Why = match effect {
             AccountEffect::None | AccountEffect::Alarm(_) => return,
             AccountEffect::Drain { retry_after } => {
@@ -287,7 +306,7 @@ impl Dispatch {
             }
             AccountEffect::Pause(PauseWhy::Balance) => "the balance does not suffice".into(),
         };
-        let begins = permits.pause(why.clone(), now);
+        let begins = permits.pause(why.clone(), now, wants);
         drop(permits);
         if begins {
             shared.sending_stopped(Some(why));
@@ -324,6 +343,16 @@ impl Dispatch {
     /// Whether a pause is over by time, so that a probe may end it; else how long it lasts.
     pub(crate) fn pause_left(&self, now: Moment) -> Option<Duration> {
         self.permits().paused.as_ref().map(|pause| pause.until.since(now))
+    }
+
+    /// What a balance must cover to end the pause, if it is one for want of balance.
+    pub(crate) fn wanted(&self) -> Option<Wanted> {
+        self.permits().paused.as_ref().and_then(|pause| pause.wants)
+    }
+
+    /// How long the supplier wants to be left alone after a 429.
+    pub(crate) fn blocked_for(&self, now: Moment) -> Duration {
+        self.permits().blocked_until.since(now)
     }
 
     /// Ends the pause: the supplier was seen to answer as itself.
@@ -439,15 +468,23 @@ impl Permits {
     }
 
     /// Begins a pause; false if one was on already.
-    fn pause(&mut self, why: Why, now: Moment) -> bool {
-        if self.paused.is_some() {
+    fn pause(&mut self, why: Why, now: Moment, wants: Option<Wanted>) -> bool {
+        if let Some(pause) = &mut self.paused {
+            // The least of all that were refused: one large order must not stop the others for ever.
+            if let (Some(before), Some(more)) = (&mut pause.wants, wants) {
+                let prices = [before.price, more.price].into_iter().flatten();
+                before.price = prices.min();
+            }
             return false;
         }
         let calm = now.since(self.paused_last) > 2 * self.pause_next;
         let span = if calm { PAUSE.0 } else { self.pause_next };
         self.pause_next = (span * 2).min(PAUSE.1);
         self.paused_last = now.plus(span);
-        self.paused = Some(Pause { why, until: now.plus(span) });
+        self.paused = Some(Pause { why, until: now.plus(span), wants });
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

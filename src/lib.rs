@@ -110,6 +110,7 @@ mod config;
 mod crash;
 mod dispatch;
 mod error;
+mod money;
 mod order;
 #[cfg(feature = "cli")]
 pub mod probe;
@@ -131,14 +132,15 @@ mod url;
 
 pub use config::{Config, ConfigError, StartAnswer};
 pub use error::{ResolveError, StartError, SubmitError};
+pub use money::{Amount, Balance, Cost, Currency, InvalidAmount};
 pub use order::{
     ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
     OrderId, Price, Tag, TagKey,
 };
 pub use protocol::fulfilment::Delivery;
 pub use router::{
-    Builder, End, Events, Fulfilment, OrderRouter, Progress, Resolution, RouterEvent, RouterStats,
-    Shutdown, Ticket,
+    BalanceStats, Builder, End, Events, Fulfilment, OrderRouter, Progress, Resolution, RouterEvent,
+    RouterStats, Shutdown, Ticket,
 };
 
 /// The README's code, compiled and run as documentation tests.

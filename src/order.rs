@@ -299,6 +299,10 @@ impl Price {
         Self(self.0.checked_sub(other.0).unwrap_or(Decimal::ZERO).max(Decimal::ZERO))
     }
 
+    pub(crate) fn decimal(self) -> Decimal {
+        self.0
+    }
+
     #[cfg(feature = "metrics")]
     pub(crate) fn rounded(self) -> f64 {
         use rust_decimal::prelude::ToPrimitive;

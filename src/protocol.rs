@@ -4,6 +4,7 @@
 //! so tests, a model checker and a simulator drive the very code that runs.
 
 pub mod account;
+pub mod balance;
 mod clause;
 pub mod evidence;
 pub mod format;

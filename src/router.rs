@@ -10,13 +10,15 @@ use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use crate::actors::{
-    Dormant, Follow, Handover, LaneMessage, LookoutMessage, Parts, Resolve, Resolved, Shared,
-    Start, Threads, end_of, progress_of,
+    Dormant, Follow, Handover, LaneMessage, LookoutMessage, Money, Parts, Resolve, Resolved,
+    Shared, Start, Threads, end_of, progress_of,
 };
 use crate::config::{Config, StartAnswer};
 use crate::error::{ResolveError, StartError, SubmitError};
+use crate::money::{Amount, Balance, Currency};
 use crate::order::{ClientRef, Order, OrderId};
 use crate::protocol::account::{Account, AccountRules};
+use crate::protocol::balance;
 use crate::protocol::fulfilment::Delivery;
 use crate::protocol::lane::Decision;
 use crate::protocol::{Change, Learnt, PaysOn, State, Why};
@@ -224,6 +226,25 @@ pub enum RouterEvent {
         /// What, in plain words.
         what: String,
     },
+    /// The balances were read.
+    Balances {
+        /// One for each currency that the supplier shows.
+        balances: Vec<Balance>,
+    },
+    /// A balance is low, or is not any more.
+    BalanceLow {
+        /// The balance.
+        balance: Balance,
+        /// Why it is low; `None`: it is not any more.
+        why: Option<Why>,
+    },
+    /// The account spent more than the orders that are known: somebody else buys, or an order was bought twice.
+    Unexplained {
+        /// In which currency.
+        currency: Currency,
+        /// How much more.
+        amount: Amount,
+    },
     /// A listing was finished.
     Listed {
         /// Rows read.
@@ -290,10 +311,23 @@ pub struct RouterStats {
     pub list_lag_seen: Duration,
     /// Why nothing is sent at the moment, if so.
     pub sending_stopped: Option<Why>,
+    /// The balances, where the supplier has them.
+    pub balance: Option<BalanceStats>,
     /// The shared gate's figures, if there is one.
     pub gate: Option<GateStats>,
     /// The store's figures.
     pub store: StoreStats,
+}
+
+/// What is known of the balances.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BalanceStats {
+    /// When they were read last, by the wall clock; `None`: not yet.
+    pub read_at: Option<Timestamp>,
+    /// Why they were not read the last time, if so: what is below is older.
+    pub failure: Option<String>,
+    /// How each currency stands.
+    pub currencies: Vec<balance::Standing>,
 }
 
 /// What a shutdown leaves.
@@ -418,6 +452,9 @@ impl Builder {
         // Set once, here.
         let _ = shared.threads.set(threads);
         shared.payments.start(&shared);
+        if sends {
+            Money::start(&shared);
+        }
         shared_gate::keep(&shared);
         let (answer, first) = oneshot::channel();
         let start = Start { newest_known, newest_order, has_history, answer };
@@ -802,9 +839,17 @@ impl OrderRouter {
             listings: shared.listings.load(Ordering::Relaxed),
             list_lag_seen: shared.account().lag_seen(),
             sending_stopped: shared.dispatch.stopped(),
+            balance: shared.money.stats(),
             gate: shared.gate.as_ref().map(|gate| gate.stats()),
             store: shared.store.stats(),
         }
+    }
+
+    /// The balances as they were read last; `None` if the supplier has none. It is for people, never a
+    /// reason to buy again: what it lost may be anybody's.
+    #[must_use]
+    pub fn balance(&self) -> Option<BalanceStats> {
+        self.shared().money.stats()
     }
 
     /// The intents that have not ended, as the store has them.

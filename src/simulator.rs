@@ -28,6 +28,7 @@
 //! | `GET /admin/stats` | [`Stats`] |
 //! | `GET /admin/faults` | the [`Faults`] in force, with what is left of scripts and budgets |
 //! | `POST /admin/faults` | changes the fields of [`Faults`] that the JSON object names |
+//! | `POST /admin/balance` | books the `amount` of the body in, or out where it is negative, in its `currency`: no order shows it |
 //! | `POST /admin/foreign` | somebody else buys the `items` of the body on the account, now |
 
 #![allow(clippy::disallowed_methods, reason = "no part of the router: it has a clock of its own")]
@@ -149,6 +150,34 @@ impl Simulator {
     /// Every order that was sold so far, oldest first.
     pub fn ledger(&self) -> Vec<LedgerEntry> {
         self.shared.ledger(0, usize::MAX)
+    }
+
+    /// Books money in, or out where it is negative, without an order: a top-up, a fee, a thief. In the
+    /// account's own currency where none is named. False: there is no such currency.
+    pub fn book(&self, currency: Option<&str>, amount: rust_decimal::Decimal) -> bool {
+        self.shared.book(currency, amount)
+    }
+
+    /// What the account has, the account's own currency first.
+    pub fn balances(&self) -> Vec<(String, rust_decimal::Decimal)> {
+        let (now, contract) = (self.shared.clock.now(), &self.shared.contract);
+        let balances = self.shared.account().balances(now, now, contract);
+        let named = balances.into_iter().enumerate();
+        named.map(|(place, amount)| (contract.currency_at(place).to_owned(), amount)).collect()
+    }
+
+    /// Leaves an order out of the list from now on. False: there is no such order.
+    pub fn hide(&self, id: &str) -> bool {
+        let mut account = self.shared.account();
+        let row = uuid::Uuid::try_parse(id).ok().and_then(|id| account.find(id));
+        row.map(|row| account.hide(row)).is_some()
+    }
+
+    /// Shows an order with another product from now on. False: there is no such order.
+    pub fn alter(&self, id: &str, item_id: &str) -> bool {
+        let mut account = self.shared.account();
+        let row = uuid::Uuid::try_parse(id).ok().and_then(|id| account.find(id));
+        row.map(|row| account.alter(row, item_id)).is_some()
     }
 
     /// What reached the supplier so far.

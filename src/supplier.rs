@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::money::{Balance, Cost};
 use crate::order::{EchoProfile, EchoedItem, Item, OrderId};
 use crate::protocol::evidence::{EvidencePolicy, Seen};
 use crate::protocol::{Fingerprint, Why};
@@ -107,6 +108,8 @@ pub struct Row {
     /// What the list shows of its items; `None` if the items of this row could not be read
     /// (which makes it a near miss of every order, rule 9).
     pub items: Option<Vec<EchoedItem>>,
+    /// What it cost, where the supplier shows it. For people and audits: no evidence rests on it.
+    pub cost: Option<Cost>,
 }
 
 /// An order as `GET /{id}` shows it.
@@ -211,6 +214,17 @@ pub trait Supplier: Send + Sync + 'static {
     fn pay(&self, id: OrderId, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
         let _ = (id, gate.close());
         Box::pin(std::future::ready(Exchange::Broken { why: "cannot be paid".into() }))
+    }
+
+    /// Whether the balances of the account can be read with [`Supplier::balances`]. Default: no.
+    fn has_balances(&self) -> bool {
+        false
+    }
+
+    /// Reads what the account has, one element for each currency, past caches. What is not understood to
+    /// the last element is an error, never zero. Default: not found.
+    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, ReadError>> {
+        Box::pin(std::future::ready(Err(ReadError::NotFound)))
     }
 
     /// Reads one page of the list, past caches.

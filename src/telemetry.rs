@@ -15,6 +15,11 @@
 //! | `order_router_sending` | gauge | 1 while orders are sent, 0 while something stops them |
 //! | `order_router_list_lag_seconds` | gauge | how long an order was seen to need, at least, until a list shows it (A1) |
 //! | `order_router_index_lag` | gauge | changes that the store's index has not taken over yet |
+//! | `order_router_balance` | gauge | what the account has, by `currency` |
+//! | `order_router_balance_age_seconds` | gauge | since when the balances were not read |
+//! | `order_router_balance_lasts_seconds` | gauge | for how long it lasts at the rate at which it is spent; infinite where nothing is |
+//! | `order_router_balance_low` | gauge | 1 while it is low |
+//! | `order_router_balance_unexplained` | gauge | what the account spent beyond all orders that are known, since the start |
 //! | `order_router_attempts_total` | counter | attempts to create, not to pay, by `outcome`: `created`, `refused`, `not_sent`, `unknown` |
 //! | `order_router_verdicts_total` | counter | ends by `verdict`: `placed`, `refused`, `not_placed`, `unpaid` |
 //! | `order_router_in_doubt_total` | counter | orders that came into doubt |
@@ -30,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::order::Price;
+use crate::protocol::balance;
 
 /// Records the figures of one router.
 #[derive(Clone)]
@@ -62,6 +68,7 @@ pub(crate) struct Standing {
     pub(crate) sending: bool,
     pub(crate) list_lag: Duration,
     pub(crate) index_lag: u64,
+    pub(crate) balance_age: Option<Duration>,
 }
 
 impl Telemetry {
@@ -76,6 +83,8 @@ impl Telemetry {
     pub(crate) fn count(&self, _: Count) {}
 
     pub(crate) fn standing(&self, _: impl FnOnce() -> Standing) {}
+
+    pub(crate) fn balances(&self, _: &[balance::Standing]) {}
 
     pub(crate) fn committed(&self, _: Duration) {}
 
@@ -126,6 +135,23 @@ impl Telemetry {
         set("order_router_sending", if now.sending { 1.0 } else { 0.0 });
         set("order_router_list_lag_seconds", now.list_lag.as_secs_f64());
         set("order_router_index_lag", now.index_lag as f64);
+        if let Some(age) = now.balance_age {
+            set("order_router_balance_age_seconds", age.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn balances(&self, standing: &[balance::Standing]) {
+        for balance::Standing { balance, lasts, low, unexplained, .. } in standing {
+            let set = |name: &'static str, value: f64| {
+                let (router, currency) = (self.router.to_string(), balance.currency.to_string());
+                metrics::gauge!(name, "router" => router, "currency" => currency).set(value);
+            };
+            set("order_router_balance", balance.amount.rounded());
+            let lasts = lasts.map_or(f64::INFINITY, |lasts| lasts.as_secs_f64());
+            set("order_router_balance_lasts_seconds", lasts);
+            set("order_router_balance_low", if *low { 1.0 } else { 0.0 });
+            set("order_router_balance_unexplained", unexplained.rounded());
+        }
     }
 
     pub(crate) fn committed(&self, span: Duration) {

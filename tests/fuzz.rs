@@ -40,6 +40,8 @@ mod commands {
         Some(lines)
     }
 }
+#[path = "fuzz/balances.rs"]
+mod balances;
 #[path = "fuzz/dice.rs"]
 mod dice;
 #[path = "fuzz/journal.rs"]

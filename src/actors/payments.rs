@@ -14,7 +14,7 @@ use super::{Resolved, Shared};
 use crate::dispatch::{Doubts, PayReports};
 use crate::order::{ClientRef, OrderId, Price};
 use crate::protocol::payment::{Bill, PayDecision, PayOutcome, Saw};
-use crate::protocol::{IntentId, Learnt, Moment, Payment, State};
+use crate::protocol::{IntentId, Learnt, Moment, PayStep, PayVerdict, Payment, State};
 use crate::router::Teller;
 use crate::store::{Committed, StoreError, Stored};
 
@@ -235,4 +235,22 @@ struct Cashier {
     /// Orders that want to be looked at, and whether a round of looks is under way.
     looks: BTreeSet<IntentId>,
     looking: bool,
+}
+
+impl Cashier {
+    /// Tells the book of the money what a payment may cost, before it is recorded, and what was paid
+    /// unasked; and whether this write ends it, as bought or as nothing.
+    fn note_money(&self, intent: IntentId, to: &PayVerdict) -> Option<bool> {
+        let bought = match to {
+            PayVerdict::Open { payment, .. } if payment.step == PayStep::Due => Some(false),
+            PayVerdict::Open { .. } => None,
+            PayVerdict::Paid => Some(true),
+            PayVerdict::Unpaid(_) => Some(false),
+        };
+        if bought != Some(false) {
+            let price = self.orders.get(&intent).and_then(|open| open.entry.price);
+            self.shared.money.begun(intent, || price);
+        }
+        bought
+    }
 }

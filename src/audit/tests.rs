@@ -18,7 +18,7 @@ fn id(text: &str) -> OrderId {
 fn row(name: &str, product: &str, second: i64) -> Row {
     let item = EchoedItem { id: product.into(), quantity: Some(1), note: None };
     let (status, created_at) = ("completed".into(), at(second));
-    Row { id: id(name), status, created_at, items: Some(vec![item]) }
+    Row { id: id(name), status, created_at, items: Some(vec![item]), cost: None }
 }
 
 fn intent(reference: &str, product: &str, state: State) -> Stored {

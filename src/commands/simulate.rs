@@ -54,6 +54,9 @@ Examples:
     curl ADMIN/admin/faults -d '{\"script\": [\"cut_201\", null, \"redirect\"], \
 \"budget\": {\"reset_after\": 2}}'
 
+  Money comes, or goes without an order:
+    curl ADMIN/admin/balance -d '{\"amount\": \"-3.01\"}'
+
   Somebody else buys on the account:
     curl ADMIN/admin/foreign -d '{\"items\": [{\"itemId\": \"a\", \"quantity\": 1}]}'";
 

@@ -9,7 +9,7 @@ use tracing::Instrument;
 use super::post::{READ_ON_DEFAULT, gate};
 use crate::actors::{PayMessage, Shared};
 use crate::crash;
-use crate::order::{ClientRef, OrderId};
+use crate::order::{ClientRef, OrderId, Price};
 use crate::protocol::evidence::{AccountEffect, GateState};
 use crate::protocol::payment::PayOutcome;
 use crate::protocol::payment::evidence::{PayJudgement, judge_pay};
@@ -21,6 +21,8 @@ pub(crate) struct PayJob {
     pub(crate) client_ref: ClientRef,
     pub(crate) intent: IntentId,
     pub(crate) order: OrderId,
+    /// What it costs, if every line has a price guard.
+    pub(crate) price: Option<Price>,
     /// The number of the payment.
     pub(crate) pays: u32,
 }
@@ -155,7 +157,7 @@ fn judged(shared: &Arc<Shared>, job: &PayJob, gate: &Gate, exchange: &Exchange) 
     }
     let left = matches!(gate.state(), GateState::Yielded(_));
     shared.dispatch.left(shared, left);
-    shared.dispatch.effect(shared, judgement.account, false);
+    shared.dispatch.effect(shared, judgement.account, false, job.price);
     judgement
 }
 

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use crate::actors::{LaneMessage, Shared};
 use crate::crash;
-use crate::order::{ClientRef, Item, ItemsHash};
+use crate::order::{ClientRef, Item, ItemsHash, Price};
 use crate::protocol::evidence::{AccountEffect, Evidence, Judgement, Seen, judge};
 use crate::protocol::{AttemptSeq, Clause, IntentId, Moment, Outcome};
 use crate::supplier::{Exchange, Gate, GateState};
@@ -246,7 +246,8 @@ fn judged(
     }
     let left = matches!(gate.state(), GateState::Yielded(_));
     shared.dispatch.left(shared, left);
-    shared.dispatch.effect(shared, judgement.account, created);
+    let price = Price::total(&job.items);
+    shared.dispatch.effect(shared, judgement.account, created, price);
     judgement
 }
 

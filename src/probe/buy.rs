@@ -9,6 +9,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::{Fact, Report, look, page, proposal};
+use crate::money::Balance;
 use crate::order::{Item, OrderId, Tag, TagKey};
 use crate::protocol::evidence::EvidencePolicy;
 use crate::protocol::format::TimestampFormat;
@@ -403,5 +404,13 @@ impl Supplier for Watched {
 
     fn fetch(&self, id: OrderId) -> BoxFuture<'static, Result<Fetched, ReadError>> {
         self.supplier.fetch(id)
+    }
+
+    fn has_balances(&self) -> bool {
+        self.supplier.has_balances()
+    }
+
+    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, ReadError>> {
+        self.supplier.balances()
     }
 }

@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 use super::page::{self, Found};
 use super::proposal::word;
 use super::{Fact, Report};
-use crate::protocol::format::{Object, OrderFormat, TimestampFormat, string};
+use crate::money::Balance;
+use crate::protocol::format::{OrderFormat, TimestampFormat};
 use crate::supplier::foxreload::raw::Raw;
 use crate::supplier::foxreload::{FoxReload, Paging};
-use crate::supplier::{ListEnvelope, ReadError};
+use crate::supplier::{ListEnvelope, ReadError, Supplier};
 
 /// How often one page is asked for.
 const TRIES_MAX: u32 = 3;
@@ -401,29 +402,17 @@ fn rate_headers(raw: &Raw) -> Fact {
     }
 }
 
-/// What is on the account, by currency, as the supplier writes it.
+/// What is on the account, by currency.
 pub(super) async fn amounts(supplier: &FoxReload) -> Result<Vec<(String, String)>, String> {
-    let body = supplier.balances().await.map_err(|error| error.to_string())?;
-    let rows: Vec<Object<'_>> =
-        serde_json::from_slice(&body).map_err(|_| "they are no list of objects".to_owned())?;
-    let amount = |row: &Object<'_>| {
-        let currency = row.value("currency").and_then(string)?.into_owned();
-        let amount = ["amount", "balance", "available"].iter().find_map(|key| row.value(key))?;
-        let amount = string(amount).map_or_else(|| amount.get().to_owned(), |s| s.into_owned());
-        Some((currency, amount))
-    };
-    let read: Option<Vec<_>> = rows.iter().map(amount).collect();
-    read.ok_or_else(|| "a balance has no currency or no amount that is understood".to_owned())
+    let balances = supplier.balances().await.map_err(|error| error.to_string())?;
+    let text = |balance: &Balance| (balance.currency.to_string(), balance.amount.to_string());
+    Ok(balances.iter().map(text).collect())
 }
 
 async fn balances(supplier: &FoxReload) -> Fact {
     match amounts(supplier).await {
-        Ok(amounts) if amounts.is_empty() => Fact::unknown("balances", "the list of them is empty"),
         Ok(amounts) => {
-            let plain =
-                |text: &str| text.chars().filter(|c| !c.is_control()).take(40).collect::<String>();
-            let told: Vec<_> =
-                amounts.iter().map(|(c, a)| format!("{} {}", plain(a), plain(c))).collect();
+            let told: Vec<_> = amounts.iter().map(|(c, a)| format!("{a} {c}")).collect();
             Fact::found("balances", told.join(", "))
         }
         Err(why) => Fact::unknown("balances", why),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::money::{Amount, Cost, Currency};
 use crate::order::{EchoProfile, EchoedItem, Note, OrderId, Tag, TagKey};
 
 /// How the supplier writes moments.
@@ -43,6 +44,11 @@ pub struct OrderFormat {
     pub created_at: Cow<'static, str>,
     /// How moments are written. Default: RFC 3339 with a zone.
     pub timestamps: TimestampFormat,
+    /// What the whole order cost, a number or a string: keys joined by a dot. Default: none, nobody
+    /// documents one; what an order cost is then known by its price guards alone.
+    pub total: Option<Cow<'static, str>>,
+    /// The currency of that: keys joined by a dot. Default: none.
+    pub currency: Option<Cow<'static, str>>,
     /// The lines, an array of objects. Default: `items`.
     pub items: Cow<'static, str>,
     /// Where a line names its product: paths of keys, joined by a dot. All that are present must
@@ -63,6 +69,8 @@ impl Default for OrderFormat {
             cancel_reason: "cancelReason".into(),
             created_at: "createdAt".into(),
             timestamps: TimestampFormat::default(),
+            total: None,
+            currency: None,
             items: "items".into(),
             product: vec!["product.id".into(), "itemId".into()],
             quantity: "quantity".into(),
@@ -98,7 +106,7 @@ impl<'a> Object<'a> {
     }
 
     /// The value at a path of keys joined by dots.
-    fn at_path(&self, path: &str) -> Option<&'a RawValue> {
+    pub(crate) fn at_path(&self, path: &str) -> Option<&'a RawValue> {
         match path.split_once('.') {
             None => self.value(path),
             Some((key, rest)) => Self::of(self.value(key)?)?.at_path(rest),
@@ -199,6 +207,14 @@ fn quantity(value: &RawValue) -> Option<u32> {
     whole.parse().ok().filter(|quantity| *quantity > 0)
 }
 
+/// An amount, exact, as a number or as a string.
+pub(crate) fn amount(value: &RawValue) -> Option<Amount> {
+    match string(value) {
+        Some(text) => text.parse().ok(),
+        None => Amount::of_number(value.get()),
+    }
+}
+
 fn name_or_number(value: &RawValue) -> Option<Cow<'_, str>> {
     string(value).or_else(|| {
         value.get().starts_with(|c: char| c.is_ascii_digit()).then(|| Cow::Borrowed(value.get()))
@@ -255,6 +271,13 @@ impl OrderFormat {
     /// When it was created.
     pub(crate) fn created_at_of(&self, order: &Object<'_>) -> Option<Timestamp> {
         self.timestamps.read(order.value(&self.created_at)?)
+    }
+
+    /// What it cost, where it says so in a way that can be read.
+    pub(crate) fn cost_of(&self, order: &Object<'_>) -> Option<Cost> {
+        let amount = amount(order.at_path(self.total.as_deref()?)?)?;
+        let currency = self.currency.as_deref().and_then(|path| order.at_path(path));
+        Some(Cost { amount, currency: currency.and_then(string).and_then(Currency::new) })
     }
 
     /// Its lines, as far as the profile promises their fields. Notes are not looked at where the

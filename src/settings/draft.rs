@@ -50,6 +50,7 @@ pub struct Draft {
     pub(super) accept_new_account: bool,
     pub(super) adopt_unknown_orders: bool,
     pub(super) product_is_set: bool,
+    pub(super) balance_amount_is_set: bool,
 }
 
 impl Default for Draft {
@@ -81,6 +82,7 @@ impl Default for Draft {
             accept_new_account: false,
             adopt_unknown_orders: false,
             product_is_set: false,
+            balance_amount_is_set: false,
         }
     }
 }

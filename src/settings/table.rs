@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::Unset::{Is, Says};
 use super::draft::StorePlace;
-use super::values::{amount, bound, bytes, count, duration, pair, rate, switch, word};
+use super::values::{amount, bound, bytes, count, currency, duration, pair, rate, switch, word};
 use super::{Draft, Kind, Places, Setting, Unset};
 use crate::order::TagKey;
 use crate::protocol::PaysOn;
@@ -259,6 +259,23 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         SUPPLIER,
+        "balance_currency_field",
+        Kind::Text,
+        Is("currency"),
+        "Where a balance names its currency: keys joined by a dot; wrong, no balance is understood",
+        |d, t| put(&mut d.client.balance_currency, text(t)),
+    ),
+    row(
+        SUPPLIER,
+        "balance_amount_field",
+        Kind::List(','),
+        Is("amount,balance"),
+        "Where a balance has its amount: keys joined by a dot; all that are present must say the same \
+            (repeatable)",
+        balance_amount_field,
+    ),
+    row(
+        SUPPLIER,
         "list_envelope",
         Kind::Text,
         Is("orders"),
@@ -426,6 +443,23 @@ pub static TABLE: &[Setting] = &[
         Is("createdAt"),
         "Field of the moment of creation; wrong, rows and answers are not understood",
         |d, t| put(&mut d.client.evidence.format.created_at, text(t)),
+    ),
+    row(
+        FORMAT,
+        "order_total_field",
+        Kind::Text,
+        Says("none: nobody documents one"),
+        "Where an order says what it cost: keys joined by a dot; for `audit` alone, which knows the cost of \
+            orders by their price guards otherwise",
+        |d, t| put(&mut d.client.evidence.format.total, text(t).map(Some)),
+    ),
+    row(
+        FORMAT,
+        "order_currency_field",
+        Kind::Text,
+        Says("none"),
+        "Where an order names the currency of that: keys joined by a dot",
+        |d, t| put(&mut d.client.evidence.format.currency, text(t).map(Some)),
     ),
     row(
         FORMAT,
@@ -674,6 +708,58 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         LIMITS,
+        "balance_interval",
+        Kind::Bound,
+        Is("60s"),
+        "How often the balance is read, or `never`; it decides nothing, and is for the alarms of a low balance \
+            and of spending that no order explains",
+        |d, t| put(&mut d.config.balance_interval, bound(t)),
+    ),
+    row(
+        LIMITS,
+        "balance_currency",
+        Kind::Text,
+        Says("the only one that the supplier shows"),
+        "The currency in which orders are paid; with several and none named, there is no floor, and no \
+            spending is held against orders",
+        |d, t| put(&mut d.config.balance_rules.currency, currency(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "balance_lasts",
+        Kind::Duration,
+        Is("1h"),
+        "A balance that lasts for less, at the spending of `balance_window`, rings",
+        |d, t| put(&mut d.config.balance_rules.lasts, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "balance_window",
+        Kind::Duration,
+        Is("15m"),
+        "The span over which spending is measured; a burst is told this much late at most, so it is shorter \
+            than `balance_lasts`, and no shorter than `balance_interval`",
+        |d, t| put(&mut d.config.balance_rules.window, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "balance_floor",
+        Kind::Amount,
+        Says("none"),
+        "A balance below this rings, whatever is spent",
+        |d, t| put(&mut d.config.balance_rules.floor, amount(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "balance_lag",
+        Kind::Duration,
+        Is("60s"),
+        "How late a debit may show in the balance; too short, an alarm of spending that no order explains may \
+            be false",
+        |d, t| put(&mut d.config.balance_rules.lag, duration(t)),
+    ),
+    row(
+        LIMITS,
         "list_interval",
         Kind::Duration,
         Is("500ms"),
@@ -903,6 +989,17 @@ fn means(value: &str, yes: Means, no: Means) -> Result<Means, String> {
 fn list_query(draft: &mut Draft, value: &str) -> Result<(), String> {
     let (name, value) = pair(value)?;
     draft.client.list_query.push((name.into(), value.into()));
+    Ok(())
+}
+
+fn balance_amount_field(draft: &mut Draft, value: &str) -> Result<(), String> {
+    let field = text(value)?;
+    let fields = &mut draft.client.balance_amount;
+    // The first that is named takes the place of the default.
+    if !std::mem::replace(&mut draft.balance_amount_is_set, true) {
+        fields.clear();
+    }
+    fields.push(field);
     Ok(())
 }
 

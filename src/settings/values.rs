@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::money::Currency;
 use crate::order::Price;
 use crate::simulator::parse_duration;
 
@@ -50,6 +51,10 @@ pub(super) fn bytes(text: &str) -> Result<usize, String> {
 
 pub(super) fn amount(text: &str) -> Result<Price, String> {
     text.parse().map_err(|_| format!("{} is not an amount of money such as 99.90", shown(text)))
+}
+
+pub(super) fn currency(text: &str) -> Result<Currency, String> {
+    Currency::new(text).ok_or_else(|| format!("{} is not a currency such as USD", shown(text)))
 }
 
 pub(super) fn rate(text: &str) -> Result<Option<u32>, String> {

@@ -75,6 +75,17 @@ impl Shared {
         }
     }
 
+    /// Books money in, or out where it is negative, without an order. False: there is no such currency.
+    pub(super) fn book(&self, currency: Option<&str>, amount: Decimal) -> bool {
+        let places = 0..=self.contract.other_balances.len();
+        let is_it = |place: &usize| currency.is_none_or(|c| c == self.contract.currency_at(*place));
+        let place = places.into_iter().find(is_it);
+        if let Some(place) = place {
+            self.account().change(self.clock.now(), place, amount);
+        }
+        place.is_some()
+    }
+
     /// The ledger's entries `range`, cut to those that exist.
     pub(super) fn ledger(&self, from: usize, count: usize) -> Vec<LedgerEntry> {
         let now = self.clock.now();
@@ -125,7 +136,13 @@ pub(super) struct Account {
     pub faults: Faults,
     pub rows: Vec<Row>,
     pub mock_rows: usize,
-    pub balance: Decimal,
+    pub hidden_rows: usize,
+    /// What there is in each currency, the account's own first.
+    balances: Vec<Decimal>,
+    /// Every change of one of them.
+    changes: Vec<(Micros, usize, Decimal)>,
+    /// Orders that will be paid back.
+    refundable: Vec<usize>,
     pub counts: Counts,
     by_id: HashMap<u128, usize, BuildHasherDefault<IdHasher>>,
     seed: u64,
@@ -182,7 +199,12 @@ impl Account {
             faults: config.faults.clone(),
             rows: Vec::new(),
             mock_rows: 0,
-            balance: config.contract.balance,
+            hidden_rows: 0,
+            balances: std::iter::once(config.contract.balance)
+                .chain(config.contract.other_balances.iter().map(|other| other.amount))
+                .collect(),
+            changes: Vec::new(),
+            refundable: Vec::new(),
             counts,
             by_id: HashMap::default(),
             seed: config.seed,
@@ -210,7 +232,8 @@ impl Account {
         let mut draft = self.draft(&mut rng, wanted, false);
         draft.fault = fault;
         let foreign = items.map(|items| {
-            let wanted = Wanted { items, amount: draft.wanted.amount, mock: false };
+            let Wanted { amount, currency, .. } = draft.wanted;
+            let wanted = Wanted { items, amount, currency, mock: false };
             (before, self.draft(&mut rng, wanted, true))
         });
         let f = &self.faults;
@@ -257,9 +280,15 @@ impl Account {
     }
 
     /// Whether the balance covers an order that is debited when it is created.
-    pub(super) fn afford(&self, wanted: &Wanted, contract: &Contract) -> Result<(), Refusal> {
+    pub(super) fn afford(
+        &mut self,
+        now: Micros,
+        wanted: &Wanted,
+        contract: &Contract,
+    ) -> Result<(), Refusal> {
         let debited = contract.pays_on == PayTime::Create && !wanted.mock;
-        if debited && contract.enforce_balance && self.balance < wanted.amount {
+        self.refund(now, contract);
+        if debited && contract.enforce_balance && self.balances[wanted.currency] < wanted.amount {
             return Err(insufficient());
         }
         Ok(())
@@ -267,15 +296,18 @@ impl Account {
 
     /// Creates an order; from here on it exists. Answers with its row.
     pub(super) fn create(&mut self, draft: Draft, now: Micros, contract: &Contract) -> usize {
-        let Wanted { items, amount, mock } = draft.wanted;
+        let Wanted { items, amount, currency, mock } = draft.wanted;
         let lag = self.faults.list_lag + self.faults.list_lag_jitter.mul_f64(draft.lag_share);
         let visible = now.saturating_add(micros(lag));
         let paid = contract.pays_on == PayTime::Create || mock;
         let debits = u32::from(paid && !mock);
-        if debits > 0 {
-            self.debit(amount);
-        }
         let index = self.rows.len();
+        if debits > 0 {
+            self.change(now, currency, -amount);
+        }
+        if contract.refunds && matches!(draft.fate, Fate::Fails | Fate::Cancelled(_)) {
+            self.refundable.push(index);
+        }
         let floor = self.rows.last().map_or(visible, |last| last.visible_floor.max(visible));
         self.mock_rows += usize::from(mock);
         self.counts.foreign_orders += u64::from(draft.foreign);
@@ -288,12 +320,14 @@ impl Account {
             visible_floor: floor,
             paid: paid.then_some(now),
             amount,
+            currency,
             debits,
             pays: 0,
             fault: draft.fault,
             fate: draft.fate,
             foreign: draft.foreign,
             mock,
+            hidden: false,
         });
         index
     }
@@ -304,6 +338,19 @@ impl Account {
         let draft = self.draft(&mut rng, wanted, true);
         let index = self.create(draft, now, contract);
         &self.rows[index]
+    }
+
+    /// The list shows an order no more.
+    pub(super) fn hide(&mut self, index: usize) {
+        let row = &mut self.rows[index];
+        self.hidden_rows += usize::from(!std::mem::replace(&mut row.hidden, true));
+    }
+
+    /// An order is shown with another product from now on.
+    pub(super) fn alter(&mut self, index: usize, item_id: &str) {
+        let row = &mut self.rows[index];
+        let item_id = item_id.into();
+        row.items = Arc::new([OrderItem { item_id, quantity: 1, note: None, total: row.amount }]);
     }
 
     /// The row of an order.
@@ -330,19 +377,59 @@ impl Account {
         if row.paid.is_some() && !contract.repeated_pay_debits {
             return conflict("ORDER_ALREADY_PAID", "the order is paid");
         }
-        let amount = row.amount;
-        if contract.enforce_balance && self.balance < amount {
+        let (amount, currency) = (row.amount, row.currency);
+        self.refund(now, contract);
+        if contract.enforce_balance && self.balances[currency] < amount {
             return Err(insufficient());
         }
-        self.debit(amount);
+        self.change(now, currency, -amount);
         let row = &mut self.rows[index];
         row.debits += 1;
         row.paid.get_or_insert(now);
         Ok(())
     }
 
-    fn debit(&mut self, amount: Decimal) {
-        self.balance = self.balance.checked_sub(amount).unwrap_or(Decimal::MIN);
+    /// Books money in or out, for an order or for nothing that anybody sees.
+    pub(super) fn change(&mut self, now: Micros, currency: usize, by: Decimal) {
+        let balance = &mut self.balances[currency];
+        *balance = balance.checked_add(by).unwrap_or(Decimal::MIN);
+        self.changes.push((now, currency, by));
+    }
+
+    /// Pays back what has ended without goods by now.
+    fn refund(&mut self, now: Micros, contract: &Contract) {
+        let mut due = std::mem::take(&mut self.refundable);
+        due.retain(|index| {
+            let row = &self.rows[*index];
+            let is_due = row.is_refunded(now, contract);
+            if is_due {
+                let by = row.amount * Decimal::from(row.debits);
+                self.change(now, row.currency, by);
+            }
+            !is_due
+        });
+        self.refundable.append(&mut due);
+    }
+
+    /// What there was in each currency at one moment, the account's own first.
+    pub(super) fn balances(
+        &mut self,
+        as_of: Micros,
+        now: Micros,
+        contract: &Contract,
+    ) -> Vec<Decimal> {
+        self.refund(now, contract);
+        let mut balances = self.balances.clone();
+        for (_, currency, by) in self.changes.iter().rev().take_while(|(at, ..)| *at > as_of) {
+            balances[*currency] -= *by;
+        }
+        balances
+    }
+
+    /// Whether something with this probability happens to a reading request.
+    pub(super) fn chance(&mut self, probability: f64) -> bool {
+        // Drawn only where it can be: what else is drawn stays as it was.
+        probability > 0.0 && self.rng.f64() < probability
     }
 
     /// Counts a fault of a POST that happens.

@@ -19,14 +19,19 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>, reply: &mut Reply) 
         }
         ("POST", "/admin/faults") => set_faults(shared, request.body, reply),
         ("POST", "/admin/foreign") => buy_foreign(shared, request.body, reply),
-        (_, "/admin/ledger" | "/admin/stats" | "/admin/faults" | "/admin/foreign") => {
+        ("POST", "/admin/balance") => book(shared, request.body, reply),
+        (
+            _,
+            "/admin/balance" | "/admin/ledger" | "/admin/stats" | "/admin/faults"
+            | "/admin/foreign",
+        ) => {
             reply.error(405, "METHOD_NOT_ALLOWED", "this path has no such method");
         }
         _ => reply.error(
             404,
             "NOT_FOUND",
             "there are GET /admin/ledger, /admin/stats, /admin/faults and \
-             POST /admin/faults, /admin/foreign",
+             POST /admin/faults, /admin/foreign, /admin/balance",
         ),
     }
     Step::now()
@@ -47,6 +52,25 @@ fn set_faults(shared: &Shared, body: &[u8], reply: &mut Reply) {
     match account.faults.update(&changes) {
         Ok(()) => write(reply, &account.faults),
         Err(error) => reply.error(422, "VALIDATION_ERROR", &error.to_string()),
+    }
+}
+
+/// What is booked without an order.
+#[derive(serde::Deserialize)]
+struct Booking {
+    currency: Option<String>,
+    amount: String,
+}
+
+fn book(shared: &Shared, body: &[u8], reply: &mut Reply) {
+    let Booking { currency, amount } = match serde_json::from_slice(body) {
+        Ok(booking) => booking,
+        Err(error) => return reply.error(422, "VALIDATION_ERROR", &error.to_string()),
+    };
+    match amount.parse().map(|amount| shared.book(currency.as_deref(), amount)) {
+        Ok(true) => write(reply, &serde_json::json!({})),
+        Err(_) => reply.error(422, "VALIDATION_ERROR", "amount: not an amount"),
+        Ok(false) => reply.error(422, "VALIDATION_ERROR", "the account has no such currency"),
     }
 }
 

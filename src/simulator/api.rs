@@ -139,7 +139,7 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>, reply: &mut Reply) 
         ("GET", ["orders"]) => return list(shared, request.query, reply),
         ("GET", ["orders", id]) => fetch(shared, id, reply),
         ("POST", ["orders", id, "pay"]) => return pay::pay(shared, id, request.body, reply),
-        ("GET", ["access", "me", "balances"]) => balances(shared, reply),
+        ("GET", ["access", "me", "balances"]) => return balances(shared, reply),
         ("GET", ["products", id]) => product(&shared.contract, id, reply),
         (_, ["orders"] | ["orders", _] | ["orders", _, "pay"])
         | (_, ["access", "me", "balances"] | ["products", _]) => {
@@ -155,14 +155,15 @@ fn create(shared: &Shared, body: &[u8], reply: &mut Reply) -> Step {
     let read = order::read(body, contract);
     let mut account = shared.account();
     let account = &mut *account;
-    let wanted = match read.and_then(|w| account.afford(&w, contract).map(|()| w)) {
-        Ok(wanted) => wanted,
-        Err(refusal) => {
-            account.counts.refused += 1;
-            reply.refuse(&refusal);
-            return Step::now();
-        }
-    };
+    let wanted =
+        match read.and_then(|w| account.afford(shared.clock.now(), &w, contract).map(|()| w)) {
+            Ok(wanted) => wanted,
+            Err(refusal) => {
+                account.counts.refused += 1;
+                reply.refuse(&refusal);
+                return Step::now();
+            }
+        };
     let mut arrival = account.arrive(wanted);
     if let Some(foreign) = arrival.take_foreign(true) {
         account.create(foreign, shared.clock.now(), contract);
@@ -270,7 +271,7 @@ pub(super) fn land(shared: &Shared, landing: Landing, reply: &mut Reply) {
         Landing::Order(draft) => *draft,
         Landing::Payment(index) => return pay::paid(shared, &mut account, index, reply),
     };
-    match account.afford(draft.wanted(), &shared.contract) {
+    match account.afford(shared.clock.now(), draft.wanted(), &shared.contract) {
         Ok(()) => created(shared, &mut account, draft, Shown::Own, reply),
         Err(refusal) => reply.refuse(&refusal),
     }
@@ -350,11 +351,36 @@ fn fetch(shared: &Shared, id: &str, reply: &mut Reply) {
     }
 }
 
-fn balances(shared: &Shared, reply: &mut Reply) {
+fn balances(shared: &Shared, reply: &mut Reply) -> Step {
     let mut account = shared.account();
+    let account = &mut *account;
     account.counts.balances += 1;
-    let text = format!("[{{\"currency\":\"USD\",\"amount\":\"{}\"}}]", account.balance);
-    reply.body.extend_from_slice(text.as_bytes());
+    let mut step = Step { delay: account.get_delay(), then: Then::Send };
+    if account.chance(account.faults.balance_slow) {
+        step.delay += account.faults.balance_slow_by;
+    }
+    if account.chance(account.faults.balance_status_500) {
+        reply.error(500, "INTERNAL_ERROR", "try again later");
+        return step;
+    }
+    let now = shared.clock.now();
+    let mut as_of = now;
+    if account.chance(account.faults.balance_stale) {
+        as_of -= micros(account.faults.balance_stale_by);
+    }
+    let contract = &shared.contract;
+    let balances = account.balances(as_of, now, contract);
+    let first = usize::from(account.chance(account.faults.balance_missing));
+    let shown = balances.iter().enumerate().skip(first).map(|(place, amount)| {
+        let currency = contract.currency_at(place);
+        serde_json::json!({"currency": currency, "amount": amount.to_string()})
+    });
+    let shown = serde_json::Value::Array(shown.collect()).to_string();
+    reply.body.extend_from_slice(shown.as_bytes());
+    if account.chance(account.faults.balance_malformed) {
+        reply.body.truncate(reply.body.len() / 2);
+    }
+    step
 }
 
 fn product(contract: &Contract, id: &str, reply: &mut Reply) {

@@ -143,6 +143,26 @@ pub struct Contract {
         arg(long, value_name = "AMOUNT", default_value = "1000000000", hide_default_value = true)
     )]
     pub balance: Decimal,
+    /// The currency of the balance [default: USD]
+    #[cfg_attr(
+        feature = "cli",
+        arg(long, value_name = "NAME", default_value = "USD", hide_default_value = true)
+    )]
+    pub currency: String,
+    /// A balance in another currency (repeatable)
+    #[cfg_attr(feature = "cli", arg(long = "other-balance", value_name = "NAME=AMOUNT",
+        value_parser = parse_price))]
+    pub other_balances: Vec<UnitPrice>,
+    /// A product that is paid in one of the other currencies (repeatable)
+    #[cfg_attr(feature = "cli", arg(long = "paid-in", value_name = "ITEM=NAME",
+        value_parser = parse_paid_in))]
+    pub paid_in: Vec<(String, String)>,
+    /// Failed and cancelled orders that were paid are paid back, once they are seen as such
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub refunds: bool,
+    /// Orders show what they cost: `totalPrice` and `currency`
+    #[cfg_attr(feature = "cli", arg(long))]
+    pub show_total: bool,
     /// Refuse with 402 what the balance does not cover, instead of going below zero
     #[cfg_attr(feature = "cli", arg(long))]
     pub enforce_balance: bool,
@@ -211,6 +231,11 @@ impl Default for Contract {
             repeated_pay_debits: false,
             repeated_pay_accepted: false,
             balance: Decimal::from(1_000_000_000),
+            currency: "USD".to_owned(),
+            other_balances: Vec::new(),
+            paid_in: Vec::new(),
+            refunds: false,
+            show_total: false,
             enforce_balance: false,
             prices: Vec::new(),
             default_price: None,
@@ -274,13 +299,37 @@ pub enum PayTime {
     Pay,
 }
 
-/// What one unit of one product costs.
+/// What one unit of one product costs, or what there is in one currency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitPrice {
-    /// The product's id.
+    /// The product's id, or the currency's name.
     pub item_id: String,
     /// The price of one, in the account's currency.
     pub amount: Decimal,
+}
+
+impl Contract {
+    /// Which of the currencies an item is paid in, by its place: 0 is the account's own.
+    pub(super) fn currency_of(&self, item_id: &str) -> usize {
+        let name = self.paid_in.iter().find(|(id, _)| id == item_id).map(|(_, name)| name);
+        let place = |name: &String| self.other_balances.iter().position(|b| b.item_id == *name);
+        name.and_then(place).map_or(0, |place| place + 1)
+    }
+
+    /// The currency at this place.
+    pub(super) fn currency_at(&self, place: usize) -> &str {
+        match place.checked_sub(1) {
+            None => &self.currency,
+            Some(other) => &self.other_balances[other].item_id,
+        }
+    }
+}
+
+#[cfg(feature = "cli")]
+fn parse_paid_in(text: &str) -> Result<(String, String), String> {
+    let (item_id, name) =
+        text.rsplit_once('=').ok_or_else(|| format!("`{text}` is not ITEM=NAME"))?;
+    Ok((item_id.to_owned(), name.to_owned()))
 }
 
 #[cfg(feature = "cli")]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::latency::LatencyShape;
 use super::update;
 
+mod draw;
 mod names;
 
 pub use names::UnknownFault;
@@ -278,6 +279,21 @@ faults! {
         list_missing_row,
         /// An order's notes are lost: it is delivered, and shows none
         note_lost,
+        /// The balances come after `balance_slow_by`
+        #[cfg_attr(feature = "cli", arg(help_heading = "Faults of the balances (probabilities)"))]
+        balance_slow,
+        /// Balances: 500 with a JSON error
+        #[cfg_attr(feature = "cli", arg(help_heading = "Faults of the balances (probabilities)"))]
+        balance_status_500,
+        /// Balances: 200 whose JSON ends in the middle
+        #[cfg_attr(feature = "cli", arg(help_heading = "Faults of the balances (probabilities)"))]
+        balance_malformed,
+        /// Balances: the account's own currency is not among them
+        #[cfg_attr(feature = "cli", arg(help_heading = "Faults of the balances (probabilities)"))]
+        balance_missing,
+        /// The balances as they were `balance_stale_by` ago
+        #[cfg_attr(feature = "cli", arg(help_heading = "Faults of the balances (probabilities)"))]
+        balance_stale,
         /// With each POST somebody else buys the same items on this account
         foreign_identical,
         /// With each POST somebody else buys another product on this account
@@ -335,6 +351,18 @@ faults! {
             help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
         #[serde(serialize_with = "update::write_duration")]
         list_slow_by: Duration = Duration::from_secs(2),
+        /// How late `balance_slow` balances are [default: 2s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "2s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        balance_slow_by: Duration = Duration::from_secs(2),
+        /// How old `balance_stale` balances are [default: 2s]
+        #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "2s",
+            value_parser = super::parse_duration, hide_default_value = true,
+            help_heading = "Delays (durations such as 300ms, 1.5s, 15m)"))]
+        #[serde(serialize_with = "update::write_duration")]
+        balance_stale_by: Duration = Duration::from_secs(2),
         /// How long an answer to a POST takes at least; the order is created before [default: 0s]
         #[cfg_attr(feature = "cli", arg(long, value_name = "D", default_value = "0s",
             value_parser = super::parse_duration, hide_default_value = true,
@@ -431,56 +459,5 @@ impl Faults {
         changed.check()?;
         *self = changed;
         Ok(())
-    }
-
-    /// The fault of the next POST: the script's, else drawn within the budget.
-    pub(super) fn draw_post(&mut self, rng: &mut fastrand::Rng) -> Option<PostFault> {
-        let point = rng.f64();
-        if let Some(scripted) = self.script.pop_front() {
-            return scripted;
-        }
-        let fault = pick(PostFault::ALL, point, |f| self.post(f))?;
-        spend(&mut self.budget, fault)
-    }
-
-    /// The fault of the next payment: the script's, else drawn.
-    pub(super) fn draw_pay(&mut self, rng: &mut fastrand::Rng) -> Option<PayFault> {
-        let point = rng.f64();
-        match self.pay_script.pop_front() {
-            Some(scripted) => scripted,
-            None => pick(PayFault::ALL, point, |f| self.pay(f)),
-        }
-    }
-
-    /// The fault of the next list request: the script's, else drawn within the budget.
-    pub(super) fn draw_list(&mut self, rng: &mut fastrand::Rng) -> Option<ListFault> {
-        let point = rng.f64();
-        if let Some(scripted) = self.list_script.pop_front() {
-            return scripted;
-        }
-        let fault = pick(ListFault::ALL, point, |f| self.list(f))?;
-        spend(&mut self.list_budget, fault)
-    }
-}
-
-fn pick<F: Copy>(all: &[F], mut point: f64, probability: impl Fn(F) -> f64) -> Option<F> {
-    for fault in all {
-        let p = probability(*fault);
-        if point < p {
-            return Some(*fault);
-        }
-        point -= p;
-    }
-    None
-}
-
-fn spend<F: Copy + Ord>(budget: &mut BTreeMap<F, u64>, fault: F) -> Option<F> {
-    match budget.get_mut(&fault) {
-        None => Some(fault),
-        Some(0) => None,
-        Some(left) => {
-            *left -= 1;
-            Some(fault)
-        }
     }
 }

@@ -29,6 +29,15 @@ pub struct LedgerEntry {
     pub mock: bool,
     /// How many times the balance was debited for it.
     pub debits: u32,
+    /// What one debit for it is.
+    #[serde(default)]
+    pub amount: String,
+    /// In which currency.
+    #[serde(default)]
+    pub currency: String,
+    /// It was debited and paid back.
+    #[serde(default)]
+    pub refunded: bool,
     /// Its status at the time of reading.
     pub status: String,
 }
@@ -110,6 +119,9 @@ pub(super) fn entry(row: &Row, now: Micros, contract: &Contract) -> LedgerEntry 
         foreign: row.foreign,
         mock: row.mock,
         debits: row.debits,
+        amount: row.amount.to_string(),
+        currency: contract.currency_at(row.currency).to_owned(),
+        refunded: row.is_refunded(now, contract),
         status: row.status(now, contract).name().to_owned(),
     }
 }

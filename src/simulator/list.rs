@@ -57,13 +57,14 @@ pub(super) fn page(
     as_of: Micros,
 ) -> Page {
     let rows = &account.rows;
-    let hidden = |row: &Row| row.mock && !contract.list_mock;
+    let hidden = |row: &Row| row.hidden || (row.mock && !contract.list_mock);
     let wanted = |row: &Row| {
         let status = query.status.is_none_or(|s| row.status(as_of, contract).name() == s);
         row.visible <= as_of && !hidden(row) && status
     };
     // Without a filter all rows up to here are shown: none of them is looked at.
-    let filtered = query.status.is_some() || (account.mock_rows > 0 && !contract.list_mock);
+    let some_hidden = account.hidden_rows > 0 || (account.mock_rows > 0 && !contract.list_mock);
+    let filtered = query.status.is_some() || some_hidden;
     let whole = match filtered {
         true => 0,
         false => rows.partition_point(|row| row.visible_floor <= as_of),

@@ -62,6 +62,8 @@ impl Refusal {
 pub(super) struct Wanted {
     pub items: Arc<[OrderItem]>,
     pub amount: Decimal,
+    /// By its place among those of the contract.
+    pub currency: usize,
     pub mock: bool,
 }
 
@@ -91,10 +93,15 @@ pub(super) fn read(body: &[u8], contract: &Contract) -> Result<Wanted, Refusal> 
     if order.items.is_empty() || order.items.len() > 10 {
         return Err(Refusal::invalid("items: 1 to 10 are allowed"));
     }
+    let currency = contract.currency_of(&order.items[0].item_id);
+    if order.items.iter().any(|item| contract.currency_of(&item.item_id) != currency) {
+        return Err(Refusal::invalid("items: all of one order are paid in one currency"));
+    }
     let mut amount = Decimal::ZERO;
     let mock = order.is_mock && !contract.mock_debits;
     let items = order.items.iter().map(|item| read_item(item, contract, &mut amount));
-    Ok(Wanted { items: items.collect::<Result<Vec<_>, _>>()?.into(), amount, mock })
+    let items = items.collect::<Result<Vec<_>, _>>()?.into();
+    Ok(Wanted { items, amount, currency, mock })
 }
 
 fn read_item(
@@ -172,6 +179,7 @@ pub(super) struct Row {
     pub visible_floor: Micros,
     pub paid: Option<Micros>,
     pub amount: Decimal,
+    pub currency: usize,
     pub debits: u32,
     /// Payments that came in.
     pub pays: u32,
@@ -179,6 +187,8 @@ pub(super) struct Row {
     pub fate: Fate,
     pub foreign: bool,
     pub mock: bool,
+    /// The list does not show it any more.
+    pub hidden: bool,
 }
 
 /// Where an order stands at one moment.
@@ -234,6 +244,12 @@ impl Row {
         }
     }
 
+    /// Whether it was debited and is paid back by now.
+    pub(super) fn is_refunded(&self, at: Micros, contract: &Contract) -> bool {
+        let ended = matches!(self.status(at, contract), Status::Failed | Status::Cancelled(_));
+        contract.refunds && self.debits > 0 && ended
+    }
+
     /// Writes the order as JSON.
     ///
     /// `id` is the one to show: another than its own where a fault says so, or none.
@@ -261,6 +277,12 @@ impl Row {
             out.extend_from_slice(b",\"cancelReason\":\"");
             out.extend_from_slice(reason.as_bytes());
             out.push(b'"');
+        }
+        if contract.show_total {
+            let amount = if self.mock { Decimal::ZERO } else { self.amount };
+            let currency = contract.currency_at(self.currency);
+            write!(out, ",\"totalPrice\":\"{amount}\",\"currency\":\"{currency}\"")
+                .expect("a Vec takes every write");
         }
         out.extend_from_slice(b",\"isMock\":");
         out.extend_from_slice(if self.mock { b"true" } else { b"false" });

@@ -9,6 +9,7 @@
 //! | where | [`orders_path`](Settings::orders_path), [`order_path`](Settings::order_path), [`pay_path`](Settings::pay_path), [`balances_path`](Settings::balances_path) | redirects, which are never followed and pause the account |
 //! | the list | [`list_envelope`](Settings::list_envelope), [`list_total`](Settings::list_total), [`list_query`](Settings::list_query), [`paging`](Settings::paging), [`page_limit`](Settings::page_limit), [`newest_first`](Settings::newest_first) | pages are not understood: no evidence, never an empty list |
 //! | an order | [`evidence`](Settings::evidence) (with its `format`), [`echo`](Settings::echo) | rows are not understood, or answers are `Unknown` until a list decides |
+//! | the balances | [`balance_currency`](Settings::balance_currency), [`balance_amount`](Settings::balance_amount) | balances are not understood: an alarm, never zero |
 //! | sockets | [`connect_timeout`](Settings::connect_timeout), [`wire_bound`](Settings::wire_bound), [`read_timeout`](Settings::read_timeout), [`pool_idle_timeout`](Settings::pool_idle_timeout), [`pool_max_idle`](Settings::pool_max_idle) | more orders in doubt than necessary |
 //! | memory | [`answer_bytes_max`](Settings::answer_bytes_max), [`page_bytes_max`](Settings::page_bytes_max) | answers over the cap are no answers |
 //! | the way there | [`root_certificates`](Settings::root_certificates), [`proxy`](Settings::proxy), [`allow_http`](Settings::allow_http) | no connection |
@@ -38,6 +39,7 @@ use super::{
     AccountId, Capabilities, Exchange, Fetched, Page, PageRequest, ReadError, Supplier,
     WIRE_BOUND_WITHOUT_LIMIT,
 };
+use crate::money::Balance;
 use crate::order::{EchoProfile, Item, OrderId};
 use crate::protocol::evidence::{EvidencePolicy, is_json_error};
 use crate::protocol::{Fingerprint, Why};
@@ -90,6 +92,11 @@ pub struct Settings {
     pub pay_path: Cow<'static, str>,
     /// Path of the balances. Default: `/api/access/me/balances/`.
     pub balances_path: Cow<'static, str>,
+    /// Where a balance names its currency: keys joined by a dot. Default: `currency`.
+    pub balance_currency: Cow<'static, str>,
+    /// Where a balance has its amount, a number or a string: keys joined by a dot. All that are present
+    /// must say the same. Default: `amount` and `balance`.
+    pub balance_amount: Vec<Cow<'static, str>>,
     /// Where the rows are in a page. Default: under `orders`.
     pub list_envelope: ListEnvelope,
     /// The key of the number of all rows, where a page shows it. Default: `total`.
@@ -152,6 +159,8 @@ impl Default for Settings {
             order_path: "/api/orders/{id}".into(),
             pay_path: "/api/orders/{id}/pay".into(),
             balances_path: "/api/access/me/balances/".into(),
+            balance_currency: "currency".into(),
+            balance_amount: vec!["amount".into(), "balance".into()],
             list_envelope: ListEnvelope::Key("orders".into()),
             list_total: "total".into(),
             list_query: Vec::new(),
@@ -265,22 +274,6 @@ impl FoxReload {
         let inner =
             Inner { base, orders_url, settings, reader, fingerprint, account, orders, reads };
         Ok(Self(Arc::new(inner)))
-    }
-
-    /// Reads the balances, as raw JSON: an array, one element per currency.
-    ///
-    /// # Errors
-    /// [`ReadError`]; nothing was changed.
-    pub fn balances(&self) -> BoxFuture<'static, Result<Bytes, ReadError>> {
-        let inner = Arc::clone(&self.0);
-        Box::pin(async move {
-            let url = inner.url(&inner.settings.balances_path)?;
-            let (_, body) = inner.read(url).await?;
-            match serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(&body) {
-                Ok(_) => Ok(body),
-                Err(_) => Err(ReadError::NotUnderstood("the balances are no array".into())),
-            }
-        })
     }
 }
 
@@ -404,6 +397,12 @@ impl Inner {
         url
     }
 
+    async fn balances(&self) -> Result<Vec<Balance>, ReadError> {
+        let Settings { balances_path, balance_currency, balance_amount, .. } = &self.settings;
+        let (_, body) = self.read(self.url(balances_path)?).await?;
+        wire::balances(&body, balance_currency, balance_amount)
+    }
+
     async fn list(&self, request: PageRequest) -> Result<Page, ReadError> {
         let (headers, body) = self.read(self.list_url(request)).await?;
         let page = self.reader.read(&body, request.offset)?;
@@ -461,6 +460,15 @@ impl Supplier for FoxReload {
     fn pay(&self, id: OrderId, gate: Arc<Gate>) -> BoxFuture<'static, Exchange> {
         let inner = Arc::clone(&self.0);
         Box::pin(async move { inner.pay(&id, gate).await })
+    }
+
+    fn has_balances(&self) -> bool {
+        true
+    }
+
+    fn balances(&self) -> BoxFuture<'static, Result<Vec<Balance>, ReadError>> {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { inner.balances().await })
     }
 
     fn list(&self, page: PageRequest) -> BoxFuture<'static, Result<Page, ReadError>> {

@@ -44,6 +44,14 @@ pub fn order(
     reader(ListEnvelope::Bare, format, echo).order(body, asked)
 }
 
+/// Reads the balances of an account, with the fields that are the default.
+///
+/// # Errors
+/// [`ReadError`], with nothing of the body in its text.
+pub fn balances(body: &[u8]) -> Result<Vec<crate::Balance>, ReadError> {
+    wire::balances(body, "currency", &["amount".into(), "balance".into()])
+}
+
 /// What is read of the headers `Date`, `Retry-After` and `Age`: the supplier's clock, how long to
 /// wait, and whether a cache may have answered. `None` where a value is no header at all.
 #[must_use]

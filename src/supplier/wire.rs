@@ -1,7 +1,7 @@
 //! What goes over the wire: the body of a POST, and the strict reading of a page of the list.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use serde_json::value::RawValue;
 
 use super::{Page, ReadError, Row};
+use crate::money::{Amount, Balance, Currency};
 use crate::order::{EchoProfile, Item, OrderId};
-use crate::protocol::format::{Lines, Object, OrderFormat};
+use crate::protocol::format::{Lines, Object, OrderFormat, amount, string};
 
 /// Where the rows are in a page of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +115,7 @@ impl PageReader {
             Lines::Shown(lines) => Some(lines),
             Lines::NotShown | Lines::Unreadable => None,
         };
-        Ok(Row { id, status, created_at, items })
+        Ok(Row { id, status, created_at, items, cost: format.cost_of(row) })
     }
 
     /// Reads a single order, which must be the one that was asked for.
@@ -126,6 +127,41 @@ impl PageReader {
             false => Err(not_understood("another order than was asked for")),
         }
     }
+}
+
+/// Most currencies of one account, and most bytes of what is read as balances: far over what any has.
+const CURRENCIES_MAX: usize = 64;
+const BALANCES_BYTES_MAX: usize = 64 << 10;
+
+/// Reads the balances to the last element, or not at all: what is not understood is never zero.
+pub(super) fn balances(
+    body: &[u8],
+    currency: &str,
+    amounts: &[Cow<'static, str>],
+) -> Result<Vec<Balance>, ReadError> {
+    if body.len() > BALANCES_BYTES_MAX {
+        return Err(not_understood("balances of more than 64 KiB"));
+    }
+    let rows: Vec<Object<'_>> = serde_json::from_slice(body)
+        .map_err(|_| not_understood("the balances are no array of objects"))?;
+    if rows.is_empty() || rows.len() > CURRENCIES_MAX {
+        return Err(not_understood("no balance at all, or more than 64"));
+    }
+    let mut found: BTreeMap<Currency, Amount> = BTreeMap::new();
+    for row in &rows {
+        let name = row.at_path(currency).and_then(string).and_then(Currency::new);
+        let name = name.ok_or_else(|| not_understood("a balance without a currency"))?;
+        let mut shown = amounts.iter().filter_map(|path| row.at_path(path)).map(amount);
+        let first = shown.next().flatten();
+        let first = first.ok_or_else(|| not_understood("a balance without a readable amount"))?;
+        if !shown.all(|other| other == Some(first)) {
+            return Err(not_understood("a balance with two amounts"));
+        }
+        if found.insert(name, first).is_some() {
+            return Err(not_understood("a currency twice"));
+        }
+    }
+    Ok(found.into_iter().map(|(currency, amount)| Balance { currency, amount }).collect())
 }
 
 fn number(value: &RawValue) -> Option<u64> {

@@ -6,4 +6,4 @@ pub use crate::store::readers::{
     FrameRead, change, change_bytes, frame, frame_bytes, index_value, key_of_change,
     reread_index_value,
 };
-pub use crate::supplier::readers::{headers, order, order_body, page, path_segment};
+pub use crate::supplier::readers::{balances, headers, order, order_body, page, path_segment};

@@ -24,6 +24,7 @@ fn row(dice: &mut Dice<'_>, at: usize) -> Row {
         status: dice.text(1),
         created_at: dice.moment(),
         items: dice.one_in(2).then(|| items.collect()),
+        cost: None,
     }
 }
 
@@ -147,6 +148,7 @@ fn plain_row(at: usize, second: i64) -> Row {
         status: "completed".to_owned(),
         created_at: Timestamp::from_second(second).expect("in range"),
         items: None,
+        cost: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod looks;
 mod migrate;
 mod pauses;
 mod pay;
+mod planted;
 mod probe;
 mod purchases;
 mod secrets;

@@ -10,6 +10,7 @@ use order_router::supplier::{ApiKey, FoxReload, foxreload};
 use order_router::{ClientRef, Config, End, Item, Order, OrderRouter, Progress};
 
 mod all_at_once;
+mod balance;
 mod doubts;
 mod edges;
 mod failing;

@@ -248,7 +248,7 @@ fn row(id: OrderId, date: u8, status: &str, items: &[(&str, u32)]) -> Row {
         note: None,
     };
     let items = Some(items.iter().map(item).collect());
-    Row { id, status: status.to_owned(), created_at: at(date), items }
+    Row { id, status: status.to_owned(), created_at: at(date), items, cost: None }
 }
 
 impl World {

@@ -445,6 +445,7 @@ impl Inner {
             status: status.to_owned(),
             created_at: wall_at(order.at),
             items: Some(items.collect()),
+            cost: None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::dispatch::{self, Job};
 use crate::error::SubmitError;
 use crate::order::{ItemsDigest, OrderId, Price};
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
-use crate::protocol::{AttemptSeq, Change, IntentId, Learnt, Payment, PaysOn, Shape, Why};
+use crate::protocol::{AttemptSeq, Change, IntentId, Learnt, Payment, PaysOn, Shape, Verdict, Why};
 use crate::router::{Progress, RouterEvent, Teller};
 use crate::store::{Claim, Committed, Known, StoreError, Stored};
 use crate::telemetry::Count;
@@ -53,6 +53,7 @@ impl LaneActor {
 
     /// Hands a change to the store; its answer comes back as an event.
     fn write(&mut self, write: Write, ctx: &mut Context<Self>) {
+        let bought = self.note_money(&write);
         let (intent, change) = match write {
             Write::Accept { intent, attempt } => {
                 let new = self.orders.get_mut(&intent).and_then(|open| open.new.take());
@@ -77,12 +78,54 @@ impl LaneActor {
         self.after(ctx, commit, move |lane, result, ctx| {
             lane.shared.telemetry.committed(lane.shared.runtime.now().since(handed_over));
             points.inspect(|(_, durable)| crash::point(durable));
+            match (&result, intent) {
+                (Ok(Committed::Done), Some(intent)) => {
+                    if let Some(bought) = bought {
+                        lane.shared.money.ended(&lane.shared, intent, bought);
+                    }
+                }
+                // It was not taken in, so nothing of it leaves.
+                (_, Some(intent)) if accepts => {
+                    lane.shared.money.ended(&lane.shared, intent, false)
+                }
+                _ => {}
+            }
             match (result, intent) {
                 (Ok(committed), Some(intent)) => lane.committed(intent, committed, ctx),
                 (Ok(_), None) => {}
                 (Err(error), intent) => lane.write_failed(intent.filter(|_| accepts), &error, ctx),
             }
         });
+    }
+
+    /// Tells the book of the money what an attempt may cost, before it is recorded; and whether this write
+    /// ends it, as bought or as nothing.
+    fn note_money(&self, write: &Write) -> Option<bool> {
+        let shared = &self.shared;
+        match write {
+            Write::Accept { intent, attempt: Some(_) } | Write::Record { intent, .. } => {
+                if let Some(open) = self.orders.get(intent) {
+                    shared.money.begun(*intent, || Price::total(&open.items));
+                }
+                None
+            }
+            Write::Decide { verdict, .. } => match verdict {
+                // Where creating does not pay, its payment is what costs.
+                Verdict::Placed { .. } | Verdict::Created { .. } => {
+                    Some(shared.config.pays_on == PaysOn::Create)
+                }
+                Verdict::Refused(_)
+                | Verdict::NotSent(_)
+                | Verdict::Absent
+                | Verdict::NotPlaced(_) => Some(false),
+                Verdict::InDoubt(_) | Verdict::Held(_) => None,
+            },
+            Write::Accept { .. }
+            | Write::Expire { .. }
+            | Write::Settle { .. }
+            | Write::HoldLane { .. }
+            | Write::FreeLane => None,
+        }
     }
 
     fn committed(&mut self, intent: IntentId, committed: Committed, ctx: &mut Context<Self>) {

@@ -8,6 +8,7 @@ use actix::{AsyncContext, Context};
 use super::effects::notify;
 use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
+use crate::order::Price;
 use crate::protocol::lane::{Lane, Restored};
 use crate::protocol::{Clause, IntentId, Moment};
 use crate::store::{Rehydration, StoreError, Stored};
@@ -24,6 +25,11 @@ impl LaneActor {
         });
         let known: Vec<_> = known.collect();
         for stored in &dormant.intents {
+            match stored.state.attempt() {
+                Some(_) => self.shared.money.begun(stored.id, || Price::total(&stored.items)),
+                // How an attempt ended meanwhile is not known here: it counts as bought, which rings nothing.
+                None => self.shared.money.ended(&self.shared, stored.id, true),
+            }
             if stored.state.is_decided() {
                 let products = stored.items.iter().map(|i| i.id_shared());
                 self.gauge.products.get_or_init(|| products.collect());
@@ -97,6 +103,8 @@ impl LaneActor {
         let is_open = |id| found.get(id).is_some_and(|stored| !stored.state.is_decided());
         let gone: Vec<_> = self.orders.keys().filter(|id| !is_open(id)).copied().collect();
         for id in gone {
+            // How it ended is not known here: it counts as bought, which rings nothing.
+            self.shared.money.ended(&self.shared, id, true);
             // One that was placed from a list is found too, while its own POST is not settled.
             if let (Some(order), Some(stored)) = (self.leave(id), found.get(&id)) {
                 self.hand_over_or_tell(stored, order.waiters);

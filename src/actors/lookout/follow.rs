@@ -286,7 +286,13 @@ mod tests {
 
     fn row(id: &str, status: &str) -> Row {
         let id = OrderId::new(id).expect("an id");
-        Row { id, status: status.into(), created_at: Timestamp::UNIX_EPOCH, items: None }
+        Row {
+            id,
+            status: status.into(),
+            created_at: Timestamp::UNIX_EPOCH,
+            items: None,
+            cost: None,
+        }
     }
 
     #[test]

@@ -61,15 +61,31 @@ async fn page(
     shared.supplier.list(request).await
 }
 
-/// Waits out a pause, then asks for a page until one is understood.
+/// Whether what the pause waits for is there: a balance that suffices, where it is for want of balance
+/// and the supplier has balances; else a page that is understood.
+async fn answers(shared: &Arc<Shared>) -> Result<bool, ReadError> {
+    if let Some(wanted) = shared.dispatch.wanted()
+        && shared.supplier.has_balances()
+    {
+        match shared.money.covers(shared, wanted.price).await {
+            // There is nothing at its path: it has none after all.
+            Err(ReadError::NotFound | ReadError::Status(404 | 405 | 410 | 501)) => {}
+            read => return read,
+        }
+    }
+    shared.supplier.list(PageRequest { offset: 0, limit: 1 }).await.map(|_| true)
+}
+
+/// Waits out a pause, then asks until the supplier answers as itself, and can be bought from.
 pub(super) async fn until_understood(shared: &Arc<Shared>) {
     let mut wait = Duration::from_secs(1);
     loop {
         if let Some(left) = shared.dispatch.pause_left(shared.runtime.now()) {
             shared.runtime.sleep(left).await;
         }
-        match shared.supplier.list(PageRequest { offset: 0, limit: 1 }).await {
-            Ok(_) => return,
+        match answers(shared).await {
+            Ok(true) => return,
+            Ok(false) => tracing::warn!("the balance does not suffice yet"),
             Err(error) => tracing::warn!(%error, "the supplier does not answer as itself yet"),
         }
         shared.runtime.sleep(wait).await;

@@ -147,6 +147,9 @@ impl Cashier {
             }
         };
         let unsure = entry.source == Source::Earlier;
+        if entry.payment.step != PayStep::Due {
+            self.shared.money.begun(intent, || entry.price);
+        }
         let span = tracing::info_span!(
             "order",
             client_ref = %entry.client_ref,
@@ -238,6 +241,7 @@ impl Cashier {
     /// Hands a change to the store; its answer comes back as a message.
     fn write(&self, intent: IntentId, was: Payment, to: PayVerdict) {
         let shared = self.shared.clone();
+        let bought = self.note_money(intent, &to);
         let change = Change::Pay { intent, was, to };
         let points = crash::change::points(&change);
         points.inspect(|(writing, _)| crash::point(writing));
@@ -248,6 +252,9 @@ impl Cashier {
             let result = commit.await;
             shared.telemetry.committed(shared.runtime.now().since(handed_over));
             points.inspect(|(_, durable)| crash::point(durable));
+            if let (Ok(Committed::Done), Some(bought)) = (&result, bought) {
+                shared.money.ended(&shared, intent, bought);
+            }
             shared.payments.send(&shared, PayMessage::Committed { intent, result });
             shared.busy.fetch_sub(1, Ordering::SeqCst);
         });
@@ -305,6 +312,8 @@ impl Cashier {
         }
         // Its callers are told the end, or ask the store again, for their channel closes.
         let Some(open) = self.leave(intent) else { return };
+        // How it ended was perhaps noted already; else it counts as bought, which rings nothing.
+        self.shared.money.ended(&self.shared, intent, true);
         if let Some(end) = stored.and_then(|stored| end_of(&stored.state)) {
             self.told_end(open, end);
         }
@@ -313,7 +322,7 @@ impl Cashier {
     fn send(&self, intent: IntentId, pays: u32) {
         let Some(Open { entry, span, .. }) = self.orders.get(&intent) else { return };
         let (client_ref, order) = (entry.client_ref.clone(), entry.order.clone());
-        let job = PayJob { client_ref, intent, order, pays };
+        let job = PayJob { client_ref, intent, order, price: entry.price, pays };
         span.in_scope(|| send_pay(&self.shared, job));
     }
 

@@ -47,7 +47,7 @@ fn row_of(n: i64, second: i64, items: &[(&str, u32)]) -> Row {
         note: None,
     };
     let items = Some(items.iter().map(line).collect());
-    Row { id: id(n), status: "active".into(), created_at: at(second), items }
+    Row { id: id(n), status: "active".into(), created_at: at(second), items, cost: None }
 }
 
 fn unreadable(n: i64, second: i64) -> Row {

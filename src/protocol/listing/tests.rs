@@ -22,7 +22,13 @@ fn id(n: i64) -> OrderId {
 /// The order `n`, created in second `n`.
 fn row(n: i64) -> Row {
     let item = EchoedItem { id: "card".into(), quantity: Some(1), note: None };
-    Row { id: id(n), status: "active".into(), created_at: at(n), items: Some(vec![item]) }
+    Row {
+        id: id(n),
+        status: "active".into(),
+        created_at: at(n),
+        items: Some(vec![item]),
+        cost: None,
+    }
 }
 
 /// What the supplier shows.

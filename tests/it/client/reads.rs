@@ -244,11 +244,54 @@ async fn order_is_fetched_by_one_segment_of_the_path() {
 
 #[tokio::test]
 async fn balances_are_an_array() {
-    for (body, good) in [(r#"[{"currency":"USD"}]"#, true), ("{}", false), ("[", false)] {
-        let mut fake = Fake::start([Reply::Keep(answer(200, "", body))]).await;
+    let balances = |body: String| async move {
+        let mut fake = Fake::start([Reply::Keep(answer(200, "", &body))]).await;
         let balances = client(&fake.http()).balances().await;
         let (head, _) = fake.request().await;
         assert!(head.starts_with("GET /api/access/me/balances/ HTTP/1.1\r\n"));
-        assert_eq!(balances.is_ok_and(|raw| raw == body.as_bytes()), good, "{body}");
+        let text = |b: &order_router::Balance| format!("{} {}", b.amount, b.currency);
+        balances.map(|all| all.iter().map(text).collect::<Vec<_>>().join(", "))
+    };
+    let digits = "12345678901234567890.12345678";
+    for (body, expected) in [
+        (r#"[{"currency":"USD","amount":"12.50"}]"#.to_owned(), "12.50 USD"),
+        // A float would make 0.1 and 0.30000000000000004 of it.
+        (r#"[{"currency":"usd","balance":0.10000000000000000001}]"#.to_owned(), "0.10000000000000000001 USD"),
+        (format!(r#"[{{"currency":"USD","amount":{digits}}}]"#), "12345678901234567890.12345678 USD"),
+        // What is not known is no matter, and an amount may be said twice if it is the same.
+        (r#"[{"id":{"x":[]},"amount":1.50,"balance":"1.5","currency":"RUB","held":null},{"currency":"EUR","amount":-3}]"#.to_owned(), "-3 EUR, 1.50 RUB"),
+    ] {
+        assert_eq!(balances(body.clone()).await.as_deref(), Ok(expected), "{body}");
+    }
+    let many: Vec<_> = (0..65).map(|n| format!(r#"{{"currency":"C{n}","amount":1}}"#)).collect();
+    for body in [
+        "{}",
+        "[",
+        "[]",
+        "null",
+        "0",
+        "[[]]",
+        "[1]",
+        r#"{"balances":[]}"#,
+        r#"[{"currency":"USD"}]"#,
+        r#"[{"amount":"1"}]"#,
+        r#"[{"currency":1,"amount":"1"}]"#,
+        r#"[{"currency":"USD","amount":null}]"#,
+        r#"[{"currency":"USD","amount":""}]"#,
+        r#"[{"currency":"USD","amount":"1,50"}]"#,
+        r#"[{"currency":"USD","amount":"1e3"}]"#,
+        r#"[{"currency":"USD","amount":{"value":1}}]"#,
+        r#"[{"currency":"USD","amount":true}]"#,
+        r#"[{"currency":"USD","amount":1e99}]"#,
+        r#"[{"currency":"USD","amount":0.00000000000000000000000000001}]"#,
+        r#"[{"currency":"USD","amount":1,"balance":2}]"#,
+        r#"[{"currency":"USD","amount":1,"amount":1}]"#,
+        r#"[{"currency":"USD","amount":1},{"currency":"usd","amount":2}]"#,
+        r#"[{"currency":"USD","amount":1},{}]"#,
+        &format!("[{}]", many.join(",")),
+        &format!(r#"[{{"currency":"USD","amount":1,"x":"{}"}}]"#, "x".repeat(70_000)),
+    ] {
+        let read = balances(body.to_owned()).await;
+        assert!(matches!(read, Err(ReadError::NotUnderstood(_))), "{body:.80}: {read:?}");
     }
 }

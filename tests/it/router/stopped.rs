@@ -78,6 +78,7 @@ impl Supplier for Silent {
                     status: "active".into(),
                     created_at: clock.wall(),
                     items: Some(echoed.collect()),
+                    cost: None,
                 });
             };
             drop(tokio::spawn(lands));
@@ -113,6 +114,7 @@ async fn buy_in_silence(stop_millis: u64, panics_at: u64) -> (End, u64) {
         status: "completed".into(),
         created_at: clock.wall().checked_sub(Duration::from_secs(30)).expect("a moment"),
         items: Some(Vec::new()),
+        cost: None,
     };
     let supplier = Silent {
         clock: clock.clone(),
