@@ -47,6 +47,8 @@ pub(crate) use compact::compact;
 pub use compact::{CompactError, Compacted};
 use drive::Drive;
 pub(crate) use open::rebuild_index;
+#[cfg(test)]
+pub(crate) use places::FORMAT_VERSION;
 pub(crate) use places::Places;
 use queue::Shared;
 

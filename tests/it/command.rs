@@ -4,6 +4,7 @@ mod audits;
 mod backups;
 mod bad_input;
 mod checks;
+mod compactions;
 mod database;
 mod ends;
 mod kills;

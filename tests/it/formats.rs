@@ -294,7 +294,10 @@ async fn keep(dir: &Path, name: &str) {
     store.close().await.expect("closes");
     drop(store);
     let to = fixtures().join(name);
-    assert!(!to.exists(), "{} is there, and is never written again", to.display());
+    // What is there is never written again.
+    if to.exists() {
+        return;
+    }
     copy(dir, &to);
     for derived in ["index", "index.fed", "lock"] {
         let path = to.join(derived);
@@ -329,6 +332,10 @@ async fn write_the_fixtures_of_this_version() {
     drop((store, target));
     keep(&plain, &format!("store-{version}")).await;
     keep(&moved, &format!("store-{version}-moved")).await;
+    // The same, compacted: layout 2, and ended intents in short.
+    let config = EmbeddedConfig { segment_bytes: 2 << 10, ..EmbeddedConfig::default() };
+    tools::compact(&plain, &config, Some(at(8))).expect("compacted");
+    keep(&plain, &format!("store-{version}-compacted")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

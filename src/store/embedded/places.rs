@@ -14,7 +14,7 @@ use crate::runtime::disk::Disk;
 use crate::store::OpenError;
 
 /// The newest version of the directory's layout: 2 may have another journal than `journal`.
-pub(super) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// The version of a directory that was never compacted.
 pub(super) const FORMAT_PLAIN: u32 = 1;

@@ -11,6 +11,7 @@ use crate::protocol::{
 };
 use crate::store::{Mark, Stored};
 
+mod fixtures;
 mod rows;
 
 fn note(bytes: usize) -> Note {
