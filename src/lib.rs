@@ -129,7 +129,7 @@ pub use config::{Config, ConfigError, StartAnswer};
 pub use error::{ResolveError, StartError, SubmitError};
 pub use order::{
     ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
-    OrderId, Price,
+    OrderId, Price, REPLACEMENT,
 };
 pub use protocol::fulfilment::Delivery;
 pub use router::{

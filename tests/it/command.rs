@@ -13,6 +13,7 @@ mod migrate;
 mod pauses;
 mod pay;
 mod purchases;
+mod replaces;
 mod secrets;
 mod settings;
 mod shared;

@@ -207,6 +207,7 @@ fn failed(shared: &Shared, standing: &Standing<'_>, error: SubmitError) -> Optio
         SubmitError::Conflict { .. } => {
             Left::because(Outcome::Conflict, "the reference belongs to another order")
         }
+        SubmitError::NotReplaceable { .. } => Left::because(Outcome::Invalid, error.to_string()),
         SubmitError::Elsewhere { .. } => Left::because(Outcome::Elsewhere, error.to_string()),
         SubmitError::Forgotten { .. } => Left::because(Outcome::Held, error.to_string()),
         SubmitError::Store { may_exist, source } => {
