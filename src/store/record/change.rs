@@ -201,7 +201,6 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
             was: reader.payment()?,
             to: take_pay_verdict(&mut reader)?,
         },
-        31 => Change::Resume,
         30 => {
             let (intent, handed_out) = short::take_over(&mut reader)?;
             Change::Adopt { intent: Box::new(intent), handed_out }
