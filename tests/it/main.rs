@@ -22,3 +22,4 @@ mod servers;
 mod standbys;
 mod stores;
 mod tidy;
+mod tls;
