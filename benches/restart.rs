@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench restart              100,000 open, and 1,000,000 ended beside them
 //! cargo bench --bench restart -- 200000    and so many ended
+//! cargo bench --bench restart -- 200000 compacted    so many ended alone, before and after a compaction
 //! ```
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
@@ -26,8 +27,42 @@ const OPEN: usize = 100_000;
 
 fn main() {
     let ended = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(1_000_000);
+    if std::env::args().any(|arg| arg == "compacted") {
+        return compacted(ended);
+    }
     restart(0);
     restart(ended);
+}
+
+/// Starts and bytes before a compaction, after it, and after one that drops the items.
+fn compacted(ended: usize) {
+    let dir = tempfile::tempdir().expect("a directory");
+    fill(&Arc::new(open(dir.path())), ended);
+    println!(
+        "\n| {ended} ended | journal, bytes an order | index, bytes an order | start, s | again, s |"
+    );
+    println!("|---|---|---|---|---|");
+    starts(dir.path(), "before", ended);
+    for (what, drop_before) in
+        [("compacted", None), ("compacted, items dropped", Some(Timestamp::MAX))]
+    {
+        let begun = Instant::now();
+        let config = EmbeddedConfig::default();
+        tools::compact(dir.path(), &config, drop_before).expect("compacts");
+        starts(dir.path(), &format!("{what} in {:.1} s", begun.elapsed().as_secs_f64()), ended);
+    }
+}
+
+fn starts(dir: &Path, what: &str, ended: usize) {
+    let seconds = [(); 2].map(|()| {
+        let begun = Instant::now();
+        drop(open(dir));
+        begun.elapsed().as_secs_f64()
+    });
+    let stats = tools::stats(dir).expect("reads");
+    let each = |bytes: u64| bytes / ended.max(1) as u64;
+    let (journal, index) = (each(stats.journal_bytes), each(stats.index_bytes));
+    println!("| {what} | {journal} | {index} | {:.2} | {:.2} |", seconds[0], seconds[1]);
 }
 
 fn restart(ended: usize) {

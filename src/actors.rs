@@ -44,6 +44,7 @@ mod lane;
 mod lookout;
 mod payments;
 mod registry;
+mod replacing;
 mod threads;
 
 pub(crate) use balance::Money;
@@ -98,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) lease: Option<Arc<Lease>>,
     /// Asked before an order reaches its lane, where nodes have different stores.
     pub(crate) gate: Option<Arc<SharedGate>>,
+    /// One at a time asks the supplier whether an order may be replaced.
+    pub(crate) replacing: tokio::sync::Mutex<()>,
     /// Settling of attempts of a former process counts from here: when this process held the lock,
     /// and under a lease, by when a former holder's orders have left it (rules 7 and 16).
     pub(crate) locked_at: Moment,
@@ -165,6 +168,7 @@ impl Shared {
             products: DashSet::default(),
             lease,
             gate,
+            replacing: tokio::sync::Mutex::default(),
             locked_at: locked_at.plus(pause.unwrap_or_default()),
             failed: watch::channel(None).0,
             config,

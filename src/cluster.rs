@@ -403,6 +403,13 @@ async fn follow_there(shared: &Shared, order: &Order, teller: &Teller) -> Option
                 let client_ref = order.client_ref().clone();
                 return Some(Progress::Failed(SubmitError::Forgotten { client_ref, node }));
             }
+            (None, Some(Reply::NotReplaceable { why })) => {
+                let client_ref = order.client_ref().clone();
+                let replaced = order.replaces().unwrap_or_else(|| client_ref.clone());
+                let why = why.into();
+                let error = SubmitError::NotReplaceable { client_ref, replaced, why };
+                return Some(Progress::Failed(error));
+            }
             (None, Some(Reply::Conflict)) => {
                 let client_ref = order.client_ref().clone();
                 return Some(Progress::Failed(SubmitError::Conflict { client_ref }));

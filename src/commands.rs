@@ -10,6 +10,7 @@ mod audit;
 mod backup;
 mod buyer;
 mod check;
+mod compact;
 mod config;
 #[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
 mod database;

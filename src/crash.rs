@@ -25,6 +25,19 @@ pub const MIGRATION_POINTS: &[&str] = &[
 pub const RESTORE_POINTS: &[&str] =
     &["restore.copied", "restore.marked", "restored.held", "restored.settled"];
 
+/// The points of a compaction, in its order.
+#[cfg(any(test, feature = "testing"))]
+pub const COMPACTION_POINTS: &[&str] = &[
+    "compact.begun",
+    "compact.written",
+    "compact.verified",
+    "compact.condemned",
+    "compact.taking_over",
+    "compact.took_over",
+    "compact.removed",
+    "compact.done",
+];
+
 /// Every point that a router passes, in the order in which a start, an order and a doubt come by
 /// them.
 #[cfg(any(test, feature = "testing"))]

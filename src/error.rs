@@ -51,6 +51,17 @@ pub enum SubmitError {
         /// The caller's reference.
         client_ref: ClientRef,
     },
+    /// The order that this one is to replace has not ended without goods, as far as is known. Nothing was
+    /// recorded or bought for this one; once the other has, submit this one again.
+    #[error("order {replaced} is not replaced: {why}; nothing was bought for {client_ref}")]
+    NotReplaceable {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// The reference of the order that it is to replace.
+        replaced: ClientRef,
+        /// What is known of that one.
+        why: Why,
+    },
     /// Another node has this order: the shared gate says so. Nothing was recorded or bought here; ask
     /// that node.
     #[error("order {client_ref} is with node {node}{}; nothing was bought here, ask there", if *recorded { "" } else { ", which has not said yet that it has recorded it" })]

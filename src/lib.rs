@@ -135,7 +135,7 @@ pub use error::{ResolveError, StartError, SubmitError};
 pub use money::{Amount, Balance, Cost, Currency, InvalidAmount};
 pub use order::{
     ClientRef, EchoProfile, EchoedItem, InvalidOrder, Item, ItemsDigest, ItemsHash, Note, Order,
-    OrderId, Price, Tag, TagKey,
+    OrderId, Price, REPLACEMENT, Tag, TagKey,
 };
 pub use protocol::fulfilment::Delivery;
 pub use router::{

@@ -637,5 +637,9 @@ impl fmt::Debug for ItemsDigest {
     }
 }
 
+mod replaces;
+
+pub use replaces::REPLACEMENT;
+
 #[cfg(test)]
 mod tests;

@@ -44,7 +44,10 @@ mod remote;
 mod shared;
 pub mod tools;
 
-pub use embedded::{Committing, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress, Progress};
+pub use embedded::{
+    Committing, CompactError, Compacted, EmbeddedConfig, EmbeddedStore, IndexMode, OnProgress,
+    Progress,
+};
 pub use grade::Grade;
 pub use lease::{Asked, Lease, LeaseTerms};
 pub use memory::MemoryStore;

@@ -327,6 +327,9 @@ fn reply_to(error: &SubmitError) -> Settled {
         SubmitError::Forgotten { node, .. } => {
             Settled::Reply(Reply::Forgotten { node: node.clone() })
         }
+        SubmitError::NotReplaceable { why, .. } => {
+            Settled::Reply(Reply::NotReplaceable { why: why.to_string() })
+        }
         // Whoever asked sees the other order under the reference.
         SubmitError::Conflict { .. } => Settled::Known,
         other => Settled::Reply(Reply::Failed(other.to_string())),

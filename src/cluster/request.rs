@@ -41,6 +41,8 @@ pub(super) enum Reply {
     Forgotten { node: String },
     /// The reference belongs to another order, here or at another node.
     Conflict,
+    /// The order that it is to replace has not ended without goods.
+    NotReplaceable { why: String },
 }
 
 /// An order that is passed on, and the account that it is for.

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use order_router::Order;
+use order_router::{ClientRef, Order};
 
 use super::failure::Failure;
 
@@ -39,6 +39,22 @@ pub struct BadLine {
 impl BadLine {
     fn new(client_ref: Option<&str>, why: impl Into<String>) -> Self {
         Self { client_ref: client_ref.map(short), why: why.into() }
+    }
+}
+
+/// The reference of an order; that of one which replaces another is made of the other's.
+fn reference(client_ref: Option<&str>, replaces: Option<&str>) -> Result<ClientRef, String> {
+    let read = |text| ClientRef::new(text).map_err(|error| error.to_string());
+    let Some(replaced) = replaces else {
+        return read(client_ref.ok_or("there is no client_ref")?);
+    };
+    let replaced = read(replaced)?;
+    let wanted = replaced.replacement().map_err(|error| error.to_string())?;
+    match client_ref {
+        Some(given) if given != wanted.as_str() => Err(format!(
+            "the order that replaces {replaced} has the reference {wanted}: give that, or none"
+        )),
+        _ => Ok(wanted),
     }
 }
 
@@ -149,7 +165,7 @@ impl Input {
 }
 
 const HEADER: &str = "give a CSV file whose first line names the columns client_ref, item_id and \
-    quantity (and note, total_price), or JSON lines such as \
+    quantity (and note, total_price, replaces), or JSON lines such as \
     {\"client_ref\":\"a-1\",\"items\":[{\"itemId\":\"gift-card-10\",\"quantity\":1}]}";
 
 /// Skips a byte order mark and tells the first byte that is no space.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, ValueEnum};
 use order_router::ClientRef;
 use order_router::protocol::{Learnt, State};
+use order_router::settings::StorePlace;
 use order_router::store::Stored;
 use order_router::store::tools::Snapshot;
 use serde::Serialize;
@@ -143,12 +144,37 @@ pub fn show(args: &ShowArgs) -> ExitCode {
         );
         return ExitCode::from(1);
     };
-    let shown = Shown::of(stored);
+    let mut shown = Shown::of(stored);
+    shown.replaced_by = match replaced_by(args, &snapshot, stored) {
+        Ok(replaced_by) => replaced_by,
+        Err(failure) => return failure.report(),
+    };
     match args.json {
         true => outln!("{}", shown.json()),
         false => outln!("{}", shown.text(&snapshot).trim_end()),
     }
     ExitCode::SUCCESS
+}
+
+/// The order that was bought in the place of one that has ended.
+fn replaced_by(
+    args: &ShowArgs,
+    snapshot: &Snapshot,
+    stored: &Stored,
+) -> Result<Option<String>, Failure> {
+    let Ok(replacement) = stored.client_ref.replacement() else { return Ok(None) };
+    if !stored.state.is_end() {
+        return Ok(None);
+    }
+    let found = match args.data.place()? {
+        // A snapshot of a directory has all of its orders.
+        StorePlace::Directory(_) => snapshot.find(&replacement).is_some(),
+        place @ StorePlace::Database(_) => {
+            let wanted = Wanted::One(&replacement);
+            looking::orders(&place, wanted)?.1.find(&replacement).is_some()
+        }
+    };
+    Ok(found.then(|| replacement.into()))
 }
 
 /// Says so where orders have gone elsewhere.
@@ -202,6 +228,12 @@ struct Shown<'a> {
     /// Where the payment of a created order stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     payment: Option<&'static str>,
+    /// The order in whose place it was bought.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<String>,
+    /// The order that was bought in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced_by: Option<String>,
     reason: Option<&'a str>,
     tries: u8,
     accepted_at: String,
@@ -249,6 +281,8 @@ impl<'a> Shown<'a> {
             order_id,
             learnt,
             payment,
+            replaces: stored.client_ref.replaces().map(String::from),
+            replaced_by: None,
             reason,
             tries: stored.tries,
             accepted_at: stored.accepted_at.to_string(),
@@ -264,7 +298,9 @@ impl<'a> Shown<'a> {
     /// One line of a list: reference, state, and what is worth knowing of that state.
     fn line(&self) -> String {
         let known = self.order_id.or(self.reason).unwrap_or_default();
-        format!("{}\t{}\t{known}", self.client_ref, self.state)
+        let replaces = self.replaces.as_ref().map(|replaced| format!("\treplaces {replaced}"));
+        let replaces = replaces.unwrap_or_default();
+        format!("{}\t{}\t{known}{replaces}", self.client_ref, self.state)
     }
 
     fn text(&self, snapshot: &Snapshot) -> String {
@@ -282,6 +318,11 @@ impl<'a> Shown<'a> {
         }
         if let Some(payment) = self.payment {
             row("payment", payment);
+        }
+        for (name, other) in [("replaces", &self.replaces), ("replaced by", &self.replaced_by)] {
+            if let Some(other) = other {
+                row(name, other);
+            }
         }
         if let Some(reason) = self.reason {
             row("reason", reason);

@@ -9,10 +9,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use order_router::settings::StorePlace;
 use order_router::store::look::{self, LookReport};
 use order_router::store::tools::{self, VerifyReport};
-use order_router::store::{EmbeddedConfig, Grade, Mark, OnProgress, OpenError};
+use order_router::store::{EmbeddedConfig, Grade, Mark, OnProgress};
 use serde_json::json;
 
 use super::backup::{self, BackupArgs, RestoreArgs, SettleArgs};
+use super::compact::{self, CompactArgs};
 use super::failure::Failure;
 use super::migrate::{self, MigrateArgs, ReopenArgs};
 use super::output::{errln, keep_clear_of, outln};
@@ -40,6 +41,7 @@ enum StoreCommand {
     Rebuild(ToolArgs),
     /// Show figures, and the store's grades: what it survives and what it keeps
     Stats(ToolArgs),
+    Compact(CompactArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Settle(Box<SettleArgs>),
@@ -73,6 +75,7 @@ pub fn run(args: &StoreArgs) -> ExitCode {
         StoreCommand::Verify(args) => verify(args),
         StoreCommand::Rebuild(args) => rebuild(args),
         StoreCommand::Stats(args) => stats(args),
+        StoreCommand::Compact(args) => compact::compact(args),
         StoreCommand::Backup(args) => backup::backup(args),
         StoreCommand::Restore(args) => backup::restore(args),
         StoreCommand::Settle(args) => backup::settle(args),
@@ -249,10 +252,10 @@ pub(super) fn tell(json: bool, value: &serde_json::Value) {
     }
 }
 
-pub(super) fn with_progress<T>(
+pub(super) fn with_progress<T, E>(
     doing: &'static str,
-    run: impl FnOnce(OnProgress) -> Result<T, OpenError>,
-) -> Result<T, OpenError> {
+    run: impl FnOnce(OnProgress) -> Result<T, E>,
+) -> Result<T, E> {
     if !io::stderr().is_terminal() {
         return run(open::told());
     }

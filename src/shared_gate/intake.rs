@@ -15,7 +15,7 @@ const TRIES: usize = 4;
 
 impl Shared {
     /// Hands an order to its lane, past the gate where there is one.
-    pub(crate) fn take_in(self: &Arc<Self>, lane: ItemsHash, handover: Box<Handover>) {
+    pub(crate) fn past_gate(self: &Arc<Self>, lane: ItemsHash, handover: Box<Handover>) {
         let Some(gate) = self.gate.clone() else {
             return self.deliver(lane, LaneMessage::Submit(handover));
         };

@@ -404,6 +404,13 @@ impl Book {
         self.intents.iter().map(|(id, entry)| (*id, entry.row.stored.clone())).collect()
     }
 
+    /// Every row that the book holds, in the order in which they got their orders or ended.
+    pub(crate) fn rows(&self) -> Vec<Arc<Row>> {
+        let mut rows: Vec<_> = self.intents.values().map(|entry| entry.row.clone()).collect();
+        rows.sort_unstable_by_key(|row| (row.ended_at, row.stored.id));
+        rows
+    }
+
     /// The claims since a serial that the book holds, oldest first, and whether they are all.
     pub(crate) fn witnesses_since(&self, since: Serial) -> (Vec<Arc<ClaimRow>>, bool) {
         self.witnesses.since(since)

@@ -29,9 +29,11 @@ use crate::runtime::Runtime;
 
 mod answers;
 mod committer;
+mod compact;
 mod drive;
 mod feeder;
 mod open;
+mod places;
 mod queue;
 mod reading;
 mod requests;
@@ -41,8 +43,13 @@ mod telling;
 mod turns;
 
 use committer::Request;
+pub(crate) use compact::compact;
+pub use compact::{CompactError, Compacted};
 use drive::Drive;
-pub(crate) use open::{Places, rebuild_index};
+pub(crate) use open::rebuild_index;
+#[cfg(test)]
+pub(crate) use places::FORMAT_VERSION;
+pub(crate) use places::Places;
 use queue::Shared;
 
 /// Where the index is kept.

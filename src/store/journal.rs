@@ -46,6 +46,8 @@ mod read;
 mod recover;
 mod writer;
 
+#[cfg(test)]
+pub(crate) use frame::SEGMENT_VERSION;
 pub(crate) use frame::{Frame, Position, SEGMENT_HEADER_BYTES};
 #[cfg(feature = "testing")]
 pub(crate) use frame::{begin, finish};

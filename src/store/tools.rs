@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::book::{Book, NoBase};
-use super::embedded::{EmbeddedConfig, OnProgress, Places, Progress, rebuild_index};
+use super::embedded::{
+    CompactError, Compacted, EmbeddedConfig, OnProgress, Places, Progress, rebuild_index,
+};
 use super::journal::{Frame, Position, Segments, Tail};
 use super::{OpenError, Rehydration, Stored};
 use crate::order::ClientRef;
@@ -66,7 +68,7 @@ pub fn read_journal(
 /// Finds the segments of a store, if this program knows its layout.
 fn find(dir: &Path) -> Result<(Places, Segments), OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let places = Places::new(dir);
+    let places = Places::find(&disk, dir)?;
     places.layout(&disk)?;
     let segments = Segments::find(disk, &places.journal)?;
     Ok((places, segments))
@@ -245,7 +247,7 @@ pub fn stats(dir: impl AsRef<Path>) -> Result<DiskStats, OpenError> {
     })
 }
 
-fn bytes_below(dir: &Path) -> u64 {
+pub(super) fn bytes_below(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
@@ -264,8 +266,8 @@ fn bytes_below(dir: &Path) -> u64 {
 /// As [`EmbeddedStore::open`](super::EmbeddedStore::open).
 pub fn rebuild(dir: impl AsRef<Path>, config: &EmbeddedConfig) -> Result<VerifyReport, OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let places = Places::new(dir.as_ref());
-    let standing = rebuild_index(&disk, &places, config)?;
+    let standing = rebuild_index(&disk, dir.as_ref(), config)?;
+    let places = Places::find(&disk, dir.as_ref())?;
     let totals = standing.totals;
     let segments = Segments::find(disk, &places.journal)?;
     Ok(VerifyReport {
@@ -280,4 +282,24 @@ pub fn rebuild(dir: impl AsRef<Path>, config: &EmbeddedConfig) -> Result<VerifyR
         claims: totals.claims,
         unguarded: Vec::new(),
     })
+}
+
+/// Writes the journal of a store anew: how everything stands, and not how it came to that. Takes the lock:
+/// no router may be at work there. Takes memory for every intent, as [`verify`] does.
+///
+/// Every reference, end, order id and items-hash is kept. Of intents that have ended and were accepted
+/// before `drop_before`, the items are dropped, with their notes and price guards; `None`: of none.
+/// `config` is what the store is opened with.
+///
+/// A kill or a power cut at any moment leaves the store as it was or compacted.
+///
+/// # Errors
+/// [`CompactError`]; the store is as it was, or compacted with an index that the next start makes.
+pub fn compact(
+    dir: impl AsRef<Path>,
+    config: &EmbeddedConfig,
+    drop_before: Option<jiff::Timestamp>,
+) -> Result<Compacted, CompactError> {
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    super::embedded::compact(&disk, dir.as_ref(), config, drop_before)
 }

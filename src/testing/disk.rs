@@ -315,6 +315,15 @@ impl Disk for ForgetfulDisk {
         inner.names.remove(path).map(|_| ()).ok_or_else(not_found)
     }
 
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.on()?;
+        if inner.names.keys().any(|path| path.parent() == Some(dir)) {
+            return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
+        }
+        inner.dirs.remove(dir).then_some(()).ok_or_else(not_found)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.sync_begins();
         let mut inner = self.inner();
@@ -328,6 +337,7 @@ impl Disk for ForgetfulDisk {
         durable_names.extend(
             names.iter().filter(|(path, _)| inside(path)).map(|(path, id)| (path.clone(), *id)),
         );
+        durable_dirs.retain(|path| !inside(path));
         durable_dirs.extend(dirs.iter().filter(|path| inside(path)).cloned());
         Ok(())
     }

@@ -8,6 +8,7 @@ mod command;
 mod conformance;
 mod dynamodb;
 mod examples;
+mod formats;
 mod gate;
 mod migrate;
 mod networked;

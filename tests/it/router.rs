@@ -18,6 +18,7 @@ mod fulfilment;
 mod handle;
 mod load;
 mod pays;
+mod replaces;
 mod starts;
 mod stopped;
 mod switch;

@@ -251,7 +251,7 @@ fn readme_calls_only_what_the_command_has() {
         assert!(listed, "order-router --help does not list {name}");
         known.push_str(&help(&[name]));
     }
-    for name in ["backup", "restore", "migrate", "reopen"] {
+    for name in ["backup", "compact", "restore", "migrate", "reopen"] {
         known.push_str(&help(&["store", name]));
     }
     let of_cargo = ["--release", "--features", "--all-features", "--example", "--bench"];

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use order_router::simulator::{Faults, PostFault};
-use order_router::testing::{CRASH_AT, CRASH_POINTS, MIGRATION_POINTS, RESTORE_POINTS};
+use order_router::testing::{
+    COMPACTION_POINTS, CRASH_AT, CRASH_POINTS, MIGRATION_POINTS, RESTORE_POINTS,
+};
 
 use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 
@@ -261,6 +263,7 @@ fn crash_points_are_those_of_the_table() {
         }
     }
     let all = CRASH_POINTS.iter().chain(MIGRATION_POINTS).chain(RESTORE_POINTS);
+    let all = all.chain(COMPACTION_POINTS);
     let table: BTreeSet<_> = all.clone().map(|name| (*name).to_owned()).collect();
     assert_eq!(table.len(), all.count(), "a point is twice in the table");
     assert_eq!(table, found);

@@ -1,8 +1,8 @@
 //! Lines of a CSV file with columns by name.
 
-use order_router::{ClientRef, Item, Note, Order};
+use order_router::{Item, Note, Order};
 
-use super::BadLine;
+use super::{BadLine, reference};
 
 /// Where the columns are.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(super) struct Columns {
     quantity: usize,
     note: Option<usize>,
     total_price: Option<usize>,
+    replaces: Option<usize>,
 }
 
 impl Columns {
@@ -35,6 +36,7 @@ impl Columns {
             quantity: want("quantity")?,
             note: find("note")?,
             total_price: find("total_price")?,
+            replaces: find("replaces")?,
         })
     }
 
@@ -47,12 +49,11 @@ impl Columns {
             let why = format!("{} columns, where the header has {}", fields.len(), self.count);
             return Err(bad(why));
         }
-        let reference = ClientRef::new(&fields[self.client_ref]);
-        let reference = reference.map_err(|error| bad(error.to_string()))?;
+        let optional = |at: Option<usize>| at.map(|i| &fields[i]).filter(|text| !text.is_empty());
+        let reference = reference(client_ref, optional(self.replaces)).map_err(bad)?;
         let quantity = quantity(&fields[self.quantity]).map_err(bad)?;
         let mut item =
             Item::new(&fields[self.item_id], quantity).map_err(|error| bad(error.to_string()))?;
-        let optional = |at: Option<usize>| at.map(|i| &fields[i]).filter(|text| !text.is_empty());
         if let Some(text) = optional(self.note) {
             // What a note holds is a customer's: no message repeats it.
             let note = Note::try_from(text.to_owned()).map_err(|error| bad(error.to_string()))?;

@@ -1,15 +1,16 @@
 //! Lines of JSON, one order each.
 
-use order_router::{ClientRef, InvalidOrder, Item, Note, Order};
+use order_router::{InvalidOrder, Item, Note, Order};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::BadLine;
+use super::{BadLine, reference};
 
 /// An order as it is written; other keys beside these are left alone.
 #[derive(Deserialize)]
 struct Written<'a> {
     client_ref: Option<String>,
+    replaces: Option<String>,
     #[serde(borrow)]
     items: Option<Vec<WrittenItem<'a>>>,
 }
@@ -34,7 +35,7 @@ struct Reference {
 
 /// Reads one line.
 pub(super) fn order(bytes: &[u8]) -> Result<Order, BadLine> {
-    let reference = || serde_json::from_slice(bytes).ok().map(|r: Reference| r.client_ref);
+    let written_ref = || serde_json::from_slice(bytes).ok().map(|r: Reference| r.client_ref);
     let written: Written<'_> = serde_json::from_slice(bytes).map_err(|error| {
         // serde_json names keys and kinds of values, never the value of a note: its message could
         // quote one only for a string where an object is wanted.
@@ -42,12 +43,12 @@ pub(super) fn order(bytes: &[u8]) -> Result<Order, BadLine> {
             serde_json::error::Category::Data => data_error(&error),
             _ => format!("the line is no JSON (column {})", error.column()),
         };
-        BadLine::new(reference().as_deref(), why)
+        BadLine::new(written_ref().as_deref(), why)
     })?;
     let client_ref = written.client_ref.as_deref();
     let bad = |why: String| BadLine::new(client_ref, why);
-    let reference = client_ref.ok_or_else(|| bad("there is no client_ref".to_owned()))?;
-    let reference = ClientRef::new(reference).map_err(|error| bad(error.to_string()))?;
+    let replaces = written.replaces.as_deref();
+    let reference = reference(client_ref, replaces).map_err(bad)?;
     let items = written.items.ok_or_else(|| bad("there are no items".to_owned()))?;
     let items: Result<Vec<_>, _> = items.into_iter().map(item).collect();
     Order::new(reference, items.map_err(bad)?).map_err(|error| bad(error.to_string()))

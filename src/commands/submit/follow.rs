@@ -208,6 +208,7 @@ fn failed(shared: &Shared, standing: &Standing<'_>, error: SubmitError) -> Optio
             Left::because(Outcome::Conflict, "the reference belongs to another order")
         }
         SubmitError::NoRoomForTag { .. } => Left::because(Outcome::Invalid, error.to_string()),
+        SubmitError::NotReplaceable { .. } => Left::because(Outcome::Invalid, error.to_string()),
         SubmitError::Elsewhere { .. } => Left::because(Outcome::Elsewhere, error.to_string()),
         SubmitError::Forgotten { .. } => Left::because(Outcome::Held, error.to_string()),
         SubmitError::Store { may_exist, source } => {

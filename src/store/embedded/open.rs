@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::committer::{Committer, Indexed};
 use super::feeder::Feeder;
+use super::places::{FORMAT_PLAIN, Places};
 use super::queue::{Figures, Shared};
 use super::requests::Requests;
 use super::telling::Telling;
@@ -20,12 +21,6 @@ use crate::store::journal::{Frame, Journal, Position, SEGMENT_HEADER_BYTES, Segm
 use crate::store::record::JournalKey;
 use crate::store::{OpenError, StoreError};
 
-/// The version of the directory's layout.
-const FORMAT_VERSION: u32 = 1;
-
-/// What the format file begins with.
-const FORMAT_WORDS: &str = "order-router store ";
-
 /// How many rows a rebuild gives to the index at once.
 ///
 /// More are faster, being sorted, and take memory: about a kilobyte each.
@@ -34,52 +29,6 @@ const REBUILD_ROWS: usize = 131_072;
 /// A rebuild that fails with less than this free, in bytes, failed for want of room: sled writes its
 /// file in pieces of this size.
 const FULL_BYTES: u64 = 4 << 20;
-
-/// Where things are in the directory.
-pub(crate) struct Places {
-    pub dir: PathBuf,
-    pub journal: PathBuf,
-    pub index: PathBuf,
-    pub index_new: PathBuf,
-    pub index_old: PathBuf,
-    /// There if the index was seen to be damaged.
-    pub condemned: PathBuf,
-    /// How many changes the index has taken over, for other processes' figures.
-    pub fed: PathBuf,
-    lock: PathBuf,
-    format: PathBuf,
-}
-
-impl Places {
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            journal: dir.join("journal"),
-            index: dir.join("index"),
-            index_new: dir.join("index.new"),
-            index_old: dir.join("index.old"),
-            condemned: dir.join("index.damaged"),
-            fed: dir.join("index.fed"),
-            lock: dir.join("lock"),
-            format: dir.join("format"),
-        }
-    }
-
-    /// Whether the format file is there, and says that this program knows the directory's layout.
-    pub(crate) fn layout(&self, disk: &Arc<dyn Disk>) -> Result<bool, OpenError> {
-        let io = |error| OpenError::io(&self.format, error);
-        match disk.open_read(&self.format) {
-            Ok(file) => {
-                let mut bytes = [0; 64];
-                let read = file.read_at(&mut bytes, 0).map_err(io)?;
-                check_format(&bytes[..read])?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(io(error)),
-        }
-    }
-}
 
 /// A store, open, with nobody to run it yet.
 pub(super) struct Opened {
@@ -95,8 +44,7 @@ pub(super) fn open(
     runtime: &Runtime,
 ) -> Result<Opened, OpenError> {
     let disk = runtime.disk.clone();
-    let places = Places::new(dir);
-    let lock = lock_and_check(&disk, &places)?;
+    let (lock, places) = lock_and_check(&disk, dir)?;
     let (book, journal, indexed) = match config.index {
         IndexMode::Memory => {
             let mut book = Book::new(false).leaving_out(config.left_out);
@@ -135,36 +83,33 @@ pub(super) fn open(
     Ok(Opened { shared, committer, lock, dir: dir.to_owned() })
 }
 
-/// Creates the directory if need be, locks it, and checks that its layout is known.
-fn lock_and_check(disk: &Arc<dyn Disk>, places: &Places) -> Result<Lock, OpenError> {
+/// Creates the directory if need be, locks it, checks that its layout is known, and takes away what a
+/// compaction left.
+pub(super) fn lock_and_check(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+) -> Result<(Lock, Places), OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |error: io::Error| OpenError::io(&path, error)
     };
-    disk.create_dir(&places.journal).map_err(io(&places.dir))?;
-    let lock = match disk.lock(&places.lock).map_err(io(&places.lock))? {
+    disk.create_dir(dir).map_err(io(dir))?;
+    let lock = Places::new(dir).lock;
+    let lock = match disk.lock(&lock).map_err(io(&lock))? {
         Locking::Held(lock) => lock,
         Locking::Taken(pid) => return Err(OpenError::InUse { pid }),
     };
+    let places = Places::find(disk, dir)?;
+    disk.create_dir(&places.journal).map_err(io(&places.journal))?;
     if places.layout(disk)? {
         if Segments::find(disk.clone(), &places.journal)?.files.is_empty() {
             return Err(OpenError::lost("the journal is gone".to_owned()));
         }
+        places.clear_others(disk)?;
     } else {
-        create_store(disk, places)?;
+        create_store(disk, &places)?;
     }
-    Ok(lock)
-}
-
-fn check_format(bytes: &[u8]) -> Result<(), OpenError> {
-    let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
-    match text.strip_prefix(FORMAT_WORDS).and_then(|number| number.parse::<u32>().ok()) {
-        Some(FORMAT_VERSION) => Ok(()),
-        Some(found) if found > FORMAT_VERSION => {
-            Err(OpenError::NewerVersion { found, known: FORMAT_VERSION })
-        }
-        _ => Err(OpenError::lost("the format file does not say which version wrote it".to_owned())),
-    }
+    Ok((lock, places))
 }
 
 /// Makes a new store: its first segment, and then the format file, so that a store with that file
@@ -180,24 +125,11 @@ fn create_store(disk: &Arc<dyn Disk>, places: &Places) -> Result<(), OpenError> 
     let sizes = (0, 0);
     recover(disk, &places.journal, Position::default(), sizes, &mut |_, _| Ok(()))?;
     crash::point("store.segment_made");
-    let write = || -> io::Result<()> {
-        let unfinished = places.format.with_extension("new");
-        if disk.open_read(&unfinished).is_ok() {
-            disk.remove(&unfinished)?;
-        }
-        let file = disk.open(&unfinished, true)?;
-        file.write_at(format!("{FORMAT_WORDS}{FORMAT_VERSION}\n").as_bytes(), 0)?;
-        file.sync()?;
-        crash::point("store.format_written");
-        // What it stands in is durable before it is seen: whoever finds it takes the store for whole.
-        disk.sync_dir(&places.journal)?;
-        disk.sync_dir(&places.dir)?;
-        sync_parents(&**disk, &places.dir)?;
-        disk.rename(&unfinished, &places.format)?;
-        crash::point("store.format_renamed");
-        disk.sync_dir(&places.dir)
-    };
-    write().map_err(|error| OpenError::io(&places.format, error))
+    // What it stands in is durable before it is seen: whoever finds it takes the store for whole.
+    let synced = disk.sync_dir(&places.journal).and_then(|()| disk.sync_dir(&places.dir));
+    let synced = synced.and_then(|()| sync_parents(&**disk, &places.dir));
+    synced.map_err(|error| OpenError::io(&places.dir, error))?;
+    places.write_format(disk, FORMAT_PLAIN)
 }
 
 /// Syncs every directory above one: any of them may have been created with it.
@@ -215,7 +147,7 @@ fn sync_parents(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 }
 
 /// A book, its journal and its index, agreeing.
-struct Ready {
+pub(super) struct Ready {
     book: Book,
     journal: Journal,
     below: Below,
@@ -254,7 +186,7 @@ fn with_index(
 }
 
 /// What a rebuild that was interrupted left behind.
-fn clear_leftovers(places: &Places) -> Result<(), OpenError> {
+pub(super) fn clear_leftovers(places: &Places) -> Result<(), OpenError> {
     for path in [&places.index_new, &places.index_old] {
         remove_all(path).map_err(|error| OpenError::io(path, error))?;
     }
@@ -417,7 +349,7 @@ fn replay(
 }
 
 /// Rebuilds the index, in a fresh directory beside the old one, and swaps them.
-fn rebuild(
+pub(super) fn rebuild(
     disk: &Arc<dyn Disk>,
     places: &Places,
     config: &EmbeddedConfig,
@@ -478,10 +410,10 @@ fn rebuild(
 /// Rebuilds the index of a store that is not open, and closes it again.
 pub(crate) fn rebuild_index(
     disk: &Arc<dyn Disk>,
-    places: &Places,
+    dir: &Path,
     config: &EmbeddedConfig,
 ) -> Result<Standing, OpenError> {
-    let _lock = lock_and_check(disk, places)?;
-    clear_leftovers(places)?;
-    Ok(*rebuild(disk, places, config)?.book.standing())
+    let (_lock, places) = lock_and_check(disk, dir)?;
+    clear_leftovers(&places)?;
+    Ok(*rebuild(disk, &places, config)?.book.standing())
 }

@@ -13,6 +13,7 @@ use crate::testing::conformance::{Bench, WHY, decide, order, placed, reference};
 use crate::testing::disk::{Fate, ForgetfulDisk};
 
 mod answers;
+mod compact;
 
 fn config() -> EmbeddedConfig {
     EmbeddedConfig {
@@ -262,9 +263,9 @@ fn second_open_is_refused_and_newer_layouts_are_named() {
     let store = open(&disk).expect("opens");
     assert!(matches!(open(&disk), Err(OpenError::InUse { pid: Some(_) })));
     drop(store);
-    disk.damage(Path::new("/store/format"), |bytes| *bytes = b"order-router store 2\n".to_vec());
+    disk.damage(Path::new("/store/format"), |bytes| *bytes = b"order-router store 3\n".to_vec());
     match open(&disk) {
-        Err(OpenError::NewerVersion { found: 2, known: 1 }) => {}
+        Err(OpenError::NewerVersion { found: 3, known: 2 }) => {}
         other => panic!("{other:?}"),
     }
     disk.damage(Path::new("/store/format"), |bytes| *bytes = b"order-router store x\n".to_vec());

@@ -165,6 +165,16 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
+    /// Shows its records as they are.
+    #[cfg(test)]
+    pub(crate) fn records(&self, see: &mut dyn FnMut(&[u8])) {
+        let mut reader = Reader::new(&self.body[BODY_FIXED_BYTES..]);
+        while !reader.is_empty() {
+            let bytes = reader.u32().expect("a length") as usize;
+            see(reader.bytes(bytes).expect("a record"));
+        }
+    }
+
     /// The standing after it alone.
     pub(crate) fn standing(&self) -> Result<Standing, RecordError> {
         let mut reader = Reader::new(self.body);

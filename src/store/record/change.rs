@@ -5,7 +5,7 @@ use super::fields::{
     put_shape, put_str, put_timestamp, put_u64,
 };
 use super::row::{encode_row, row_version, take_row};
-use super::{RECORD_PLAIN, RECORD_VERSION, RecordError};
+use super::{RECORD_PAID_LATER, RECORD_PLAIN, RECORD_VERSION, RecordError, short};
 use crate::protocol::{Change, NewIntent, PayVerdict, Verdict};
 use crate::store::Adopted;
 
@@ -66,6 +66,10 @@ pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
             put_str(into, why);
         }
         Change::Resume => into.push(12),
+        Change::Adopt { intent, handed_out } if short::is_over(intent) => {
+            into.push(30);
+            short::put_over(into, intent, *handed_out);
+        }
         Change::Adopt { intent, handed_out } => {
             into.push(13);
             put_adopted(into, intent);
@@ -91,9 +95,10 @@ pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
 /// The lowest version whose readers understand a change.
 fn version(change: &Change) -> u8 {
     match change {
+        Change::Adopt { intent, .. } if short::is_over(intent) => RECORD_VERSION,
         Change::Adopt { intent, .. } => row_version(&intent.stored.state),
         Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => {
-            RECORD_VERSION
+            RECORD_PAID_LATER
         }
         _ => RECORD_PLAIN,
     }
@@ -196,6 +201,10 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
             was: reader.payment()?,
             to: take_pay_verdict(&mut reader)?,
         },
+        30 => {
+            let (intent, handed_out) = short::take_over(&mut reader)?;
+            Change::Adopt { intent: Box::new(intent), handed_out }
+        }
         _ => return Err(RecordError::Invalid("kind")),
     };
     reader.end()?;
@@ -227,6 +236,10 @@ pub(crate) fn journal_keys(bytes: &[u8]) -> Result<[Option<JournalKey<'_>>; 2], 
         13 => {
             let reference = JournalKey::Reference(reader.str()?);
             Ok([Some(reference), reader.option(Reader::str)?.map(JournalKey::Order)])
+        }
+        30 => {
+            let (reference, order) = short::keys(&mut reader)?;
+            Ok([Some(JournalKey::Reference(reference)), order.map(JournalKey::Order)])
         }
         _ => Ok([None; 2]),
     }

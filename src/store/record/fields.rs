@@ -21,6 +21,15 @@ pub(crate) fn put_u64(into: &mut Vec<u8>, value: u64) {
     into.extend_from_slice(&value.to_le_bytes());
 }
 
+/// A number, seven bits a byte, the lowest first.
+pub(super) fn put_varint(into: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        into.push(0x80 | value.to_le_bytes()[0]);
+        value >>= 7;
+    }
+    into.push(value.to_le_bytes()[0]);
+}
+
 /// A text of at most 65,535 bytes; a longer one is cut at a character (only reasons can be that
 /// long, and the record limit refuses them before).
 pub(crate) fn put_str(into: &mut Vec<u8>, text: &str) {
@@ -186,6 +195,22 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, RecordError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    pub(super) fn varint(&mut self) -> Result<u64, RecordError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if (bits << shift) >> shift != bits || (byte == 0 && shift > 0) {
+                return Err(RecordError::Invalid("number"));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(RecordError::Invalid("number"))
     }
 
     pub(crate) fn serial(&mut self) -> Result<Serial, RecordError> {

@@ -4,7 +4,7 @@ use super::fields::{
     Reader, put_ids, put_items, put_learnt, put_option, put_shape, put_state, put_str,
     put_timestamp, put_u32, put_u64,
 };
-use super::{RECORD_PLAIN, RECORD_VERSION, RecordError};
+use super::{RECORD_PAID_LATER, RECORD_PLAIN, RecordError};
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::{IntentId, Learnt, Serial, Shape, State};
 use crate::store::book::Account;
@@ -83,7 +83,7 @@ impl ClaimRow {
 /// The lowest version whose readers understand a row with this state.
 pub(super) fn row_version(state: &State) -> u8 {
     match state {
-        State::Created { .. } | State::Unpaid { .. } => RECORD_VERSION,
+        State::Created { .. } | State::Unpaid { .. } => RECORD_PAID_LATER,
         _ => RECORD_PLAIN,
     }
 }
