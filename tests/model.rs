@@ -4,14 +4,19 @@
 mod model {
     mod account;
     mod clauses;
+    mod deep;
     mod driver;
     mod edge;
+    mod fold;
     mod happen;
     mod hunt;
     mod large;
     mod lease;
+    mod marks;
+    mod memo;
     mod payment;
     mod props;
+    mod reduce;
     mod runs;
     mod setup;
     mod steps;

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use order_router::OrderId;
-use order_router::protocol::lane::{Candidate, Event, Lane, ListView, Reach};
+use order_router::protocol::lane::{Candidate, Event, ListView, Reach};
 use order_router::protocol::{AttemptSeq, Clause, Fingerprint, IntentId, Outcome, Serial};
 
 use super::driver::{good_until, kind};
@@ -49,6 +49,11 @@ impl Setup {
             Action::Tick => self.tick(world),
             Action::Crash => {
                 world.faults.crashes -= 1;
+                world.crash(self);
+            }
+            Action::CrashAs(order) => {
+                world.faults.crashes -= 1;
+                world.shuffle(order);
                 world.crash(self);
             }
             Action::Rebuild => {
@@ -209,12 +214,10 @@ impl Setup {
             });
             world.rows = Shared::new(rows);
         }
-        let now = base().plus(TICK);
-        if world.lane.wakes_at(&self.rules()).is_some_and(|at| at <= now) {
-            world.feed(self, Event::Woke, now);
+        if world.lane.wakes_at(&self.rules()).is_some_and(|at| at <= base().plus(TICK)) {
+            world.feed(self, Event::Woke, base().plus(TICK));
         } else {
-            let lane = Lane::clone(&world.lane).rebased(&self.rules(), now, base());
-            world.lane = Shared::new(lane);
+            world.lane = self.aged(world.lane);
         }
     }
 
@@ -240,13 +243,22 @@ impl Setup {
                 post.until = 0;
             }
         }
-        posts.sort_by_key(|post| match post.stage {
+        world.posts = posts;
+        world.put_in_order();
+    }
+}
+
+impl World {
+    /// What has no order of its own.
+    pub fn put_in_order(&mut self) {
+        let mut posts = std::mem::take(&mut self.posts);
+        posts.sort_by_cached_key(|post| match post.stage {
             Stage::Handed { .. } | Stage::Out => (0, post.seq),
-            Stage::Landed if is_held(post) => (1, post.seq),
+            Stage::Landed if self.holder(&order(post.seq, false)).is_some() => (1, post.seq),
             Stage::Landed => (2, Serial(0)),
         });
-        world.posts = posts;
-        world.permits.sort_unstable();
+        self.posts = posts;
+        self.permits.sort_unstable();
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Setup {
     pub account: Option<Ledger>,
     /// Whether it is followed who is served first, and what is waited for.
     pub fairness: bool,
+    /// States are folded: what differs in names alone is one state (`reduce`).
+    pub folds: bool,
     /// The clause that is left out.
     pub without: Option<Clause>,
     /// Whether states are judged by what only disturbs the peace.
@@ -124,6 +126,7 @@ impl Default for Setup {
             faults: Faults::default(),
             account: None,
             fairness: false,
+            folds: false,
             without: None,
             peace: true,
             ends: true,

@@ -42,6 +42,8 @@ pub enum Action {
     },
     Tick,
     Crash,
+    /// The same; the store hands out what was sent in another order.
+    CrashAs(u8),
     Rebuild,
     /// A caller comes with another order under the first one's reference.
     Conflicts,
@@ -96,7 +98,7 @@ impl fmt::Display for Action {
                 f.write_str("the list arrives, its claims read before")
             }
             Self::Tick => f.write_str("a tick passes"),
-            Self::Crash => f.write_str("crash, restart"),
+            Self::Crash | Self::CrashAs(_) => f.write_str("crash, restart"),
             Self::Rebuild => f.write_str("the lane is lost and rebuilt"),
             Self::Conflicts => f.write_str("another order comes under A's reference"),
             Self::Errs(p) => write!(f, "@{} is answered with an error of the server", p.0),
@@ -122,8 +124,9 @@ impl Model for Setup {
         if world.is_stopped() {
             return;
         }
-        if world.callers.len() < usize::from(self.intents) {
-            actions.push(Action::Comes(Serial(world.callers.len() as u64 + 1)));
+        let come = world.callers.len() + usize::from(world.gone);
+        if come < usize::from(self.intents) {
+            actions.push(Action::Comes(Serial(come as u64 + 1)));
         } else if world.faults.repeats > 0 {
             actions.push(Action::Comes(Serial(5)));
         }
@@ -153,6 +156,7 @@ impl Model for Setup {
         }
         if world.faults.crashes > 0 {
             actions.push(Action::Crash);
+            actions.extend((1..self.orders_of_restart(world)).map(Action::CrashAs));
         }
         if world.faults.rebuilds > 0 {
             actions.push(Action::Rebuild);

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use order_router::OrderId;
@@ -12,56 +12,62 @@ use order_router::protocol::lane::{Lane, Restored, Write, Written};
 use order_router::protocol::{AttemptSeq, IntentId, Serial, State};
 
 use super::account::Desk;
+use super::marks::{Hashed, mark};
 use super::setup::Faults;
 
-/// A value that many states have in common: kept once, hashed once.
+/// A value that many states have in common: kept once, hashed once, and never given back.
 #[derive(Debug)]
-pub struct Shared<T> {
+pub struct Shared<T: 'static> {
     hash: u64,
-    value: Arc<T>,
+    value: &'static T,
 }
 
-type Pool = Mutex<HashMap<u64, Vec<Arc<dyn Any + Send + Sync>>>>;
+type Pool = Mutex<HashMap<u64, Vec<&'static (dyn Any + Send + Sync)>, Hashed>>;
 static POOLS: LazyLock<Vec<Pool>> = LazyLock::new(|| (0..64).map(|_| Pool::default()).collect());
 
 impl<T: Hash + Eq + Send + Sync + 'static> Shared<T> {
     pub fn new(value: T) -> Self {
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = mark(&value);
         let pool = &POOLS[(hash % 64) as usize];
         let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
         let known = pool.entry(hash).or_default();
-        let same = known.iter().filter_map(|any| any.clone().downcast::<T>().ok());
-        if let Some(value) = same.into_iter().find(|known| **known == value) {
+        let mut same = known.iter().filter_map(|any| any.downcast_ref::<T>());
+        if let Some(value) = same.find(|known| **known == value) {
             return Self { hash, value };
         }
-        let value = Arc::new(value);
-        known.push(value.clone());
+        let value: &'static T = Box::leak(Box::new(value));
+        known.push(value);
         Self { hash, value }
+    }
+
+    /// Names the value, as long as the process lives.
+    pub fn mark(&self) -> u64 {
+        std::ptr::from_ref(self.value).addr() as u64
     }
 }
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        Self { hash: self.hash, value: self.value.clone() }
+        *self
     }
 }
+
+impl<T> Copy for Shared<T> {}
 
 impl<T> Deref for Shared<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.value
+        self.value
     }
 }
 
-impl<T: PartialEq> PartialEq for Shared<T> {
+impl<T> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.value == other.value
+        std::ptr::eq(self.value, other.value)
     }
 }
 
-impl<T: Eq> Eq for Shared<T> {}
+impl<T> Eq for Shared<T> {}
 
 impl<T> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -217,6 +223,9 @@ pub struct World {
     pub posts: Vec<Post>,
     pub list: Option<List>,
     pub callers: Vec<Caller>,
+    /// Callers that nothing can happen to any more and that are not told apart: only where states
+    /// are folded.
+    pub gone: u8,
     pub faults: Faults,
     pub desk: Option<Box<Desk>>,
     /// The orders that a list has shown to nobody's claim. Kept only where answers may name
