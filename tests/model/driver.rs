@@ -59,8 +59,8 @@ impl World {
 
     /// The lane takes an event at `now`, and its effects are carried out.
     pub fn feed(&mut self, setup: &Setup, event: Event, now: Moment) {
-        let (lane, effects) = setup.stepped(self.lane, event, now);
-        self.take(setup, lane, effects);
+        let (lane, effects) = setup.stepped(&self.lane, event, now);
+        self.take(setup, lane, &effects);
     }
 
     /// The lane as it is now, and what it asks for.
@@ -366,7 +366,7 @@ impl World {
         let hold = self.held.then(|| "more orders than attempts in doubt".into());
         let (lane, effects) = Lane::rehydrate(&setup.rules(), &restored, hold, left, base());
         let lane = Shared::new(lane.rebased(&setup.rules(), base(), base()));
-        self.lane = lane;
+        self.lane = lane.clone();
         if died {
             self.reopen(setup);
         }

@@ -28,7 +28,10 @@ fn seen_of(setup: &Setup, world: &World) -> (Vec<bool>, bool, BTreeSet<u64>, Vec
     setup.actions(world, &mut actions);
     let next = |action| setup.next_state(world, action);
     let next: Vec<_> = actions.into_iter().filter_map(next).collect();
-    let folded = next.iter().map(|next| mark(&setup.folded(next.clone()))).collect();
+    // A step that changes nothing but what is left out is none.
+    let here = mark(&setup.folded(world.clone()));
+    let folded = next.iter().map(|next| mark(&setup.folded(next.clone())));
+    let folded = folded.filter(|there| *there != here).collect();
     (holds, props::is_over(world), folded, next)
 }
 
@@ -43,12 +46,15 @@ fn check_folding(name: &str, setup: Setup, states: usize, folded_states: usize) 
         }
         let folded = setup.folded(world.clone());
         forms.insert(mark(&folded));
-        let again = setup.folded(folded.clone());
-        assert_eq!(mark(&again), mark(&folded), "{name}: folded twice: {again:#?}\n{folded:#?}");
-        let (holds, over, nexts, all) = seen_of(&setup, &world);
+        let (holds, _, nexts, all) = seen_of(&setup, &world);
         let (folded_holds, folded_over, folded_nexts, _) = seen_of(&setup, &folded);
+        // The same once what is left out is durable; and nothing else before.
+        let mut later = world.clone();
+        later.leave_out_settled();
+        let (_, over, later_nexts, _) = seen_of(&setup, &later);
         assert_eq!((holds, over), (folded_holds, folded_over), "{name}: {world:#?}\n{folded:#?}");
-        assert!(nexts == folded_nexts, "{name}: something else comes: {world:#?}\n{folded:#?}");
+        assert_eq!(later_nexts, folded_nexts, "{name}: something else comes: {world:#?}\n{folded:#?}");
+        assert!(nexts.is_subset(&folded_nexts), "{name}: more comes: {world:#?}\n{folded:#?}");
         stack.extend(all.into_iter().filter(|next| !seen.contains(&mark(next))));
     }
     println!("{name}: {} states, {} folded", seen.len(), forms.len());
@@ -104,7 +110,7 @@ fn what_is_left_out_is_caught_among_folded_states() {
         (Clause::AcceptBeforeTold, one(1), props::LOST),
         (Clause::ToldAfterDurable, with_crashes(1), props::TOLD),
         (Clause::ClaimWithPlaced, with_crashes(1), props::ORPHAN),
-        (Clause::CandidateUnclaimed, Setup { ends: true, ..with_crashes(0) }, props::ENDS),
+        (Clause::CandidateUnclaimed, Setup { folds: false, ..with_crashes(0) }, props::ENDS),
         (Clause::SettledPlaced, with_crashes(0), props::BUDGET),
         (Clause::SettledPlacedNow, with_crashes(0), props::BUDGET),
         (Clause::ListWaits, with_crashes(0), props::BUDGET),
@@ -134,13 +140,15 @@ fn sizes() {
         tries_max: get("TRIES", 2),
         landing: get("LANDING", 1),
         folds: get("FOLDS", 1) == 1,
+        unseen: get("UNSEEN", 1) == 1,
+        mute: get("MUTE", 0) == 1,
         ..with_crashes(get("CRASHES", 1))
     };
     let minutes = u64::from(get("MINUTES", 5));
     let setup = Setup { folds: get("FOLDS", 1) == 1, ..setup };
     let seen = search("sizes", &setup, Duration::from_secs(60 * minutes));
     println!(
-        "{} states {} deep, exhausted {}, missing {:?}, violated {:?}",
-        seen.states, seen.depth, seen.exhausted, seen.missing, seen.violated
+        "{} states, exhausted {}, missing {:?}, violated {:?}",
+        seen.states, seen.exhausted, seen.missing, seen.violated
     );
 }

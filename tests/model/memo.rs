@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::LocalKey;
 
 use order_router::protocol::Moment;
 use order_router::protocol::lane::{Effect, Event, Lane, Names};
@@ -11,57 +13,56 @@ use super::setup::{Setup, TICK, base};
 use super::world::Shared;
 
 type Table<T> = RefCell<HashMap<u64, T, Hashed>>;
+type Step = (Shared<Lane>, Arc<[Effect]>);
 
 thread_local! {
-    static STEPS: Table<(Shared<Lane>, &'static [Effect])> = RefCell::default();
+    static STEPS: Table<Step> = RefCell::default();
     static LANES: Table<Shared<Lane>> = RefCell::default();
 }
 
+/// So much is remembered of each; then it is begun anew.
+const KNOWN_MAX: usize = 500_000;
+
 impl Setup {
     /// The lane's own step: the lane after it, moved back to the model's moment, and its effects.
-    pub fn stepped(
-        &self,
-        lane: Shared<Lane>,
-        event: Event,
-        now: Moment,
-    ) -> (Shared<Lane>, &'static [Effect]) {
+    pub fn stepped(&self, lane: &Shared<Lane>, event: Event, now: Moment) -> Step {
         let rules = self.rules();
-        let key = mark(&(lane.mark(), &event, now, &rules));
-        let known = STEPS.with_borrow(|steps| steps.get(&key).copied());
-        known.unwrap_or_else(|| {
-            let mut next = Lane::clone(&lane);
-            let effects: &'static [Effect] = next.step(&rules, event, now).leak();
-            let next = Shared::new(next.rebased(&rules, now, base()));
-            STEPS.with_borrow_mut(|steps| steps.insert(key, (next, effects)));
-            (next, effects)
+        remembered(&STEPS, mark(&(lane.mark(), &event, now, &rules)), || {
+            let mut next = Lane::clone(lane);
+            let effects = next.step(&rules, event, now);
+            (Shared::new(next.rebased(&rules, now, base())), effects.into())
         })
     }
 
     /// The lane a tick later, where it is not to be woken.
-    pub fn aged(&self, lane: Shared<Lane>) -> Shared<Lane> {
+    pub fn aged(&self, lane: &Shared<Lane>) -> Shared<Lane> {
         let rules = self.rules();
-        remembered(mark(&(lane.mark(), "aged", &rules)), || {
-            Lane::clone(&lane).rebased(&rules, base().plus(TICK), base())
+        remembered(&LANES, mark(&(lane.mark(), "aged", &rules)), || {
+            Shared::new(Lane::clone(lane).rebased(&rules, base().plus(TICK), base()))
         })
     }
 
     /// The lane under other names; `named` is all that they depend on.
-    pub fn renamed(&self, lane: Shared<Lane>, names: &Names<'_>, named: u64) -> Shared<Lane> {
+    pub fn renamed(&self, lane: &Shared<Lane>, names: &Names<'_>, named: u64) -> Shared<Lane> {
         let key = mark(&(lane.mark(), "renamed", named));
-        remembered(key, || Lane::clone(&lane).renamed(names))
+        remembered(&LANES, key, || Shared::new(Lane::clone(lane).renamed(names)))
     }
 }
 
-fn remembered(key: u64, make: impl FnOnce() -> Lane) -> Shared<Lane> {
-    let known = LANES.with_borrow(|lanes| lanes.get(&key).copied());
+fn remembered<T: Clone>(
+    table: &'static LocalKey<Table<T>>,
+    key: u64,
+    make: impl FnOnce() -> T,
+) -> T {
+    let known = table.with_borrow(|table| table.get(&key).cloned());
     known.unwrap_or_else(|| {
-        let lane = Shared::new(make());
-        LANES.with_borrow_mut(|lanes| lanes.insert(key, lane));
-        lane
+        let made = make();
+        table.with_borrow_mut(|table| {
+            if table.len() >= KNOWN_MAX {
+                table.clear();
+            }
+            table.insert(key, made.clone());
+        });
+        made
     })
-}
-
-/// How many steps and other forms of lanes are remembered in this thread.
-pub fn remembered_count() -> (usize, usize) {
-    (STEPS.with_borrow(HashMap::len), LANES.with_borrow(HashMap::len))
 }

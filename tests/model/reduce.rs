@@ -43,19 +43,15 @@ struct Fold {
 impl Setup {
     /// The folded state in the place of this one: the same happens from it, under other names.
     pub fn folded(&self, mut world: World) -> World {
-        let last = world.faults.crashes == 0;
-        if last {
-            world.writes.retain(|pending| !matches!(pending.write, Write::Settle { .. }));
-        }
-        let fold = Fold::of(&world, last);
-        fold.apply(self, world)
+        world.leave_out_settled();
+        Fold::of(&world).apply(self, world)
     }
 
     /// Whether states of this run may be folded.
     pub fn may_fold(&self) -> bool {
-        let Faults { crashes, refusals, errors, .. } = self.faults;
-        let only = Faults { crashes, refusals, errors, ..Faults::default() };
+        let only = Faults { crashes: self.faults.crashes, ..Faults::default() };
         let alike = !self.two_kinds && self.good_for.is_none() && !self.late_answers;
+        let alike = alike && !self.partial && self.window.is_none();
         alike && self.faults == only && self.account.is_none() && !self.fairness
     }
 
@@ -71,6 +67,19 @@ fn is_sent(row: &Row) -> bool {
 }
 
 impl World {
+    /// Where the list that is on its way has an order.
+    fn place_in_list(&self, order: &OrderId) -> Option<u64> {
+        let Some(List::Read { rows, .. }) = &self.list else { return None };
+        rows.iter().position(|id| id == order).map(|at| at as u64 + 1)
+    }
+
+    /// That a POST is settled is written down for the next restart alone.
+    pub fn leave_out_settled(&mut self) {
+        if self.faults.crashes == 0 {
+            self.writes.retain(|pending| !matches!(pending.write, Write::Settle { .. }));
+        }
+    }
+
     /// Puts what is being sent in another order.
     pub fn shuffle(&mut self, order: u8) {
         let mut rows = Vec::clone(&self.rows);
@@ -88,7 +97,8 @@ impl World {
     fn attempt_of(&self, id: IntentId) -> Option<AttemptSeq> {
         let row = self.row(id).and_then(|row| {
             let open = row.restored.state.attempt().map(|attempt| attempt.seq);
-            open.or(row.restored.last_attempt.filter(|_| row.restored.unsettled))
+            let follows = row.restored.unsettled && self.faults.crashes > 0;
+            open.or(row.restored.last_attempt.filter(|_| follows))
         });
         let written = self.writes.iter().find_map(|pending| match &pending.write {
             Write::Accept { intent, attempt } if *intent == id => attempt.map(|a| a.seq),
@@ -100,13 +110,17 @@ impl World {
 }
 
 impl Fold {
-    fn of(world: &World, last: bool) -> Self {
+    fn of(world: &World) -> Self {
+        let last = world.faults.crashes == 0;
         let mut attempts: Vec<_> = world.lane.attempts_followed().collect();
         attempts.sort_unstable();
         let kinds: Vec<_> = world.posts.iter().map(|post| kind(world, post, &attempts)).collect();
         let live = world.posts.iter().zip(&kinds).filter(|(_, kind)| **kind == Kind::Live);
         attempts.extend(live.map(|(post, _)| post.seq));
         attempts.extend(world.rows.iter().filter_map(|row| Some(row.restored.state.attempt()?.seq)));
+        // A restart follows these again.
+        let unsettled = world.rows.iter().filter(|row| row.restored.unsettled && !last);
+        attempts.extend(unsettled.filter_map(|row| row.restored.last_attempt));
         attempts.extend(world.writes.iter().filter_map(|pending| match &pending.write {
             Write::Accept { attempt, .. } => attempt.map(|attempt| attempt.seq),
             Write::Record { attempt, .. } => Some(attempt.seq),
@@ -124,7 +138,7 @@ impl Fold {
             let row = world.row(id);
             let seq = world.attempt_of(id).map_or(u64::MAX, |seq| seq.0);
             let order = row.and_then(Row::end).map_or(0, |end| match end {
-                End::Placed(id) => maker(&id).0 + 1,
+                End::Placed(id) => world.place_in_list(&id).unwrap_or(100 + maker(&id).0),
                 End::Refused | End::NotPlaced => 0,
             });
             let tries = row.map_or(u8::MAX, |row| row.restored.tries);
@@ -192,7 +206,7 @@ impl Fold {
             order: &new_order,
             is_listed: &|id| listed.contains(id),
         };
-        world.lane = setup.renamed(world.lane, &names, named);
+        world.lane = setup.renamed(&world.lane, &names, named);
         self.apply_to_store(&mut world, &names);
         self.apply_to_posts(&mut world, &names, &new_seqs);
         if let Some(List::Read { rows, .. }) = &mut world.list {
@@ -202,7 +216,7 @@ impl Fold {
         world.writes.iter_mut().for_each(|pending| rename_write(&mut pending.write, &names));
         world.gone = before as u8;
         world.serial = self.attempts.len() as u64 + 1;
-        world.put_in_order();
+        world.put_in_order(setup);
         world
     }
 

@@ -94,6 +94,8 @@ pub struct Setup {
     pub fairness: bool,
     /// States are folded: what differs in names alone is one state (`reduce`).
     pub folds: bool,
+    /// Whether a POST has landed stays open until an answer or a list shows it.
+    pub unseen: bool,
     /// The clause that is left out.
     pub without: Option<Clause>,
     /// Whether states are judged by what only disturbs the peace.
@@ -127,6 +129,7 @@ impl Default for Setup {
             account: None,
             fairness: false,
             folds: false,
+            unseen: false,
             without: None,
             peace: true,
             ends: true,

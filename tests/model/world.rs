@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use order_router::OrderId;
@@ -15,59 +15,65 @@ use super::account::Desk;
 use super::marks::{Hashed, mark};
 use super::setup::Faults;
 
-/// A value that many states have in common: kept once, hashed once, and never given back.
+/// A value that many states have in common: mostly kept once, and hashed once.
 #[derive(Debug)]
-pub struct Shared<T: 'static> {
+pub struct Shared<T> {
     hash: u64,
-    value: &'static T,
+    value: Arc<T>,
 }
 
-type Pool = Mutex<HashMap<u64, Vec<&'static (dyn Any + Send + Sync)>, Hashed>>;
+type Pool = Mutex<HashMap<u64, Arc<dyn Any + Send + Sync>, Hashed>>;
 static POOLS: LazyLock<Vec<Pool>> = LazyLock::new(|| (0..64).map(|_| Pool::default()).collect());
+
+/// So many values are known in a pool; then it is begun anew.
+const POOL_MAX: usize = 16_384;
 
 impl<T: Hash + Eq + Send + Sync + 'static> Shared<T> {
     pub fn new(value: T) -> Self {
         let hash = mark(&value);
         let pool = &POOLS[(hash % 64) as usize];
         let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pool.entry(hash).or_default();
-        let mut same = known.iter().filter_map(|any| any.downcast_ref::<T>());
-        if let Some(value) = same.find(|known| **known == value) {
+        let same = pool.get(&hash).and_then(|any| any.clone().downcast::<T>().ok());
+        if let Some(value) = same.filter(|known| **known == value) {
             return Self { hash, value };
         }
-        let value: &'static T = Box::leak(Box::new(value));
-        known.push(value);
+        if pool.len() >= POOL_MAX {
+            pool.clear();
+        }
+        let value = Arc::new(value);
+        pool.insert(hash, value.clone());
         Self { hash, value }
     }
+}
 
-    /// Names the value, as long as the process lives.
+impl<T> Shared<T> {
+    /// The mark of the value.
     pub fn mark(&self) -> u64 {
-        std::ptr::from_ref(self.value).addr() as u64
+        self.hash
     }
 }
 
 impl<T> Clone for Shared<T> {
     fn clone(&self) -> Self {
-        *self
+        Self { hash: self.hash, value: self.value.clone() }
     }
 }
-
-impl<T> Copy for Shared<T> {}
 
 impl<T> Deref for Shared<T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.value
+        &self.value
     }
 }
 
-impl<T> PartialEq for Shared<T> {
+impl<T: PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self.value, other.value)
+        self.hash == other.hash
+            && (Arc::ptr_eq(&self.value, &other.value) || self.value == other.value)
     }
 }
 
-impl<T> Eq for Shared<T> {}
+impl<T: Eq> Eq for Shared<T> {}
 
 impl<T> Hash for Shared<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -263,7 +269,7 @@ pub fn maker(id: &OrderId) -> AttemptSeq {
 
 /// The reference of an intent: a repeat has a name of its own.
 pub fn reference(intent: IntentId) -> u64 {
-    (intent.0 - 1) % 4
+    (intent.0 + 3) % 4
 }
 
 impl World {
