@@ -240,9 +240,7 @@ impl Setup {
         let late = world.faults.late > 0;
         world.posts.retain(|post| match post.stage {
             Stage::Handed { .. } | Stage::Landed => true,
-            Stage::Out => {
-                post.may_land() || post.open || !post.reported || late || self.unseen
-            }
+            Stage::Out => post.may_land() || post.open || !post.reported || late || self.unseen,
         });
         let mut posts = std::mem::take(&mut world.posts);
         let is_held = |post: &Post| world.holder(&order(post.seq, false)).is_some();

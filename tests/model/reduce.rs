@@ -14,6 +14,7 @@ use order_router::protocol::{Attempt, AttemptSeq, IntentId, Serial, State};
 use super::driver::About;
 use super::marks::mark;
 use super::setup::{Faults, Setup};
+use super::steps::in_every_order;
 use super::world::{Caller, End, List, Post, Row, Shared, Stage, World, maker, order};
 
 /// The numbers of orders that no attempt of the lane is behind any more: by who has them, and by age.
@@ -32,6 +33,7 @@ enum Kind {
 }
 
 /// What a state is folded by.
+#[derive(Clone)]
 struct Fold {
     last: bool,
     attempts: Vec<AttemptSeq>,
@@ -45,6 +47,16 @@ impl Setup {
     pub fn folded(&self, mut world: World) -> World {
         world.leave_out_settled();
         Fold::of(&world).apply(self, world)
+    }
+
+    /// The mark of a folded state, whatever its intents are called: a search takes one order of
+    /// them, which is not always the same.
+    pub fn form(&self, mut world: World) -> u64 {
+        world.leave_out_settled();
+        let fold = Fold::of(&world);
+        let orders = in_every_order(&fold.intents).into_iter();
+        let folds = orders.map(|intents| Fold { intents, ..fold.clone() });
+        folds.map(|fold| mark(&fold.apply(self, world.clone()))).min().unwrap_or_default()
     }
 
     /// Whether states of this run may be folded.
@@ -113,11 +125,11 @@ impl Fold {
     fn of(world: &World) -> Self {
         let last = world.faults.crashes == 0;
         let mut attempts: Vec<_> = world.lane.attempts_followed().collect();
-        attempts.sort_unstable();
-        let kinds: Vec<_> = world.posts.iter().map(|post| kind(world, post, &attempts)).collect();
+        let kinds: Vec<_> = world.posts.iter().map(|post| kind(world, post)).collect();
         let live = world.posts.iter().zip(&kinds).filter(|(_, kind)| **kind == Kind::Live);
         attempts.extend(live.map(|(post, _)| post.seq));
-        attempts.extend(world.rows.iter().filter_map(|row| Some(row.restored.state.attempt()?.seq)));
+        attempts
+            .extend(world.rows.iter().filter_map(|row| Some(row.restored.state.attempt()?.seq)));
         // A restart follows these again.
         let unsettled = world.rows.iter().filter(|row| row.restored.unsettled && !last);
         attempts.extend(unsettled.filter_map(|row| row.restored.last_attempt));
@@ -138,7 +150,7 @@ impl Fold {
             let row = world.row(id);
             let seq = world.attempt_of(id).map_or(u64::MAX, |seq| seq.0);
             let order = row.and_then(Row::end).map_or(0, |end| match end {
-                End::Placed(id) => world.place_in_list(&id).unwrap_or(100 + maker(&id).0),
+                End::Placed(id) => fold.place(world, &id),
                 End::Refused | End::NotPlaced => 0,
             });
             let tries = row.map_or(u8::MAX, |row| row.restored.tries);
@@ -146,6 +158,15 @@ impl Fold {
         });
         fold.intents = stay.into_iter().map(|caller| caller.intent).collect();
         fold
+    }
+
+    /// What tells an order from others, whatever it is called.
+    fn place(&self, world: &World, order: &OrderId) -> u64 {
+        let seq = maker(order);
+        let mut posts = world.posts.iter().zip(&self.kinds);
+        let is_live = posts.any(|(post, kind)| post.seq == seq && *kind == Kind::Live);
+        let named = if is_live { 100 + seq.0 } else { u64::MAX };
+        world.place_in_list(order).unwrap_or(named)
     }
 
     /// Whether nothing can happen to an intent any more, and nothing depends on it.
@@ -179,10 +200,7 @@ impl Fold {
             Write::Decide { verdict, .. } => verdict.order().is_some_and(|it| it.0 == order),
             _ => false,
         });
-        self.kinds.iter().any(owned)
-            && !is_listed
-            && !is_claimed
-            && !world.lane.names_order(order)
+        self.kinds.iter().any(owned) && !is_listed && !is_claimed && !world.lane.names_order(order)
     }
 
     fn apply(self, setup: &Setup, mut world: World) -> World {
@@ -297,7 +315,7 @@ impl Fold {
     }
 }
 
-fn kind(world: &World, post: &Post, followed: &[AttemptSeq]) -> Kind {
+fn kind(world: &World, post: &Post) -> Kind {
     let is_heard = post.reported && !post.open;
     let is_plain = !post.twice && !post.garbled && post.refused.is_none();
     if !(post.stage == Stage::Landed && is_heard && is_plain) {
@@ -308,8 +326,7 @@ fn kind(world: &World, post: &Post, followed: &[AttemptSeq]) -> Kind {
     }
     let is_placed = post.intent == Serial(0)
         || matches!(world.row(post.intent).and_then(Row::end), Some(End::Placed(_)));
-    let is_followed = followed.binary_search(&post.seq).is_ok();
-    if is_placed && !is_followed { Kind::Loose } else { Kind::Live }
+    if is_placed { Kind::Loose } else { Kind::Live }
 }
 
 fn rename_write(write: &mut Write, names: &Names<'_>) {

@@ -269,7 +269,10 @@ impl Setup {
 
     /// The same where it is open what has landed: of that a list may show anything, in every order.
     fn unseen_lists(&self, world: &World, actions: &mut Vec<Action>) {
-        let is_free = |post: &&Post| world.holder(&order(post.seq, false)).is_none();
+        let is_free = |post: &&Post| {
+            let holder = world.holder(&order(post.seq, false));
+            holder.is_none() || !self.keeps(Clause::CandidateUnclaimed)
+        };
         let posts: Vec<_> = world.posts.iter().filter(is_free).collect();
         for mask in 0..1_u32 << posts.len() {
             let has = |at: &usize| mask & (1 << at) != 0;
@@ -319,7 +322,7 @@ impl Setup {
 }
 
 /// Every order of some things.
-fn in_every_order<T: Clone>(all: &[T]) -> Vec<Vec<T>> {
+pub fn in_every_order<T: Clone>(all: &[T]) -> Vec<Vec<T>> {
     if all.is_empty() {
         return vec![Vec::new()];
     }

@@ -142,7 +142,8 @@ impl Lane {
                 Phase::Deciding { verdict, .. } => verdict.order().is_some_and(|o| o.0 == id),
                 _ => false,
             };
-            let late = matches!(intent.late.as_deref(), Some(Outcome::Created { id: it, .. }) if it == id);
+            let late =
+                matches!(intent.late.as_deref(), Some(Outcome::Created { id: it, .. }) if it == id);
             verdict || late
         };
         let is_kept = self.kept.as_ref().is_some_and(|kept| kept.has(id, &self.taken));
