@@ -80,7 +80,7 @@ fn folded_states_do_the_same_in_larger_worlds() {
     let again = Setup { landing: 1, ..with_crashes(1) };
     check_folding("two intents, two attempts, a crash", again, 262_771, 64_222);
     let three = Setup { intents: 3, tries_max: 1, landing: 1, mute: true, ..with_crashes(1) };
-    check_folding("three intents, one attempt, no answers, a crash", three, 0, 0);
+    check_folding("three intents, one attempt, no answers, a crash", three, 174_748, 132_555);
 }
 
 /// The states that are meant where it is open what has landed.
@@ -154,7 +154,7 @@ fn every_state_is_meant_where_it_is_open_what_has_landed() {
 #[ignore = "minutes: run by `just model`"]
 fn every_state_is_meant_in_larger_worlds() {
     let again = Setup { landing: 1, folds: false, ..with_crashes(1) };
-    check_unseen("two intents, two attempts, a crash", &again, 0, 0);
+    check_unseen("two intents, two attempts, a crash", &again, 240_250, 177_555);
 }
 
 /// Goes through all states.
@@ -182,7 +182,7 @@ fn deep_search_sees_every_state() {
 fn two_intents_with_two_crashes_depth_first() {
     let setup = Setup { folds: false, ..with_crashes(2) };
     check("A, depth first", &setup, 1_777_350);
-    check("A, folded, landings unseen", &Setup { folds: true, unseen: true, ..setup }, 0);
+    check("A, folded, landings unseen", &Setup { folds: true, unseen: true, ..setup }, 233_086);
 }
 
 fn three() -> Setup {
@@ -193,7 +193,7 @@ fn three() -> Setup {
 #[test]
 #[ignore = "minutes: run by `just model`"]
 fn three_intents_with_two_attempts_and_a_crash_without_answers() {
-    check("B without answers", &Setup { landing: 3, mute: true, ..three() }, 0);
+    check("B without answers", &Setup { landing: 3, mute: true, ..three() }, 5_901_937);
 }
 
 #[test]
