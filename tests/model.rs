@@ -1,6 +1,11 @@
 //! The rules, model-checked: every order of events that the bounds allow, against the crate's own
 //! [`Lane::step`](order_router::protocol::lane::Lane::step). `lease` has several routers on one store.
 
+/// Lanes and states come and go by the million.
+#[cfg(feature = "cli")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod model {
     mod account;
     mod clauses;

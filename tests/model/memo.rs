@@ -21,7 +21,7 @@ thread_local! {
 }
 
 /// So much is remembered of each; then it is begun anew.
-const KNOWN_MAX: usize = 500_000;
+const KNOWN_MAX: usize = 100_000;
 
 impl Setup {
     /// The lane's own step: the lane after it, moved back to the model's moment, and its effects.

@@ -26,7 +26,7 @@ type Pool = Mutex<HashMap<u64, Arc<dyn Any + Send + Sync>, Hashed>>;
 static POOLS: LazyLock<Vec<Pool>> = LazyLock::new(|| (0..64).map(|_| Pool::default()).collect());
 
 /// So many values are known in a pool; then it is begun anew.
-const POOL_MAX: usize = 16_384;
+const POOL_MAX: usize = 2_048;
 
 impl<T: Hash + Eq + Send + Sync + 'static> Shared<T> {
     pub fn new(value: T) -> Self {
