@@ -41,7 +41,7 @@ migrate N="100000":
 bench NAME="":
     cargo bench --all-features {{ if NAME == "" { "" } else { "--bench " + NAME } }}
 
-# The model of the rules in full, and each clause left out; half an hour
+# The model of the rules in full, and each clause left out; three quarters of an hour
 model:
     cargo test --release --all-features --test model -- --include-ignored --nocapture --test-threads 1
 

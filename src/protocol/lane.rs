@@ -35,11 +35,15 @@ mod eras;
 mod events;
 mod index;
 mod rehydrate;
+#[cfg(feature = "testing")]
+mod renamed;
 mod written;
 
 pub use attribution::{Candidate, ListView, Reach};
 pub use events::{Alarm, Decision, Effect, Event, Told, Write, Written};
 pub use rehydrate::Restored;
+#[cfg(feature = "testing")]
+pub use renamed::Names;
 
 /// What the rules of a lane are set to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

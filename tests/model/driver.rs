@@ -37,6 +37,7 @@ impl World {
             posts: Vec::new(),
             list: None,
             callers: Vec::new(),
+            gone: 0,
             faults: setup.faults,
             desk: setup.account.map(|_| Box::new(setup.desk())),
             shown: Vec::new(),
@@ -58,17 +59,19 @@ impl World {
 
     /// The lane takes an event at `now`, and its effects are carried out.
     pub fn feed(&mut self, setup: &Setup, event: Event, now: Moment) {
-        let mut lane = Lane::clone(&self.lane);
-        let effects = lane.step(&setup.rules(), event, now);
-        self.take(setup, lane, effects, now);
+        let (lane, effects) = setup.stepped(&self.lane, event, now);
+        self.take(setup, lane, &effects);
     }
 
-    fn take(&mut self, setup: &Setup, lane: Lane, effects: Vec<Effect>, now: Moment) {
-        self.look_for_the_passed_over(&effects);
-        self.lane = Shared::new(lane.rebased(&setup.rules(), now, base()));
+    /// The lane as it is now, and what it asks for.
+    fn take(&mut self, setup: &Setup, lane: Shared<Lane>, effects: &[Effect]) {
+        if setup.fairness {
+            self.look_for_the_passed_over(effects);
+        }
+        self.lane = lane;
         let follows = setup.fairness && self.lane.keeps_a_list();
         self.kept_before = follows.then(|| self.kept_before.unwrap_or(self.serial));
-        effects.into_iter().for_each(|effect| self.carry_out(setup, effect));
+        effects.iter().for_each(|effect| self.carry_out(setup, effect.clone()));
     }
 
     fn carry_out(&mut self, setup: &Setup, effect: Effect) {
@@ -362,14 +365,15 @@ impl World {
         let restored: Vec<_> = self.rows.iter().filter(open).map(|r| r.restored.clone()).collect();
         let hold = self.held.then(|| "more orders than attempts in doubt".into());
         let (lane, effects) = Lane::rehydrate(&setup.rules(), &restored, hold, left, base());
-        self.lane = Shared::new(lane.clone());
+        let lane = Shared::new(lane.rebased(&setup.rules(), base(), base()));
+        self.lane = lane.clone();
         if died {
             self.reopen(setup);
         }
         if self.is_stopped() {
             return;
         }
-        self.take(setup, lane, effects, base());
+        self.take(setup, lane, &effects);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use order_router::OrderId;
-use order_router::protocol::lane::{Candidate, Event, Lane, ListView, Reach};
+use order_router::protocol::lane::{Candidate, Event, ListView, Reach};
 use order_router::protocol::{AttemptSeq, Clause, Fingerprint, IntentId, Outcome, Serial};
 
 use super::driver::{good_until, kind};
@@ -49,6 +49,11 @@ impl Setup {
             Action::Tick => self.tick(world),
             Action::Crash => {
                 world.faults.crashes -= 1;
+                world.crash(self);
+            }
+            Action::CrashAs(order) => {
+                world.faults.crashes -= 1;
+                world.shuffle(order);
                 world.crash(self);
             }
             Action::Rebuild => {
@@ -124,6 +129,9 @@ impl Setup {
             Some(Refusal::ForNow) => self.judged(429, Some(TICK), b""),
         };
         let is_told = self.fairness && post.refused.is_none();
+        if self.unseen {
+            on(world, seq, |post| post.stage = Stage::Landed);
+        }
         on(world, seq, |post| (post.open, post.told) = (false, is_told));
         self.report(world, seq, outcome, true);
     }
@@ -145,6 +153,9 @@ impl Setup {
             Some(List::Asked { since }) => since,
             Some(List::Read { .. }) | None => None,
         };
+        if self.unseen {
+            world.settle_unseen(&rows);
+        }
         world.list = Some(List::Read { rows, near, proof, since, age: 0 });
     }
 
@@ -209,12 +220,10 @@ impl Setup {
             });
             world.rows = Shared::new(rows);
         }
-        let now = base().plus(TICK);
-        if world.lane.wakes_at(&self.rules()).is_some_and(|at| at <= now) {
-            world.feed(self, Event::Woke, now);
+        if world.lane.wakes_at(&self.rules()).is_some_and(|at| at <= base().plus(TICK)) {
+            world.feed(self, Event::Woke, base().plus(TICK));
         } else {
-            let lane = Lane::clone(&world.lane).rebased(&self.rules(), now, base());
-            world.lane = Shared::new(lane);
+            world.lane = self.aged(&world.lane);
         }
     }
 
@@ -231,7 +240,7 @@ impl Setup {
         let late = world.faults.late > 0;
         world.posts.retain(|post| match post.stage {
             Stage::Handed { .. } | Stage::Landed => true,
-            Stage::Out => post.may_land() || post.open || !post.reported || late,
+            Stage::Out => post.may_land() || post.open || !post.reported || late || self.unseen,
         });
         let mut posts = std::mem::take(&mut world.posts);
         let is_held = |post: &Post| world.holder(&order(post.seq, false)).is_some();
@@ -240,13 +249,45 @@ impl Setup {
                 post.until = 0;
             }
         }
-        posts.sort_by_key(|post| match post.stage {
+        world.posts = posts;
+        world.put_in_order(self);
+    }
+}
+
+impl World {
+    /// What has no order of its own.
+    pub fn put_in_order(&mut self, setup: &Setup) {
+        let mut posts = std::mem::take(&mut self.posts);
+        posts.sort_by_cached_key(|post| match post.stage {
             Stage::Handed { .. } | Stage::Out => (0, post.seq),
-            Stage::Landed if is_held(post) => (1, post.seq),
+            Stage::Landed if self.holder(&order(post.seq, false)).is_some() => (1, post.seq),
+            Stage::Landed if setup.unseen => (2, post.seq),
             Stage::Landed => (2, Serial(0)),
         });
-        world.posts = posts;
-        world.permits.sort_unstable();
+        self.posts = posts;
+        self.permits.sort_unstable();
+    }
+
+    /// A complete list shows these: they are there. What it had to show, and did not, is not.
+    fn settle_unseen(&mut self, rows: &[OrderId]) {
+        self.posts.retain_mut(|post| {
+            let is_shown = rows.contains(&order(post.seq, false));
+            if is_shown {
+                post.stage = Stage::Landed;
+            }
+            is_shown || post.stage != Stage::Out || post.until > 0
+        });
+    }
+
+    /// The state in which all has landed that may have: it has the most orders.
+    pub fn all_landed(&self) -> Self {
+        let mut world = self.clone();
+        for post in &mut world.posts {
+            if post.stage == Stage::Out {
+                post.stage = Stage::Landed;
+            }
+        }
+        world
     }
 }
 

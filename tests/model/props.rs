@@ -1,7 +1,6 @@
 //! What must hold in every state, and what must happen in some.
 
 use std::collections::{BTreeSet, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use order_router::OrderId;
@@ -10,6 +9,7 @@ use order_router::protocol::{Serial, State, Verdict};
 use stateright::{Model, Property};
 
 use super::driver::{About, kind};
+use super::marks::{Hashed, mark};
 use super::setup::Setup;
 use super::steps::Action;
 use super::world::{End, List, Pending, Proof, Row, Stage, World, maker, order, reference};
@@ -271,6 +271,11 @@ pub fn is_over(world: &World) -> bool {
 fn fair(setup: &Setup, world: &World) -> Option<Action> {
     let mut actions = Vec::new();
     setup.actions(world, &mut actions);
+    fairest(&actions).map(|at| actions.swap_remove(at))
+}
+
+/// Which of the things that can happen is next, once nothing goes wrong any more.
+pub fn fairest(actions: &[Action]) -> Option<usize> {
     let rank = |action: &Action| match action {
         Action::Heard => Some(0),
         Action::Durable => Some(1),
@@ -297,13 +302,13 @@ fn fair(setup: &Setup, world: &World) -> Option<Action> {
         | Action::ListRead { .. }
         | Action::ListArrives { .. }
         | Action::Crash
+        | Action::CrashAs(_)
         | Action::Rebuild => None,
     };
     // Of several lists, the one that shows all: it is the last one.
-    let ranked = actions.into_iter().enumerate().filter_map(|(i, a)| Some((rank(&a)?, i, a)));
-    let mut ranked: Vec<_> = ranked.collect();
-    ranked.sort_by_key(|(rank, i, _)| (*rank, if *rank == 7 { usize::MAX - i } else { *i }));
-    ranked.into_iter().next().map(|(_, _, action)| action)
+    let ranked = actions.iter().enumerate().filter_map(|(i, a)| Some((rank(a)?, i)));
+    let (_, at) = ranked.min_by_key(|(r, i)| (*r, if *r == 7 { usize::MAX - i } else { *i }))?;
+    Some(at)
 }
 
 /// From here, once nothing goes wrong any more, everything ends: there is no dead end, and no
@@ -312,7 +317,7 @@ fn ends(setup: &Setup, world: &World) -> bool {
     let mut seen = Vec::new();
     let mut world = world.clone();
     while seen.len() < STEPS_MAX {
-        let mark = fingerprint(&world);
+        let mark = mark(&world);
         if is_over(&world) || setup.ended.has(mark) {
             setup.ended.note(&seen);
             return true;
@@ -326,18 +331,12 @@ fn ends(setup: &Setup, world: &World) -> bool {
     false
 }
 
-fn fingerprint(world: &World) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    world.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// States that were seen to end.
 #[derive(Debug, Default)]
-pub struct Ended([Mutex<HashSet<u64>>; 16]);
+pub struct Ended([Mutex<HashSet<u64, Hashed>>; 16]);
 
 impl Ended {
-    fn shard(&self, mark: u64) -> MutexGuard<'_, HashSet<u64>> {
+    fn shard(&self, mark: u64) -> MutexGuard<'_, HashSet<u64, Hashed>> {
         self.0[(mark % 16) as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -92,6 +92,10 @@ pub struct Setup {
     pub account: Option<Ledger>,
     /// Whether it is followed who is served first, and what is waited for.
     pub fairness: bool,
+    /// States are folded: what differs in names alone is one state (`reduce`).
+    pub folds: bool,
+    /// Whether a POST has landed stays open until an answer or a list shows it.
+    pub unseen: bool,
     /// The clause that is left out.
     pub without: Option<Clause>,
     /// Whether states are judged by what only disturbs the peace.
@@ -124,6 +128,8 @@ impl Default for Setup {
             faults: Faults::default(),
             account: None,
             fairness: false,
+            folds: false,
+            unseen: false,
             without: None,
             peace: true,
             ends: true,

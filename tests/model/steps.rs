@@ -42,6 +42,8 @@ pub enum Action {
     },
     Tick,
     Crash,
+    /// The same; the store hands out what was sent in another order.
+    CrashAs(u8),
     Rebuild,
     /// A caller comes with another order under the first one's reference.
     Conflicts,
@@ -96,7 +98,7 @@ impl fmt::Display for Action {
                 f.write_str("the list arrives, its claims read before")
             }
             Self::Tick => f.write_str("a tick passes"),
-            Self::Crash => f.write_str("crash, restart"),
+            Self::Crash | Self::CrashAs(_) => f.write_str("crash, restart"),
             Self::Rebuild => f.write_str("the lane is lost and rebuilt"),
             Self::Conflicts => f.write_str("another order comes under A's reference"),
             Self::Errs(p) => write!(f, "@{} is answered with an error of the server", p.0),
@@ -122,8 +124,9 @@ impl Model for Setup {
         if world.is_stopped() {
             return;
         }
-        if world.callers.len() < usize::from(self.intents) {
-            actions.push(Action::Comes(Serial(world.callers.len() as u64 + 1)));
+        let come = world.callers.len() + usize::from(world.gone);
+        if come < usize::from(self.intents) {
+            actions.push(Action::Comes(Serial(come as u64 + 1)));
         } else if world.faults.repeats > 0 {
             actions.push(Action::Comes(Serial(5)));
         }
@@ -153,6 +156,7 @@ impl Model for Setup {
         }
         if world.faults.crashes > 0 {
             actions.push(Action::Crash);
+            actions.extend((1..self.orders_of_restart(world)).map(Action::CrashAs));
         }
         if world.faults.rebuilds > 0 {
             actions.push(Action::Rebuild);
@@ -191,6 +195,7 @@ impl Setup {
                 }
                 return;
             }
+            Stage::Out if self.unseen => {}
             Stage::Out if post.may_land() || self.is_late(world, post) => {
                 let lands = |twice, garbled| Action::Lands { seq, twice, garbled };
                 actions.push(lands(false, false));
@@ -210,7 +215,8 @@ impl Setup {
         if post.open && world.faults.errors > 0 {
             actions.push(Action::Errs(seq));
         }
-        if post.open && !self.mute && (post.stage == Stage::Landed || post.refused.is_some()) {
+        let is_there = post.stage == Stage::Landed || self.unseen;
+        if post.open && !self.mute && (is_there || post.refused.is_some()) {
             actions.push(Action::Answers(seq));
             self.mixed_up(world, post, actions);
         }
@@ -236,6 +242,10 @@ impl Setup {
 
     /// Every list that may be read now. An order must be shown once it is older than the bound.
     fn list_actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if self.unseen {
+            self.unseen_lists(world, actions);
+            return;
+        }
         let shown = |id: &OrderId, post: &Post| {
             !post.garbled && (world.holder(id).is_none() || !self.keeps(Clause::CandidateUnclaimed))
         };
@@ -254,6 +264,26 @@ impl Setup {
         }
         if world.faults.other_keys > 0 {
             actions.push(Action::ListRead { rows: Vec::new(), proof: Proof::OtherKey });
+        }
+    }
+
+    /// The same where it is open what has landed: of that a list may show anything, in every order.
+    fn unseen_lists(&self, world: &World, actions: &mut Vec<Action>) {
+        let is_free = |post: &&Post| {
+            let holder = world.holder(&order(post.seq, false));
+            holder.is_none() || !self.keeps(Clause::CandidateUnclaimed)
+        };
+        let posts: Vec<_> = world.posts.iter().filter(is_free).collect();
+        for mask in 0..1_u32 << posts.len() {
+            let has = |at: &usize| mask & (1 << at) != 0;
+            let hides = |post: &Post| post.stage == Stage::Out || self.lag && post.until > 0;
+            if (0..posts.len()).all(|at| has(&at) || hides(posts[at])) {
+                let ids: Vec<_> =
+                    (0..posts.len()).filter(has).map(|at| order(posts[at].seq, false)).collect();
+                let all = in_every_order(&ids);
+                let read = |rows| Action::ListRead { rows, proof: Proof::Complete };
+                actions.extend(all.into_iter().map(read));
+            }
         }
     }
 
@@ -292,4 +322,21 @@ impl Setup {
             Stage::Out | Stage::Landed => self.report.is_none() || post.reported || post.due > 0,
         })
     }
+}
+
+/// Every order of some things.
+pub fn in_every_order<T: Clone>(all: &[T]) -> Vec<Vec<T>> {
+    if all.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut orders = Vec::new();
+    for at in 0..all.len() {
+        let mut rest = all.to_vec();
+        let first = rest.remove(at);
+        orders.extend(in_every_order(&rest).into_iter().map(|mut order| {
+            order.insert(0, first.clone());
+            order
+        }));
+    }
+    orders
 }

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -12,33 +12,44 @@ use order_router::protocol::lane::{Lane, Restored, Write, Written};
 use order_router::protocol::{AttemptSeq, IntentId, Serial, State};
 
 use super::account::Desk;
+use super::marks::{Hashed, mark};
 use super::setup::Faults;
 
-/// A value that many states have in common: kept once, hashed once.
+/// A value that many states have in common: mostly kept once, and hashed once.
 #[derive(Debug)]
 pub struct Shared<T> {
     hash: u64,
     value: Arc<T>,
 }
 
-type Pool = Mutex<HashMap<u64, Vec<Arc<dyn Any + Send + Sync>>>>;
+type Pool = Mutex<HashMap<u64, Arc<dyn Any + Send + Sync>, Hashed>>;
 static POOLS: LazyLock<Vec<Pool>> = LazyLock::new(|| (0..64).map(|_| Pool::default()).collect());
+
+/// So many values are known in a pool; then it is begun anew.
+const POOL_MAX: usize = 2_048;
 
 impl<T: Hash + Eq + Send + Sync + 'static> Shared<T> {
     pub fn new(value: T) -> Self {
-        let mut hasher = DefaultHasher::new();
-        value.hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = mark(&value);
         let pool = &POOLS[(hash % 64) as usize];
         let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pool.entry(hash).or_default();
-        let same = known.iter().filter_map(|any| any.clone().downcast::<T>().ok());
-        if let Some(value) = same.into_iter().find(|known| **known == value) {
+        let same = pool.get(&hash).and_then(|any| any.clone().downcast::<T>().ok());
+        if let Some(value) = same.filter(|known| **known == value) {
             return Self { hash, value };
         }
+        if pool.len() >= POOL_MAX {
+            pool.clear();
+        }
         let value = Arc::new(value);
-        known.push(value.clone());
+        pool.insert(hash, value.clone());
         Self { hash, value }
+    }
+}
+
+impl<T> Shared<T> {
+    /// The mark of the value.
+    pub fn mark(&self) -> u64 {
+        self.hash
     }
 }
 
@@ -57,7 +68,8 @@ impl<T> Deref for Shared<T> {
 
 impl<T: PartialEq> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.value == other.value
+        self.hash == other.hash
+            && (Arc::ptr_eq(&self.value, &other.value) || self.value == other.value)
     }
 }
 
@@ -217,6 +229,9 @@ pub struct World {
     pub posts: Vec<Post>,
     pub list: Option<List>,
     pub callers: Vec<Caller>,
+    /// Callers that nothing can happen to any more and that are not told apart: only where states
+    /// are folded.
+    pub gone: u8,
     pub faults: Faults,
     pub desk: Option<Box<Desk>>,
     /// The orders that a list has shown to nobody's claim. Kept only where answers may name
@@ -254,7 +269,7 @@ pub fn maker(id: &OrderId) -> AttemptSeq {
 
 /// The reference of an intent: a repeat has a name of its own.
 pub fn reference(intent: IntentId) -> u64 {
-    (intent.0 - 1) % 4
+    (intent.0 + 3) % 4
 }
 
 impl World {

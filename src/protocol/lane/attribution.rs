@@ -89,6 +89,26 @@ impl Kept {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Kept {
+    /// Whether a row that is still to be given away names an order.
+    pub(super) fn has(&self, id: &OrderId, taken: &BTreeSet<OrderId>) -> bool {
+        let is_free = self.claimed.is_none() && !taken.contains(id);
+        is_free && self.view.candidates.iter().any(|row| row.id == *id)
+    }
+
+    /// Takes other names, and forgets the rows that are not to be given away any more.
+    pub(super) fn rename(&mut self, names: &super::Names<'_>, taken: &BTreeSet<OrderId>) {
+        self.settled = names.those(self.settled.iter()).collect();
+        self.before = Serial(names.attempt(Serial(self.before.0.saturating_sub(1))).0 + 1);
+        let is_free = |row: &Candidate| !taken.contains(&row.id);
+        self.view.candidates.retain(|row| self.claimed.is_none() && is_free(row));
+        self.view.candidates.iter_mut().for_each(|row| row.id = (names.order)(&row.id));
+        self.view.near_miss = self.view.near_miss.as_ref().map(|id| (names.order)(id));
+        self.claimed = self.claimed.take().map(|all| names.those(all.iter()).collect());
+    }
+}
+
 impl Lane {
     pub(super) fn listed(&mut self, rules: &Rules, view: ListView, effects: &mut Vec<Effect>) {
         let Some(asked) = self.asked.take_if(|asked| asked.ask == view.ask) else { return };

@@ -197,4 +197,14 @@ impl Eras {
             era.ended = era.ended.map(|at| moved(at).unwrap_or(Moment::ORIGIN));
         }
     }
+
+    /// Gives its attempts other numbers.
+    #[cfg(feature = "testing")]
+    pub(super) fn rename(&mut self, named: impl Fn(AttemptSeq) -> AttemptSeq) {
+        for era in [Some(&mut self.older), self.newer.as_mut()].into_iter().flatten() {
+            era.own = named(era.own);
+            era.exchanged = named(era.exchanged);
+            era.met = era.met.map(&named);
+        }
+    }
 }
