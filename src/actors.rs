@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::config::Config;
-use crate::dispatch::{Dispatch, Doubts, LateSockets, Switch, Unreported};
+use crate::dispatch::{Dispatch, Doubts, Found, LateSockets, Switch, Unreported};
 use crate::order::{EchoProfile, Item, ItemsHash, OrderId, Price};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
@@ -30,7 +30,7 @@ use crate::protocol::lane::Rules;
 use crate::protocol::listing::Sheet;
 use crate::protocol::payment::evidence::is_paid;
 use crate::protocol::{
-    Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, Moment, PaysOn, Verdict, Why,
+    Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, IntentId, Moment, PaysOn, Verdict, Why,
 };
 use crate::router::RouterEvent;
 use crate::runtime::Runtime;
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) switch: Arc<Switch>,
     pub(crate) late_sockets: LateSockets,
     pub(crate) unreported: Unreported,
+    /// Orders whose price guard failed: they are sent without it from now on.
+    pub(crate) unguarded: DashSet<IntentId>,
     pub(crate) payments: Payments,
     pub(crate) threads: OnceLock<Threads>,
     account: Mutex<Account>,
@@ -120,11 +122,13 @@ pub(crate) struct Parts {
     pub(crate) sends: bool,
     /// Why the host has stopped sending, as the store has it.
     pub(crate) stopped: Option<Why>,
+    /// What counts against limits, as the store has it.
+    pub(crate) found: Found,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
-        let Parts { config, supplier, store, runtime, account, gate, sends, stopped } = parts;
+        let Parts { config, supplier, store, runtime, account, gate, sends, stopped, found } = parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let lease = store.lease();
         let switch = Arc::new(Switch::new(stopped, config.stop_file.clone()));
@@ -135,11 +139,19 @@ impl Shared {
             policy: supplier.evidence_policy(),
             echo: supplier.capabilities().echo,
             fingerprint: supplier.fingerprint(),
-            dispatch: Dispatch::new(&config, sends, runtime.now(), lease.clone(), switch.clone()),
+            dispatch: Dispatch::new(
+                &config,
+                sends,
+                runtime.now(),
+                lease.clone(),
+                switch.clone(),
+                found,
+            ),
             switch,
             registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
             unreported: Unreported::default(),
+            unguarded: DashSet::default(),
             payments: Payments::default(),
             threads: OnceLock::new(),
             account: Mutex::new(account),
@@ -237,6 +249,7 @@ impl Shared {
     /// Measures the supplier's clock.
     pub(crate) fn supplier_clock(&self, date: Option<Timestamp>) {
         let wall = self.runtime.clock.wall();
+        self.dispatch.supplier_says(date, self.runtime.now());
         match date {
             Some(date) => self.account().supplier_clock(date, wall),
             None => self.account().assume_clock(wall, self.runtime.now()),

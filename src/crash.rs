@@ -25,6 +25,10 @@ pub const MIGRATION_POINTS: &[&str] = &[
 pub const RESTORE_POINTS: &[&str] =
     &["restore.copied", "restore.marked", "restored.held", "restored.settled"];
 
+/// The points of a reservation against limits of orders and money.
+#[cfg(any(test, feature = "testing"))]
+pub const LIMIT_POINTS: &[&str] = &["spend.writing", "spend.durable"];
+
 /// Every point that a router passes, in the order in which a start, an order and a doubt come by
 /// them.
 #[cfg(any(test, feature = "testing"))]

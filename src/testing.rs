@@ -6,4 +6,4 @@ pub mod disk;
 #[cfg(feature = "testing")]
 pub mod readers;
 
-pub use crate::crash::{CRASH_AT, CRASH_POINTS, MIGRATION_POINTS, RESTORE_POINTS};
+pub use crate::crash::{CRASH_AT, CRASH_POINTS, LIMIT_POINTS, MIGRATION_POINTS, RESTORE_POINTS};

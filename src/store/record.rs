@@ -10,6 +10,7 @@
 mod change;
 mod fields;
 mod row;
+mod spent;
 
 pub(crate) use change::{JournalKey, decode_change, encode_change, journal_keys};
 pub(crate) use fields::{Reader, put_timestamp, put_u32, put_u64};
@@ -19,9 +20,15 @@ pub(crate) use row::{
 };
 
 /// The newest version of the stored form that this build reads and writes: 2 has orders that are
-/// paid later. What a record needs not is not written: without them it is of version 1, and an
-/// earlier build reads it.
-pub const RECORD_VERSION: u8 = 2;
+/// paid later, 3 what is counted against limits. What a record needs not is not written: without them it
+/// is of version 1, and an earlier build reads it.
+pub const RECORD_VERSION: u8 = 3;
+
+/// The version of a record with a payment.
+pub(crate) const RECORD_PAID: u8 = 2;
+
+/// The version of a record with what was spent.
+pub(crate) const RECORD_SPENT: u8 = 3;
 
 /// The version of a record without what version 2 added.
 pub(crate) const RECORD_PLAIN: u8 = 1;

@@ -7,6 +7,7 @@ mod checks;
 mod database;
 mod ends;
 mod kills;
+mod limits;
 mod looks;
 mod migrate;
 mod pauses;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use order_router::simulator::{Faults, PostFault};
-use order_router::testing::{CRASH_AT, CRASH_POINTS, MIGRATION_POINTS, RESTORE_POINTS};
+use order_router::testing::{CRASH_AT, CRASH_POINTS, LIMIT_POINTS, MIGRATION_POINTS, RESTORE_POINTS};
 
 use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 
@@ -260,7 +260,7 @@ fn crash_points_are_those_of_the_table() {
             found.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         }
     }
-    let all = CRASH_POINTS.iter().chain(MIGRATION_POINTS).chain(RESTORE_POINTS);
+    let all = CRASH_POINTS.iter().chain(LIMIT_POINTS).chain(MIGRATION_POINTS).chain(RESTORE_POINTS);
     let table: BTreeSet<_> = all.clone().map(|name| (*name).to_owned()).collect();
     assert_eq!(table.len(), all.count(), "a point is twice in the table");
     assert_eq!(table, found);

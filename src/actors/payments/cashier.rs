@@ -10,7 +10,7 @@ use super::looks::{self, Wanted};
 use super::{Cashier, Open, PayEntry, PayMessage, Shared, Source, Trust};
 use crate::actors::{Resolved, end_of, progress_of};
 use crate::crash;
-use crate::dispatch::{PayJob, send_pay};
+use crate::dispatch::{PayJob, Used, send_pay};
 use crate::order::{OrderId, Price};
 use crate::protocol::payment::{Bill, PayAlarm, PayEffect, PayEvent, PayTold, Saw};
 use crate::protocol::{Change, IntentId, Learnt, Moment, PayStep, PayVerdict, Payment, PaysOn};
@@ -83,7 +83,7 @@ impl Cashier {
             PayMessage::Enter(entry) => self.enter(*entry),
             PayMessage::Permitted { intent } => {
                 if !self.feed(intent, PayEvent::Permitted) {
-                    self.shared.dispatch.give_back(&self.shared);
+                    self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
                 }
             }
             PayMessage::Answered { intent, pays, outcome, left } => {
@@ -217,8 +217,13 @@ impl Cashier {
     fn carry_out(&mut self, intent: IntentId, effects: Vec<PayEffect>) {
         for effect in effects {
             match effect {
-                PayEffect::AskPermit => self.shared.dispatch.ask_to_pay(&self.shared, intent),
-                PayEffect::ReturnPermit => self.shared.dispatch.give_back(&self.shared),
+                PayEffect::AskPermit => {
+                    let amount = self.orders.get(&intent).and_then(|open| open.entry.price);
+                    self.shared.dispatch.ask_to_pay(&self.shared, intent, amount);
+                }
+                PayEffect::ReturnPermit => {
+                    self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
+                }
                 PayEffect::Write { was, to } => self.write(intent, was, to),
                 PayEffect::Send { pays } => self.send(intent, pays),
                 PayEffect::Look => drop(self.looks.insert(intent)),
@@ -267,7 +272,7 @@ impl Cashier {
             return;
         }
         if open.bill.holds_permit() {
-            self.shared.dispatch.give_back(&self.shared);
+            self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
         }
         // Whoever decides is told that nobody answers, and asks again.
         open.resolving = None;
@@ -360,6 +365,8 @@ impl Cashier {
 
     fn told_end(&self, open: Open, end: End) {
         let Open { entry, span, resolving, unsure, .. } = open;
+        let paid = matches!(end, End::Placed { .. });
+        self.shared.dispatch.ended(&self.shared, entry.intent, paid);
         span.record("verdict", end.word());
         tracing::debug!(parent: &span, verdict = end.word(), "ended");
         if !unsure {

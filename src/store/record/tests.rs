@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::order::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, Note, OrderId};
+use crate::protocol::limits::{BACK_PER_RECORD_MAX, Clocks, Spend, Spent, Sum};
 use crate::protocol::{
     Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, PayStep, PayVerdict,
     Payment, Serial, Shape, State, Verdict, Why,
@@ -107,7 +108,32 @@ fn changes() -> Vec<Change> {
         pay(PayVerdict::Open { payment: payment(PayStep::Sending), why: why() }),
         pay(PayVerdict::Paid),
         pay(PayVerdict::Unpaid(why())),
+        Change::Spend(spend(0)),
+        Change::Spend(spend(BACK_PER_RECORD_MAX)),
+        Change::Spent(Spent::default()),
+        Change::Spent(spent()),
     ]
+}
+
+fn sum(orders: u64) -> Sum {
+    Sum { orders, amount: "7922816251426433.335".parse().expect("an amount") }
+}
+
+fn clocks(supplier: Option<Timestamp>) -> Clocks {
+    Clocks { wall: Timestamp::UNIX_EPOCH, supplier }
+}
+
+fn spend(back: usize) -> Spend {
+    let back = (0..back as u64).map(|at| (at, sum(u64::MAX))).collect();
+    Spend { now: 1, at: u64::MAX, sum: sum(3), back, clocks: clocks(Some(Timestamp::MAX)) }
+}
+
+/// As many slots as there ever are.
+pub(super) fn spent() -> Spent {
+    let mut spent = Spent::of([], 0, Some(clocks(None)));
+    (0..100_000).for_each(|now| spent.add(now + 91, sum(1), now));
+    assert!(spent.slots().len() > 250, "{}", spent.slots().len());
+    spent
 }
 
 fn encoded(change: &Change) -> Vec<u8> {
@@ -144,14 +170,18 @@ fn newer_version_is_named_and_not_guessed_at() {
 }
 
 #[test]
-fn only_what_is_paid_later_is_of_the_newer_version() {
+fn only_what_needs_it_is_of_a_newer_version() {
     let newer = |change: &Change| match change {
         Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => true,
         Change::Adopt { intent, .. } => matches!(intent.stored.state, State::Created { .. }),
         _ => false,
     };
     for change in changes() {
-        let version = if newer(&change) { RECORD_VERSION } else { RECORD_PLAIN };
+        let version = match &change {
+            Change::Spend(_) | Change::Spent(_) => RECORD_SPENT,
+            change if newer(change) => RECORD_PAID,
+            _ => RECORD_PLAIN,
+        };
         assert_eq!(encoded(&change)[0], version, "{change:?}");
     }
 }
