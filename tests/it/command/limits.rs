@@ -211,7 +211,7 @@ fn what_is_over_a_limit_by_itself_is_told_and_not_recorded() {
     let expected = [(2, "placed"), (3, "invalid"), (4, "invalid"), (5, "invalid")];
     assert_eq!(ends, expected.map(|(line, end)| (line, end.to_owned())));
     let results = bench.results();
-    let whys: Vec<_> = results.iter().filter_map(|line| line["why"].as_str()).collect();
+    let whys: Vec<_> = results.iter().filter_map(|line| line["reason"].as_str()).collect();
     let says = |text: &str| whys.iter().any(|why| why.contains(text));
     assert!(says("order_quantity_max = 8") && says("order_amount_max = 20"), "{whys:?}");
     assert!(says("give a total price with every line"), "{whys:?}");

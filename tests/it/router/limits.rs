@@ -26,11 +26,12 @@ async fn refused(router: &OrderRouter, order: Order) -> String {
     }
 }
 
-/// Waits until it is said that nothing is sent, and why.
+/// Waits until it is said that a limit is reached, and which.
 async fn stopped(router: &OrderRouter) -> String {
     let why = async {
         loop {
-            if let Some(why) = router.stats().sending_stopped {
+            let why = router.stats().sending_stopped;
+            if let Some(why) = why.filter(|why| why.starts_with("the limit of")) {
                 return why.to_string();
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
