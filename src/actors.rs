@@ -128,7 +128,8 @@ pub(crate) struct Parts {
 
 impl Shared {
     pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
-        let Parts { config, supplier, store, runtime, account, gate, sends, stopped, found } = parts;
+        let Parts { config, supplier, store, runtime, account, gate, sends, stopped, found } =
+            parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let lease = store.lease();
         let switch = Arc::new(Switch::new(stopped, config.stop_file.clone()));

@@ -136,7 +136,9 @@ pub enum ConfigError {
         longest: Duration,
     },
     /// What is sent without a price guard costs nobody knows what.
-    #[error("resend_without_guard and {limit} contradict each other: without a price guard nobody can say what an order costs")]
+    #[error(
+        "resend_without_guard and {limit} contradict each other: without a price guard nobody can say what an order costs"
+    )]
     Guardless {
         /// The limit.
         limit: &'static str,

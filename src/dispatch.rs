@@ -21,9 +21,9 @@ mod pay;
 mod post;
 mod switch;
 
+use limits::Wanted;
 pub(crate) use limits::{Found, Used};
 pub(crate) use pay::{PayJob, PayReports, send_pay};
-use limits::Wanted;
 pub(crate) use post::{Job, LateSockets, Unreported, send};
 pub(crate) use switch::Switch;
 
@@ -189,12 +189,7 @@ impl Dispatch {
     }
 
     /// Asks for a permit to pay; it comes as a message to the payments.
-    pub(crate) fn ask_to_pay(
-        &self,
-        shared: &Arc<Shared>,
-        intent: IntentId,
-        amount: Option<Price>,
-    ) {
+    pub(crate) fn ask_to_pay(&self, shared: &Arc<Shared>, intent: IntentId, amount: Option<Price>) {
         let wanted = Wanted { intent, lane: None, amount, until: None };
         if self.limited(shared, wanted).is_some() {
             self.permits().paying.push_back(intent);
@@ -213,6 +208,8 @@ impl Dispatch {
         drop(permits);
         if pumps {
             self.pump(shared);
+        } else if self.limited {
+            self.released(shared);
         }
     }
 

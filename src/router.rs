@@ -14,8 +14,8 @@ use crate::actors::{
     Start, Threads, end_of, progress_of,
 };
 use crate::config::{Config, StartAnswer};
-use crate::error::{ResolveError, StartError, SubmitError};
 use crate::dispatch::Found;
+use crate::error::{ResolveError, StartError, SubmitError};
 use crate::order::{ClientRef, Order, OrderId, Price};
 use crate::protocol::account::{Account, AccountRules};
 use crate::protocol::fulfilment::Delivery;

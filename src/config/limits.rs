@@ -77,7 +77,9 @@ impl Config {
     pub(crate) fn over_limit(&self, items: &[Item]) -> Option<Why> {
         let pieces: u64 = items.iter().map(|item| u64::from(item.quantity())).sum();
         if let Some(most) = self.order_quantity_max.filter(|most| pieces > *most) {
-            return Some(format!("its quantity of {pieces} is over order_quantity_max = {most}").into());
+            return Some(
+                format!("its quantity of {pieces} is over order_quantity_max = {most}").into(),
+            );
         }
         let amounts = self.limits_of_money();
         if amounts.iter().all(|(_, most)| most.is_none()) {
@@ -112,7 +114,9 @@ impl Config {
             return Err(ConfigError::Zero(name));
         }
         let amounts = self.limits_of_money();
-        if let Some((name, _)) = amounts.into_iter().find(|(_, most)| *most == Some(Price::default())) {
+        if let Some((name, _)) =
+            amounts.into_iter().find(|(_, most)| *most == Some(Price::default()))
+        {
             return Err(ConfigError::Zero(name));
         }
         let in_doubt = ("doubts_amount_max", self.doubts_amount_max);
@@ -168,7 +172,9 @@ mod tests {
         let refused = |config: Config| config.check().expect_err("refused").to_string();
         let most = Some(price("10"));
         assert!(refused(Config::default().order_quantity_max(Some(0))).contains("must not be 0"));
-        assert!(refused(Config::default().amount_per_day_max(Some(price("0.0")))).contains("day_max"));
+        assert!(
+            refused(Config::default().amount_per_day_max(Some(price("0.0")))).contains("day_max")
+        );
         let without = || Config::default().resend_without_guard(true);
         without().orders_per_day_max(Some(3)).check().expect("a count needs no price");
         for config in [

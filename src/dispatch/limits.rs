@@ -24,6 +24,8 @@ use crate::protocol::{Change, IntentId, Moment, PaysOn, Why};
 const LIFE: Duration = Duration::from_secs(30);
 /// How often it is looked whether a window has room again.
 const LOOK: Duration = Duration::from_millis(500);
+/// After how long what was not spent is counted out, where nothing else is reserved.
+const COUNT_OUT: Duration = Duration::from_secs(2);
 /// Most reservations that wait for their permits, and for how long permits are expected to suffice.
 const READY_MAX: usize = 256;
 const READY_SECONDS: f64 = 5.0;
@@ -134,7 +136,9 @@ impl Limits {
         let clocks = self.clocks(now, wall);
         let at = match self.spent.clocks() {
             None => Duration::from_secs(u64::try_from(wall.as_second()).unwrap_or(0)),
-            Some(then) => Duration::from_secs(self.spent.now()).saturating_add(carried_on(then, clocks)),
+            Some(then) => {
+                Duration::from_secs(self.spent.now()).saturating_add(carried_on(then, clocks))
+            }
         };
         self.clock = Some((at, now));
     }
@@ -219,9 +223,9 @@ impl Limits {
             sum = sum.plus(self.take(wanted, at, now));
             chosen.wanted.push(wanted);
         }
-        if !chosen.wanted.is_empty() {
-            let back = self.back.range(..at).take(BACK_PER_RECORD_MAX);
-            let back: Vec<_> = back.map(|(at, sum)| (*at, *sum)).collect();
+        let back = self.back.range(..at).take(BACK_PER_RECORD_MAX);
+        let back: Vec<_> = back.map(|(at, sum)| (*at, *sum)).collect();
+        if !chosen.wanted.is_empty() || !back.is_empty() {
             for (at, _) in &back {
                 self.back.remove(at);
             }
@@ -265,7 +269,11 @@ impl Limits {
             return;
         };
         if paid && (owed.paid_here || !owed.found) {
-            self.spent.add(seconds.saturating_add(1), Sum { orders: 0, amount: owed.amount }, seconds);
+            self.spent.add(
+                seconds.saturating_add(1),
+                Sum { orders: 0, amount: owed.amount },
+                seconds,
+            );
         }
     }
 
@@ -303,7 +311,10 @@ impl Permits {
         let most = self.rate.map_or(READY_MAX, of_rate);
         let left = most.saturating_sub(self.waiting.len() + self.paying.len());
         let payments = if self.pays_stop() { 0 } else { left };
-        (if self.too_much_in_doubt() { payments.min(self.limits.paying.len()) } else { left }, payments)
+        (
+            if self.too_much_in_doubt() { payments.min(self.limits.paying.len()) } else { left },
+            payments,
+        )
     }
 
     /// Sends what was reserved too long ago back to where it came from; whether there was any.
@@ -365,6 +376,14 @@ impl Dispatch {
         self.permits().limits.start(now, wall);
     }
 
+    /// A permit was given back: what of it was not spent is counted out soon, if nothing else is
+    /// reserved before.
+    pub(super) fn released(&self, shared: &Arc<Shared>) {
+        if !self.permits().limits.back.is_empty() {
+            self.pump_by(shared, shared.runtime.now().plus(COUNT_OUT));
+        }
+    }
+
     /// By when what was reserved must have left.
     pub(super) fn leaves_by(&self, intent: IntentId) -> Option<Moment> {
         self.permits().limits.held.get(&intent).map(|held| held.since.plus(LIFE))
@@ -384,11 +403,15 @@ impl Dispatch {
         let mut permits = self.permits();
         if !permits.limits.are_waited_for() {
             let was = permits.limits.full.take();
+            let nothing = permits.limits.back.is_empty();
             drop(permits);
             if was.is_some() {
                 shared.sending_stopped(None);
             }
-            return;
+            if nothing {
+                return;
+            }
+            permits = self.permits();
         }
         if now < permits.blocked_until {
             let until = permits.blocked_until;

@@ -104,7 +104,8 @@ async fn pay(shared: Arc<Shared>, job: PayJob, recorded: Moment) {
     let (intent, pays) = (job.intent, job.pays);
     // Not with what the order was good for: it exists, and the supplier says how long it may be paid.
     let gate = gate(&shared, intent, recorded.plus(shared.config.send_window));
-    let mut report = Report { shared: shared.clone(), intent, pays, first: true, gate: gate.clone() };
+    let mut report =
+        Report { shared: shared.clone(), intent, pays, first: true, gate: gate.clone() };
     crash::point("pay.recorded");
     let mut exchange = shared.supplier.pay(job.order.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {

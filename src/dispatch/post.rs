@@ -256,7 +256,8 @@ fn judged(
         judge(&evidence, &shared.policy, |id| shared.seen_before(id, left_at.recorded));
     if may_do_without(shared, job, &judgement.outcome) {
         shared.unguarded.insert(job.intent);
-        judgement.outcome = Outcome::NotSent("the price guard failed: sent again without it".into());
+        judgement.outcome =
+            Outcome::NotSent("the price guard failed: sent again without it".into());
     }
     tracing::Span::current().record("outcome", outcome_word(&judgement.outcome));
     if let AccountEffect::Alarm(alarm) = judgement.account {

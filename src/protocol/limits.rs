@@ -90,7 +90,11 @@ pub struct Spent {
 impl Spent {
     /// Out of what a store keeps: slots in any order, the limit clock, and the clocks of the last change.
     #[must_use]
-    pub fn of(slots: impl IntoIterator<Item = (u64, Sum)>, now: u64, clocks: Option<Clocks>) -> Self {
+    pub fn of(
+        slots: impl IntoIterator<Item = (u64, Sum)>,
+        now: u64,
+        clocks: Option<Clocks>,
+    ) -> Self {
         let mut spent = Self { slots: BTreeMap::new(), now, clocks };
         for (at, sum) in slots {
             spent.put(at, sum);
@@ -258,7 +262,9 @@ mod tests {
         let (mut spent, none) = (Spent::default(), Sum::default());
         let full = |spent: &Spent, more, now| limits.full(spent, none, more, now);
         assert_eq!(full(&spent, sum(2, "10"), 1_000), None);
-        assert!(full(&spent, sum(3, "1"), 1_000).is_some_and(|why| why.contains("2 orders a minute")));
+        assert!(
+            full(&spent, sum(3, "1"), 1_000).is_some_and(|why| why.contains("2 orders a minute"))
+        );
         assert!(full(&spent, sum(1, "10.01"), 1_000).is_some_and(|why| why.contains("10 a day")));
         spent.add(1_000, sum(2, "4.005"), 1_000);
         assert!(full(&spent, sum(1, "1"), 1_059).is_some());
@@ -275,7 +281,12 @@ mod tests {
         spent.apply(&spend(100, 130, sum(3, "9"), vec![]));
         spent.apply(&spend(1_000, 1_030, sum(1, "1"), vec![(130, sum(1, "3"))]));
         assert_eq!(spent.within(DAY, 1_000), sum(3, "7"));
-        spent.apply(&spend(1_001, 1_031, sum(0, "0"), vec![(130, sum(9, "99")), (77, sum(1, "1"))]));
+        spent.apply(&spend(
+            1_001,
+            1_031,
+            sum(0, "0"),
+            vec![(130, sum(9, "99")), (77, sum(1, "1"))],
+        ));
         assert_eq!(spent.within(DAY, 1_001), sum(1, "1"));
     }
 

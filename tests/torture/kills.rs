@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use order_router::simulator::{Faults, PostFault};
-use order_router::testing::{CRASH_AT, CRASH_POINTS, LIMIT_POINTS, MIGRATION_POINTS, RESTORE_POINTS};
+use order_router::testing::{
+    CRASH_AT, CRASH_POINTS, LIMIT_POINTS, MIGRATION_POINTS, RESTORE_POINTS,
+};
 
 use super::world::{Process, Replay, Tally, World, faults, pass, setting};
 

@@ -61,7 +61,16 @@ pub(super) async fn spend(
     let (now, wall) = (number(spend.now), rows::moment(spend.clocks.wall));
     let (supplier, old) = (spend.clocks.supplier.map(rows::moment), now - KEPT);
     let args: [&(dyn tokio_postgres::types::ToSql + Sync); 10] = [
-        &at, &orders, &amount, &gone_at, &gone_orders, &gone_amounts, &old, &now, &wall, &supplier,
+        &at,
+        &orders,
+        &amount,
+        &gone_at,
+        &gone_orders,
+        &gone_amounts,
+        &old,
+        &now,
+        &wall,
+        &supplier,
     ];
     client.execute(statement, &args).await
 }

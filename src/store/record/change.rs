@@ -101,9 +101,7 @@ pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
 fn version(change: &Change) -> u8 {
     match change {
         Change::Adopt { intent, .. } => row_version(&intent.stored.state),
-        Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => {
-            RECORD_PAID
-        }
+        Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => RECORD_PAID,
         Change::Spend(_) | Change::Spent(_) => RECORD_SPENT,
         _ => RECORD_PLAIN,
     }

@@ -109,9 +109,9 @@ fn changes() -> Vec<Change> {
         pay(PayVerdict::Paid),
         pay(PayVerdict::Unpaid(why())),
         Change::Spend(spend(0)),
-        Change::Spend(spend(BACK_PER_RECORD_MAX)),
+        Change::Spend(spend(2)),
         Change::Spent(Spent::default()),
-        Change::Spent(spent()),
+        Change::Spent(spent(200)),
     ]
 }
 
@@ -128,12 +128,9 @@ fn spend(back: usize) -> Spend {
     Spend { now: 1, at: u64::MAX, sum: sum(3), back, clocks: clocks(Some(Timestamp::MAX)) }
 }
 
-/// As many slots as there ever are.
-pub(super) fn spent() -> Spent {
-    let mut spent = Spent::of([], 0, Some(clocks(None)));
-    (0..100_000).for_each(|now| spent.add(now + 91, sum(1), now));
-    assert!(spent.slots().len() > 250, "{}", spent.slots().len());
-    spent
+/// What is left of so many seconds, in each of which something was spent.
+fn spent(seconds: u64) -> Spent {
+    Spent::of((1..=seconds).map(|at| (at, sum(1))), seconds, Some(clocks(None)))
 }
 
 fn encoded(change: &Change) -> Vec<u8> {
@@ -190,6 +187,12 @@ fn only_what_needs_it_is_of_a_newer_version() {
 fn largest_order_and_longest_list_of_ids_fit_in_a_record() {
     let order = encoded(&accept(&"r".repeat(255), &largest_items())).len();
     let ids = vec![id(&"o".repeat(255)); IDS_PER_RECORD_MAX];
+    let spends = [
+        encoded(&Change::Spend(spend(BACK_PER_RECORD_MAX))).len(),
+        // There is never more.
+        encoded(&Change::Spent(Spent::of((0..400).map(|at| (at, sum(1))), 0, None))).len(),
+    ];
+    assert!(spends.iter().all(|bytes| *bytes < RECORD_BYTES_MAX), "{spends:?}");
     let list = encoded(&Change::Orphans { ids, why: Why::Borrowed("no open attempt") }).len();
     let placed = State::Placed { id: id(&"o".repeat(255)), learnt: Learnt::List, created_at: None };
     let held = State::Held(attempt(), Why::Owned("w".repeat(255)));

@@ -13,7 +13,8 @@ const ORDERS: usize = 400;
 
 /// Orders of several items, the n-th costs n mod 3 and a half.
 fn orders(bench: &Bench) -> Vec<f64> {
-    let (mut text, mut prices) = ("client_ref,item_id,quantity,total_price\n".to_owned(), Vec::new());
+    let (mut text, mut prices) =
+        ("client_ref,item_id,quantity,total_price\n".to_owned(), Vec::new());
     for n in 0..ORDERS {
         let kind = n % 3;
         writeln!(text, "l-{n},item-{kind}-{},1,{kind}.5", n % 8).expect("memory");
@@ -111,7 +112,8 @@ fn holds(allowed: &Allowed, contract: &Contract, more: &[&str], seed: u64) {
     for round in 0..8 {
         let results = format!("killed-{round}.jsonl");
         let mut command = submit(&bench, &supplier.url(), &results, &limits);
-        let point = LIMIT_POINTS.get(round / 2).map(|point| format!("{point}:{}", 1 + round % 2 * 2));
+        let point =
+            LIMIT_POINTS.get(round / 2).map(|point| format!("{point}:{}", 1 + round % 2 * 2));
         if let Some(point) = &point {
             command.env(CRASH_AT, point);
         }
@@ -174,8 +176,7 @@ fn what_waits_for_a_minute_is_bought_in_the_next_ones_over_kills() {
     let mut dice = fastrand::Rng::with_seed(7);
     let mut kills = 0;
     loop {
-        let mut child =
-            submit(&bench, &supplier.url(), "results.jsonl", &limits).spawn().unwrap();
+        let mut child = submit(&bench, &supplier.url(), "results.jsonl", &limits).spawn().unwrap();
         let span = Duration::from_millis(if kills < 6 { dice.u64(500..20_000) } else { 600_000 });
         if pass(&mut child, span) {
             assert!(child.wait().unwrap().success());

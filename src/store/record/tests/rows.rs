@@ -88,8 +88,8 @@ fn account_comes_back() {
         spent: Spent::default(),
     };
     let marked = Account { mark: Some(Mark::MovedTo("redb:/a".into())), ..account.clone() };
-    let counted = Account { spent: super::spent(), ..account.clone() };
-    let both = Account { spent: super::spent(), ..marked.clone() };
+    let counted = Account { spent: spent(200), ..account.clone() };
+    let both = Account { spent: spent(200), ..marked.clone() };
     for account in [Account::default(), account, marked, counted, both] {
         let mut bytes = Vec::new();
         encode_account(&account, &mut bytes);
