@@ -210,8 +210,7 @@ impl Limits {
                 self.waiting.pop_front();
                 continue;
             }
-            let in_the_way = self.held.get(&wanted.intent).is_some();
-            if in_the_way {
+            if self.held.contains_key(&wanted.intent) {
                 // Asked for twice: the former one may be on its way yet.
                 self.release(wanted.intent, Used::Fully, now);
             }

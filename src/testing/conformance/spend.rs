@@ -18,7 +18,7 @@ fn spend(after: u64, one: Sum, back: &[(u64, Sum)]) -> Spend {
     let now = NOON + after;
     let at =
         |nanos| Timestamp::new(i64::try_from(now).expect("in range"), nanos).expect("in range");
-    let clocks = Clocks { wall: at(7), supplier: (after % 2 == 0).then(|| at(0)) };
+    let clocks = Clocks { wall: at(7), supplier: after.is_multiple_of(2).then(|| at(0)) };
     Spend { now, at: now + 31, sum: one, back: back.to_vec(), clocks }
 }
 
