@@ -291,26 +291,28 @@ impl Shared {
         self.dispatch.doubts(self, Doubts { count: sum, amount, unpriced });
     }
 
-    /// How this router stands, for its figures.
+    /// Records how this router stands, for its figures.
     pub(crate) fn record_standing(&self) {
-        self.telemetry.standing(|| {
-            let (doubt_age, doubt_amount) = {
-                let doubts = self.doubts();
-                let oldest = doubts.values().map(|lane| lane.since).min();
-                let now = self.runtime.now();
-                (oldest.map(|since| now.since(since)).unwrap_or_default(), amount(&doubts))
-            };
-            Standing {
-                open: self.open_count(),
-                posts: self.dispatch.posts(),
-                doubts: self.doubts_count(),
-                doubt_age,
-                doubt_amount,
-                sending: self.dispatch.stopped().is_none(),
-                list_lag: self.account().lag_seen(),
-                index_lag: self.store.stats().index_lag,
-            }
-        });
+        self.telemetry.standing(|| self.standing());
+    }
+
+    fn standing(&self) -> Standing {
+        let (doubt_age, of_orders) = {
+            let doubts = self.doubts();
+            let oldest = doubts.values().map(|lane| lane.since).min();
+            let now = self.runtime.now();
+            (oldest.map(|since| now.since(since)).unwrap_or_default(), amount(&doubts))
+        };
+        Standing {
+            open: self.open_count(),
+            posts: self.dispatch.posts(),
+            doubts: self.doubts_count(),
+            doubt_age,
+            doubt_amount: of_orders.plus(self.payments.doubts().amount),
+            sending: self.dispatch.stopped().is_none(),
+            list_lag: self.account().lag_seen(),
+            index_lag: self.store.stats().index_lag,
+        }
     }
 
     pub(crate) fn doubts_count(&self) -> usize {

@@ -416,6 +416,7 @@ impl Config {
             ("posts_max", self.posts_max == 0),
             ("lane_posts_max", self.lane_posts_max == 0),
             ("doubts_max", self.doubts_max == 0),
+            ("doubts_amount_max", self.doubts_amount_max == Some(Price::default())),
             ("shards", self.shards == 0),
             ("tries_max", self.tries_max == 0),
             ("request_timeout", self.request_timeout.is_zero()),
@@ -476,6 +477,8 @@ mod tests {
         let (second, none) = (Duration::from_secs(1), Duration::ZERO);
         Config::default().check().unwrap();
         refused(Config::default().posts_max(0), "posts_max must not be 0");
+        let nothing = Some("0.00".parse().unwrap());
+        refused(Config::default().doubts_amount_max(nothing), "doubts_amount_max must not be 0");
         // Every order would be too late to leave, for ever.
         refused(Config::default().send_window(none), "send_window must not be 0");
         refused(Config::default().request_timeout(none), "request_timeout must not be 0");

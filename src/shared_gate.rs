@@ -160,7 +160,7 @@ impl SharedGate {
         terms: GateTerms,
     ) -> Result<Self, GateError> {
         terms.check()?;
-        if !url::is_plain_name(namespace) {
+        if !crate::url::is_plain_name(namespace) {
             return Err(GateError::Url(url::NAMESPACE_WRONG));
         }
         Ok(Self {

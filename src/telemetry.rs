@@ -9,14 +9,14 @@
 //! |---|---|---|
 //! | `order_router_open` | gauge | orders that have not ended |
 //! | `order_router_posts` | gauge | POSTs under way |
-//! | `order_router_doubts` | gauge | orders in doubt or held |
+//! | `order_router_doubts` | gauge | orders and payments in doubt or held |
 //! | `order_router_doubt_age_seconds` | gauge | for how long the lane that has had doubts longest has had some |
-//! | `order_router_doubt_amount` | gauge | what the orders in doubt cost, as far as they have a price guard |
+//! | `order_router_doubt_amount` | gauge | what the orders and payments in doubt cost, as far as they have a price guard |
 //! | `order_router_sending` | gauge | 1 while orders are sent, 0 while something stops them |
 //! | `order_router_list_lag_seconds` | gauge | how long an order was seen to need, at least, until a list shows it (A1) |
 //! | `order_router_index_lag` | gauge | changes that the store's index has not taken over yet |
-//! | `order_router_attempts_total` | counter | attempts by `outcome`: `created`, `refused`, `not_sent`, `unknown` |
-//! | `order_router_verdicts_total` | counter | ends by `verdict`: `placed`, `refused`, `not_placed` |
+//! | `order_router_attempts_total` | counter | attempts to create, not to pay, by `outcome`: `created`, `refused`, `not_sent`, `unknown` |
+//! | `order_router_verdicts_total` | counter | ends by `verdict`: `placed`, `refused`, `not_placed`, `unpaid` |
 //! | `order_router_in_doubt_total` | counter | orders that came into doubt |
 //! | `order_router_held_total` | counter | orders that were handed to a person |
 //! | `order_router_joined_total` | counter | submissions that joined an order under the same reference |

@@ -5,7 +5,7 @@
 //! what, and when, is as with a lane: after the write is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +20,7 @@ use crate::store::{Committed, StoreError, Stored};
 
 mod cashier;
 mod looks;
+mod unpaid;
 
 /// An order to be paid, and who waits for it.
 pub(crate) struct PayEntry {
@@ -114,6 +115,8 @@ pub(crate) struct Payments {
     pub(crate) reports: PayReports,
     /// Orders with the cashier.
     open: AtomicUsize,
+    /// Some that ended unpaid are watched.
+    watches: AtomicBool,
     in_doubt: Mutex<Doubts>,
 }
 
@@ -125,6 +128,7 @@ impl Default for Payments {
             receiver: Mutex::new(Some(receiver)),
             reports: PayReports::default(),
             open: AtomicUsize::new(0),
+            watches: AtomicBool::new(false),
             in_doubt: Mutex::default(),
         }
     }
@@ -157,9 +161,9 @@ impl Payments {
         entry.map(|entry| self.send(shared, PayMessage::Enter(entry))).is_ok()
     }
 
-    /// Whether anything is to be paid.
+    /// Whether anything is to be paid, or was told unpaid.
     pub(crate) fn is_any(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > 0
+        self.open.load(Ordering::Relaxed) > 0 || self.watches.load(Ordering::Relaxed)
     }
 
     /// Payments in doubt or held.
@@ -227,6 +231,7 @@ struct Cashier {
     by_order: BTreeMap<OrderId, IntentId>,
     wakes: BTreeSet<(Moment, IntentId)>,
     trust: Trust,
+    unpaid: unpaid::Unpaid,
     /// Orders that want to be looked at, and whether a round of looks is under way.
     looks: BTreeSet<IntentId>,
     looking: bool,

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::LaneMessage;
 use crate::order::{ItemsDigest, OrderId};
-use crate::protocol::{Attempt, Change, Fingerprint, Moment, NewIntent};
+use crate::protocol::{Attempt, Change, Fingerprint, Moment, NewIntent, PaysOn};
 use crate::router::{End, OrderRouter, Progress};
 use crate::runtime::Runtime;
-use crate::simulator::{Faults, Simulator, SimulatorConfig};
+use crate::simulator::{Contract, Faults, PayTime, Simulator, SimulatorConfig};
 use crate::store::{IntentStore, MemoryStore};
 use crate::supplier::{ApiKey, FoxReload, foxreload};
 use crate::{ClientRef, Config, EchoProfile, Item, ItemsHash, Order};
@@ -290,4 +290,28 @@ async fn a_lane_with_a_message_on_its_way_does_not_go() {
     drop(go_on);
     assert!(matches!(end(ticket, &router, "ref").await, End::Placed { .. }));
     assert_eq!(simulator.ledger().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_payments_in_doubt_cost_is_among_the_figures() {
+    let contract = Contract { pays_on: PayTime::Pay, ..Contract::default() };
+    let faults = Faults { pay_withheld_never: 1.0, ..Faults::default() };
+    let simulated = SimulatorConfig { contract, faults, ..SimulatorConfig::default() };
+    let simulator = Simulator::spawn_thread(simulated).expect("a simulator");
+    let config = config().pays_on(PaysOn::Pay).landing_bound(None);
+    let config = config.pay_watch(Duration::from_millis(50));
+    let router = router(&simulator, Arc::new(MemoryStore::new()), config).await;
+    for (reference, price) in [("a", "19.99"), ("b", "0.02")] {
+        let item = Item::new(reference, 1).expect("an item");
+        let item = item.total_price(price.parse().expect("a price"));
+        let reference = ClientRef::new(reference).expect("a reference");
+        drop(router.track(Order::new(reference, vec![item]).expect("an order")).expect("taken"));
+    }
+    let both = async {
+        while router.shared().standing().doubts < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("in doubt");
+    assert_eq!(router.shared().standing().doubt_amount.to_string(), "20.01");
 }

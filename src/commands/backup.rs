@@ -51,8 +51,9 @@ pub struct RestoreArgs {
 ///
 /// Sends nothing. It waits until nothing can land any more that the lost process sent, reads the account,
 /// and holds for a person all orders for items of which the account has an order that the store gives to
-/// nobody: `orders resolve` gives them their owners, `orders free` lets the others be bought. No router may be at
-/// work with the state that was lost.
+/// nobody: `orders resolve` gives them their owners, `orders free` lets the others be bought. What is to be paid
+/// is held as well: resolve it with `--unpaid`, or pay it at the supplier. No router may be at work with the state
+/// that was lost.
 #[derive(Args, Clone, Debug)]
 pub struct SettleArgs {
     #[command(flatten)]

@@ -158,7 +158,7 @@ fn redis_failed(error: &order_router::store::redis::RedisError) -> Failure {
     use order_router::store::redis::RedisError;
     let next = match error {
         RedisError::Url(_) => "name it as the message says, with --store or ORDER_ROUTER_STORE",
-        RedisError::Tls => "connect over a private network or a tunnel",
+        RedisError::Tls(_) => "name a PEM file that can be read",
         RedisError::Unreachable { .. } => "start the server, see that it is reached from here",
         RedisError::Refused { .. } => "correct user and password of the URL",
         RedisError::ReadOnly { .. } => "name the primary",
@@ -207,7 +207,7 @@ fn postgres_failed(error: &order_router::store::postgres::PostgresError) -> Fail
     use order_router::store::postgres::PostgresError;
     let next = match error {
         PostgresError::Url(_) => "name embedded:DIR or a postgres:// URL with --store",
-        PostgresError::Tls => "connect over a private network or a tunnel, without sslmode",
+        PostgresError::Tls(_) => "name a PEM file that can be read",
         PostgresError::Unreachable { .. } => "start the server, see that it is reached from here",
         PostgresError::Refused { .. } => "correct user, password and database of the URL",
         PostgresError::ReadOnly { .. } => "name the primary, or make the database writable",

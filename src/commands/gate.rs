@@ -50,6 +50,7 @@ fn mark(args: &Loaded) -> Result<StoreMark, Failure> {
 
 fn failed(error: &GateError) -> Failure {
     let next = match error {
+        GateError::Tls(_) => "name a PEM file that can be read",
         GateError::Url(_) => "name it as the message says, with --gate or ORDER_ROUTER_GATE",
         GateError::Refused { .. } => "correct user and password of the URL",
         GateError::Unreachable { .. } | GateError::Slow { .. } => {

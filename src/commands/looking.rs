@@ -34,10 +34,11 @@ pub fn directory_url(dir: &Path) -> String {
     format!("embedded:{}", std::path::absolute(dir).unwrap_or_else(|_| dir.into()).display())
 }
 
-/// Opens a store under its lock or lease. `must_exist`: one that is not there is not made.
+/// Opens a store under its lock or lease. `unsynced`: also one that answers before it is on disk.
+/// `must_exist`: one that is not there is not made.
 pub async fn side(
     place: &StorePlace,
-    terms: LeaseTerms,
+    (terms, unsynced): (LeaseTerms, bool),
     must_exist: bool,
 ) -> Result<Side, Failure> {
     match place {
@@ -67,7 +68,7 @@ pub async fn side(
             if must_exist {
                 existing(url).await?;
             }
-            let store = database::open(url, terms, false).await?;
+            let store = database::open(url, terms, unsynced).await?;
             Ok(Side { store, place })
         }
         #[cfg(not(any(
@@ -77,7 +78,7 @@ pub async fn side(
             feature = "redis"
         )))]
         StorePlace::Database(_) => {
-            let _ = terms;
+            let _ = (terms, unsynced);
             Err(Failure::unread("the store is not in this build", "name another"))
         }
     }

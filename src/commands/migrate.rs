@@ -71,14 +71,19 @@ struct TermsArgs {
     /// source has a lease, the migration does not end before
     #[arg(long, value_name = "D", default_value = "30s", value_parser = parse_duration)]
     pause_max: Duration,
+    /// Take a store on a server that answers before it is on disk (Redis without appendfsync always,
+    /// Postgres with fsync off). What it forgets in a power cut is bought again
+    #[arg(long)]
+    accept_unsynced: bool,
 }
 
 impl TermsArgs {
-    fn terms(&self) -> Result<LeaseTerms, Failure> {
-        let Self { lease, pause_max } = *self;
+    /// The terms, and whether a store that answers too early is taken.
+    fn get(&self) -> Result<(LeaseTerms, bool), Failure> {
+        let Self { lease, pause_max, accept_unsynced } = *self;
         let terms = LeaseTerms { length: lease, margin: lease / 10, pause_max };
         match terms.wrong() {
-            None => Ok(terms),
+            None => Ok((terms, accept_unsynced)),
             Some(why) => Err(Failure::unread(format!("--lease: {why}"), "name a longer one")),
         }
     }
@@ -116,7 +121,7 @@ impl Place {
 /// Moves orders.
 pub fn migrate(args: &MigrateArgs) -> Result<ExitCode, Failure> {
     let (from, to) = (args.from.get("--from")?, args.to.get("--to")?);
-    let terms = args.terms.terms()?;
+    let terms = args.terms.get()?;
     looking::runtime()?.block_on(async {
         let from = looking::side(from, terms, true).await?;
         let to = match looking::side(to, terms, false).await {
@@ -138,7 +143,7 @@ pub fn migrate(args: &MigrateArgs) -> Result<ExitCode, Failure> {
 /// Makes a source usable again.
 pub fn reopen(args: &ReopenArgs) -> Result<ExitCode, Failure> {
     let place = args.store.get("--store")?;
-    let terms = args.terms.terms()?;
+    let terms = args.terms.get()?;
     looking::runtime()?.block_on(async {
         let side = looking::side(place, terms, true).await?;
         let reopened = migrate::reopen(&side, args.target_is_lost).await;

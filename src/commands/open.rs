@@ -134,7 +134,12 @@ pub async fn stop(router: &OrderRouter, limit: Duration) {
     match router.shutdown(limit).await {
         // A router that is stopped twice.
         Ok(_) | Err(StoreError::Closed) => {}
-        Err(error) => errln!("the store was not closed properly: {}", chain(&error)),
+        Err(error) => errln!(
+            "error: the store was not closed properly: {}\n  bought: what was told as bought; the \
+             store has every order that was told of\n  to do: look at the disk, run `order-router \
+             store verify`, then the same command again",
+            chain(&error)
+        ),
     }
 }
 

@@ -67,11 +67,19 @@ impl Place {
             let what = "orders are remembered in a database, and no stop file is named";
             Failure::unread(what, "name with --stop-file the one that the router's setting names")
         };
-        let file = file.ok_or_else(none)?;
+        let (file, data) = file.ok_or_else(none)?;
         // A mistyped directory stops nobody.
         let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-        existing(dir.unwrap_or(Path::new(".")))?;
-        Ok(file)
+        let dir = dir.unwrap_or(Path::new("."));
+        existing(dir)?;
+        if let Some(data) = data.filter(|data| !data.join("format").exists()) {
+            let what = format!("{} is no data directory: no router looks there", data.display());
+            let next = "name the one that `submit` uses with --data, or the file with --stop-file";
+            return Err(Failure::unread(what, next));
+        }
+        // Told whole: a router that was started elsewhere reads the same relative path as another file.
+        let whole = dir.canonicalize().map_err(|error| failed(&file, "found", &error))?;
+        Ok(whole.join(file.file_name().unwrap_or_default()))
     }
 }
 

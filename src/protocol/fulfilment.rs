@@ -87,15 +87,23 @@ pub(crate) fn delivery(status: &str, raw: &[u8], format: &OrderFormat) -> Option
     })
 }
 
-/// How many lines have an error, and how many there are. A line that cannot be read has none.
+/// How many lines have an error, and how many there are. A line that cannot be read has none, nor has one
+/// whose error is empty: it would be bought again by whoever believed it.
 fn lines(order: &Object<'_>, format: &OrderFormat) -> (usize, usize) {
     let Some(lines) = order.value(&format.items) else { return (0, 0) };
     let lines: Vec<&serde_json::value::RawValue> =
         serde_json::from_str(lines.get()).unwrap_or_default();
     let failed = |line: &&&serde_json::value::RawValue| {
-        Object::of(line).is_some_and(|line| line.value("error").is_some())
+        let error = |line: Object<'_>| line.value("error").is_some_and(|error| !is_empty(error));
+        Object::of(line).is_some_and(error)
     };
     (lines.iter().filter(failed).count(), lines.len())
+}
+
+/// Whether a value says that there is nothing.
+fn is_empty(value: &serde_json::value::RawValue) -> bool {
+    let text: String = value.get().chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    matches!(&*text, "false" | "0" | "\"\"" | "{}" | "[]")
 }
 
 /// A reason that is one short word; free text of the supplier's is shown to nobody.
@@ -124,6 +132,10 @@ mod tests {
         let none = Delivery::Partial { failed: 1, lines: 1 };
         is("completed", r#","items":[{"error":{"code":7}}]"#, Some(none));
         is("completed", "", Some(Delivery::Complete));
+        for empty in [r#""""#, "{ }", "[]", "false", "0"] {
+            let line = format!(r#","items":[{{"externalData":["c"],"error":{empty}}}]"#);
+            is("completed", &line, Some(Delivery::Complete));
+        }
         is("failed", "", Some(Delivery::Failed));
         is("cancelled", "", Some(Delivery::Cancelled(None)));
         is("cancelled", r#","cancelReason":"payment_expiration""#, Some(Delivery::Expired));

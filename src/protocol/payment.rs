@@ -75,13 +75,29 @@ pub struct Payment {
     pub step: PayStep,
     /// Payments recorded so far, sent or not: the newest one's number.
     pub pays: u32,
-    /// Payments that were proved to have done nothing.
+    /// Payments that were proved to have done nothing; or [`BY_A_PERSON`](Self::BY_A_PERSON).
     pub tries: u8,
 }
 
 impl Payment {
     /// Nothing was done yet.
     pub const NEW: Self = Self { step: PayStep::Due, pays: 0, tries: 0 };
+
+    /// In place of tries: that it is seen unpaid does not make it due again. Of a store that was restored:
+    /// its caller may have been told since that it is unpaid. So many tries are never left.
+    pub const BY_A_PERSON: u8 = u8::MAX;
+
+    /// Held, so that a person alone says that it is unpaid, whatever a look shows.
+    #[must_use]
+    pub fn for_a_person(self) -> Self {
+        Self { tries: Self::BY_A_PERSON, ..self.at(PayStep::Held) }
+    }
+
+    /// Whether a person alone says that it is unpaid.
+    #[must_use]
+    pub fn is_for_a_person(self) -> bool {
+        self.tries == Self::BY_A_PERSON
+    }
 
     /// The same payment at another step.
     #[must_use]

@@ -108,7 +108,8 @@ pub fn load_place(
     if problems.is_empty() { Ok(draft.place()) } else { Err(problems) }
 }
 
-/// The file of the kill switch, as a router with these settings looks for it; `None`: it has none.
+/// The file of the kill switch, as a router with these settings looks for it, and the data directory that
+/// it lies in, where nothing else names it; `None`: there is none.
 ///
 /// # Errors
 /// What is wrong with the file of settings, or with what names a directory.
@@ -116,11 +117,15 @@ pub fn load_stop_file(
     flags: Vec<(&'static Setting, Vec<String>)>,
     environment: Environment<'_>,
     file: Option<&Path>,
-) -> Result<Option<PathBuf>, Vec<Problem>> {
+) -> Result<Option<(PathBuf, Option<PathBuf>)>, Vec<Problem>> {
     let mut problems = Vec::new();
     let given = gather(&TABLE[..3], flags, environment, file, &mut problems);
     let draft = add_up(&given, &mut problems);
-    if problems.is_empty() { Ok(draft.stop_file()) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let data = draft.directory().filter(|_| draft.config.stop_file.is_none());
+    Ok(draft.stop_file().map(|file| (file, data.map(Path::to_owned))))
 }
 
 /// What is set, each by the layer that goes before the others.

@@ -132,6 +132,12 @@ fn supplier(loaded: &Loaded, found: &mut Vec<Problem>) {
 }
 
 fn data(loaded: &Loaded, found: &mut Vec<Problem>) {
+    let stop = loaded.draft.config.stop_file.as_deref();
+    if stop.is_some_and(Path::is_relative) && !loaded.is_loopback() {
+        let text = "is relative: `stop`, called elsewhere, makes another file than the router looks for, and \
+            stops nothing; write the whole path";
+        found.push(loaded.problem("stop_file", text));
+    }
     let Some(dir) = loaded.data() else { return };
     let host = std::env::var("HOSTNAME").unwrap_or_default();
     let has_host = |part: Component<'_>| part.as_os_str().to_string_lossy().contains(&host);

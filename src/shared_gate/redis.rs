@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
-use redis::{ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
+use redis::{ErrorKind, RedisConnectionInfo, RedisResult};
 use secrecy::ExposeSecret;
 
 use super::threads::{self, Connection, PATIENCE};
@@ -64,9 +63,8 @@ fn open(address: &Address) -> RedisResult<redis::Connection> {
     if let Some(user) = &address.user {
         settings = settings.set_username(user);
     }
-    let info = ConnectionAddr::Tcp(address.host.clone(), address.port).into_connection_info()?;
-    let tcp = TcpSettings::default().set_nodelay(true);
-    let client = redis::Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp))?;
+    let place = (&*address.host, address.port);
+    let client = crate::tls::redis_client(place, address.tls.as_ref(), settings)?;
     let connection = client.get_connection_with_timeout(PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;

@@ -43,6 +43,9 @@ pub enum GateError {
         "the URL of the gate is not understood: {0}; it is memcached://HOST:PORT?namespace=NAME or redis://HOST:PORT/DB?namespace=NAME, with USER:PASSWORD@ before the host where they are wanted"
     )]
     Url(&'static str),
+    /// The certificates that `sslrootcert` names are not usable.
+    #[error("sslrootcert: {0}")]
+    Tls(String),
     /// A limit is out of range.
     #[error("{0}")]
     Terms(&'static str),

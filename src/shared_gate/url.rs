@@ -5,6 +5,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::{GateError, GateServer};
+use crate::tls::Wanted;
+use crate::url::{is_plain_name, unescaped};
 
 /// What is wrong with a namespace that is none.
 pub(super) const NAMESPACE_WRONG: &str = "the namespace is not 1 to 48 of a-z, 0-9, _ and -";
@@ -23,6 +25,9 @@ pub(super) struct Address {
     pub(super) user: Option<String>,
     pub(super) password: Option<SecretString>,
     pub(super) database: u32,
+    /// Redis alone has it.
+    #[cfg_attr(not(feature = "redis"), allow(dead_code, reason = "no Redis is in this build"))]
+    pub(super) tls: Option<Wanted>,
 }
 
 #[cfg_attr(
@@ -59,12 +64,13 @@ pub(crate) fn read_url(url: &str) -> Result<(), GateError> {
 /// The gate's server that a URL names, and the namespace of its keys. Nothing is connected yet.
 ///
 /// `memcached://USER:PASSWORD@HOST:PORT?namespace=NAME` (port 11211) or
-/// `redis://USER:PASSWORD@HOST:PORT/DB?namespace=NAME` (port 6379); user and password only where they
+/// `redis://USER:PASSWORD@HOST:PORT/DB?namespace=NAME` (port 6379), or over TLS `rediss://` and the same,
+/// where `sslrootcert=FILE` names the certificates in PEM that alone are trusted; user and password only where they
 /// are wanted, with `%XX` for what a URL has no room for. A Memcached that wants a password takes it as
 /// text (`memcached -Y`); it is sent as it is, so only over a network of your own.
 ///
 /// # Errors
-/// [`GateError::Url`]; nothing of the URL is shown.
+/// [`GateError::Url`]; nothing of the URL is shown. [`GateError::Tls`].
 pub fn connect(url: &str) -> Result<(Arc<dyn GateServer>, String), GateError> {
     let (kind, address, namespace) = parse(url)?;
     Ok((server(kind, address)?, namespace))
@@ -98,13 +104,13 @@ fn parse(url: &str) -> Result<(Kind, Address, String), GateError> {
     let (kind, port, built) = match scheme {
         "memcached" => (Kind::Memcached, 11_211, cfg!(feature = "memcached")),
         "redis" => (Kind::Redis, 6_379, cfg!(feature = "redis")),
-        "rediss" => return Err(GateError::Url("there is no TLS to a gate: use a private network")),
+        "rediss" => (Kind::Redis, 6_379, cfg!(feature = "redis")),
         _ => return Err(GateError::Url("a gate is in Memcached or in Redis")),
     };
     if !built {
         return Err(NOT_IN_BUILD);
     }
-    let (address, namespace) = read(rest, port)?;
+    let (address, namespace) = read(rest, port, scheme == "rediss")?;
     if kind == Kind::Memcached && address.database != 0 {
         return Err(GateError::Url("Memcached has no databases"));
     }
@@ -114,22 +120,27 @@ fn parse(url: &str) -> Result<(Kind, Address, String), GateError> {
     Ok((kind, address, namespace))
 }
 
-fn read(rest: &str, port: u16) -> Result<(Address, String), GateError> {
+fn read(rest: &str, port: u16, over_tls: bool) -> Result<(Address, String), GateError> {
     // Before anything is split: a password may have any of these in it only as %XX.
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(l, r)| (Some(l), r));
     let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = host_and_port(address, port)?;
+    let plain = |text| unescaped(text).map_err(GateError::Url);
     let (user, password) = match login.map(|login| login.split_once(':')) {
         None => (None, None),
         Some(None) => return Err(GateError::Url("what stands before @ is not USER:PASSWORD")),
-        Some(Some((user, password))) => (Some(unescaped(user)?), Some(unescaped(password)?)),
+        Some(Some((user, password))) => (Some(plain(user)?), Some(plain(password)?)),
     };
-    let mut namespace = NAMESPACE.to_owned();
+    let (mut namespace, mut roots) = (NAMESPACE.to_owned(), None);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=') {
             Some(("namespace", name)) => name.clone_into(&mut namespace),
-            _ => return Err(GateError::Url("the one parameter that it may have is namespace")),
+            Some(("sslrootcert", file)) if over_tls => roots = Some(file),
+            _ => {
+                let why = "its parameters are namespace, and with rediss:// sslrootcert";
+                return Err(GateError::Url(why));
+            }
         }
     }
     if !is_plain_name(&namespace) {
@@ -139,7 +150,8 @@ fn read(rest: &str, port: u16) -> Result<(Address, String), GateError> {
     let database = database.parse().map_err(|_| GateError::Url("the database is not a number"))?;
     let user = user.filter(|user| !user.is_empty());
     let password = password.map(SecretString::from);
-    Ok((Address { host, port, user, password, database }, namespace))
+    let tls = over_tls.then(|| Wanted::new(roots)).transpose().map_err(GateError::Tls)?;
+    Ok((Address { host, port, user, password, database, tls }, namespace))
 }
 
 fn host_and_port(address: &str, usual: u16) -> Result<(String, u16), GateError> {
@@ -158,30 +170,6 @@ fn host_and_port(address: &str, usual: u16) -> Result<(String, u16), GateError> 
     Ok((host.to_owned(), port.ok_or(GateError::Url("the port is not a number"))?))
 }
 
-/// Text with `%XX` read.
-fn unescaped(text: &str) -> Result<String, GateError> {
-    const WRONG: GateError = GateError::Url("% is not followed by two hexadecimal digits");
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digit = |at: usize| rest.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        let (Some(high), Some(low)) = (digit(0), digit(1)) else { return Err(WRONG) };
-        bytes.push(u8::try_from(16 * high + low).unwrap_or(b'?'));
-        rest = &rest[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| GateError::Url("user or password is not UTF-8"))
-}
-
-/// A name that needs no quoting in a key.
-pub(super) fn is_plain_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    (1..=48).contains(&name.len()) && name.bytes().all(plain)
-}
-
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
@@ -191,12 +179,12 @@ mod tests {
     #[test]
     fn url_names_server_login_and_namespace() {
         let (address, namespace) =
-            read("us%40er:canary%2D7%3a@h.example?namespace=a-1", 7).unwrap();
+            read("us%40er:canary%2D7%3a@h.example?namespace=a-1", 7, false).unwrap();
         assert_eq!((address.place(), &*namespace), ("h.example:7".to_owned(), "a-1"));
         assert_eq!(address.user.as_deref(), Some("us@er"));
         assert_eq!(address.password.as_ref().unwrap().expose_secret(), "canary-7:");
         assert_eq!(address.clean("a canary-7: b\nc"), "a *** b");
-        let (address, namespace) = read("[::1]:9/3", 7).unwrap();
+        let (address, namespace) = read("[::1]:9/3", 7, false).unwrap();
         assert_eq!((address.place(), &*namespace), ("[::1]:9".to_owned(), NAMESPACE));
         assert_eq!((address.database, address.password.is_none()), (3, true));
     }
@@ -206,7 +194,7 @@ mod tests {
         for url in [
             "canary",
             "http://u:canary@h",
-            "rediss://u:canary@h",
+            "redis://u:canary@h?sslrootcert=/canary",
             "memcached://",
             "memcached://u:canary@",
             "memcached://canary@h",

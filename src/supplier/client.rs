@@ -13,8 +13,6 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue,
 use http::{HeaderMap, Method};
 use http_body::{Body, Frame, SizeHint};
 use reqwest::{Client, Request, Response, Url, redirect, retry};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
 
 use super::foxreload::{InvalidSetting, Settings};
@@ -22,6 +20,7 @@ use super::gate::Gate;
 use super::key::ApiKey;
 use crate::protocol::Why;
 use crate::runtime::Clock;
+use crate::tls::{NoTls, Roots};
 
 /// The bytes of one order, behind their gate.
 ///
@@ -181,36 +180,17 @@ pub(super) fn tls(
     settings: &Settings,
     needed: bool,
 ) -> Result<rustls::ClientConfig, InvalidSetting> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(InvalidSetting::Tls)?;
-    let mut config = match &settings.root_certificates {
-        Some(pem) => config.with_root_certificates(roots(pem)?).with_no_client_auth(),
-        None if needed => {
-            let verifier =
-                rustls_platform_verifier::Verifier::new(provider).map_err(InvalidSetting::Tls)?;
-            config
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(verifier))
-                .with_no_client_auth()
-        }
-        None => config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+    let roots = match &settings.root_certificates {
+        Some(pem) => Roots::Pem(pem),
+        None if needed => Roots::System,
+        None => Roots::None,
     };
+    let mut config = crate::tls::client(roots).map_err(|error| match error {
+        NoTls::Roots => InvalidSetting::RootCertificates,
+        NoTls::Rustls(error) => InvalidSetting::Tls(error),
+    })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-fn roots(pem: &str) -> Result<rustls::RootCertStore, InvalidSetting> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|_| InvalidSetting::RootCertificates)?;
-        roots.add(certificate).map_err(|_| InvalidSetting::RootCertificates)?;
-    }
-    match roots.is_empty() {
-        true => Err(InvalidSetting::RootCertificates),
-        false => Ok(roots),
-    }
 }
 
 /// Why a body is not there.

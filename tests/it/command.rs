@@ -22,7 +22,9 @@ mod switch;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use order_router::runtime::Runtime;
 use order_router::simulator::{Faults, Simulator, SimulatorConfig};
+use order_router::store::{EmbeddedConfig, EmbeddedStore};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_order-router");
@@ -84,6 +86,12 @@ impl Bench {
         ends.sort();
         ends
     }
+}
+
+/// A data directory that no router has been at work in yet.
+fn data_directory(bench: &Bench, name: &str) -> EmbeddedStore {
+    let (config, runtime) = (EmbeddedConfig::default(), Runtime::system());
+    EmbeddedStore::open(bench.path(name), config, &runtime).unwrap()
 }
 
 fn read_lines(path: &Path) -> Vec<Value> {

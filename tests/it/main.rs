@@ -21,3 +21,4 @@ mod servers;
 mod standbys;
 mod stores;
 mod tidy;
+mod tls;

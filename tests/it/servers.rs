@@ -261,7 +261,15 @@ fn unprivileged() -> Option<(u32, u32)> {
     of("postgres").or_else(|| of("nobody")).or(Some((65_534, 65_534)))
 }
 
-fn unprivileged_dir() -> TempDir {
+/// Gives a file to whom a server runs as.
+pub(crate) fn as_servers(path: &Path) {
+    if let Some((uid, gid)) = unprivileged() {
+        chown(path, Some(uid), Some(gid)).unwrap();
+    }
+}
+
+/// A directory of whom a server runs as.
+pub(crate) fn unprivileged_dir() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     if let Some((uid, gid)) = unprivileged() {
         chown(dir.path(), Some(uid), Some(gid)).unwrap();

@@ -71,6 +71,8 @@ impl Follows {
         for row in rows {
             if let Some(was) = self.ended.get_mut(&row.id)
                 && *was != row.status
+                // A list may be older than the look that showed the end.
+                && stage(&row.status) != Stage::UnderWay
             {
                 let was = std::mem::replace(was, row.status.clone());
                 changed.push((row.id.clone(), was, row.status.clone()));
@@ -295,6 +297,16 @@ mod tests {
         let expected = (row("1", "").id, "completed".to_owned(), "cancelled".to_owned());
         assert_eq!(follows.reversed(&[row("1", "cancelled")]), [expected]);
         assert_eq!(follows.reversed(&[row("1", "cancelled")]), []);
+    }
+
+    #[test]
+    fn a_list_that_is_older_than_the_end_rings_for_nothing() {
+        let mut follows = Follows::default();
+        follows.remember(row("1", "").id, "completed".into());
+        assert_eq!(follows.reversed(&[row("1", "processing")]), []);
+        assert_eq!(follows.reversed(&[row("1", "completed")]), []);
+        // One that nobody has heard of may well be a reversal.
+        assert_eq!(follows.reversed(&[row("1", "refunded")]).len(), 1);
     }
 
     #[test]

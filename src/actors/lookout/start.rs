@@ -73,12 +73,12 @@ async fn wake_all(shared: &Arc<Shared>) {
 
 async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartError> {
     first_list(shared).await?;
+    if shared.config.start == StartAnswer::Restored {
+        return restored::settle(shared, start).await;
+    }
     if !start.has_history {
         // Nothing is sent before the line is drawn, so nothing on the account is ours.
         return meet_account(shared).await;
-    }
-    if shared.config.start == StartAnswer::Restored {
-        return restored::settle(shared, start).await;
     }
     let (sheet, open, claims) = complete_list(shared, start).await?;
     let unexplained = shared.account().unexplained(&sheet, &claims, &open);

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::looks::{self, Wanted};
 use super::{Cashier, Open, PayEntry, PayMessage, Shared, Source, Trust};
+use crate::actors::lookout::LookoutMessage;
 use crate::actors::{Resolved, end_of, progress_of};
 use crate::crash;
 use crate::dispatch::{PayJob, Used, send_pay};
@@ -30,6 +31,7 @@ impl Cashier {
             by_order: Default::default(),
             wakes: Default::default(),
             trust,
+            unpaid: Default::default(),
             looks: Default::default(),
             looking: false,
         }
@@ -96,6 +98,11 @@ impl Cashier {
                 for id in ids {
                     if let Some(intent) = self.by_order.get(&id).copied() {
                         self.feed(intent, PayEvent::SeenPaid);
+                    } else if let Some(client_ref) = self.unpaid.is_paid(&id) {
+                        self.shared.alarm(&format!(
+                            "order {client_ref} is paid, and was told unpaid: the landing bound is too \
+                             short (A1), or somebody else pays here; see what became of {id}"
+                        ));
                     }
                 }
             }
@@ -363,10 +370,17 @@ impl Cashier {
         Some(open)
     }
 
-    fn told_end(&self, open: Open, end: End) {
+    fn told_end(&mut self, open: Open, end: End) {
+        let pays = open.bill.payment().pays;
         let Open { entry, span, resolving, unsure, .. } = open;
         let paid = matches!(end, End::Placed { .. });
         self.shared.dispatch.ended(&self.shared, entry.intent, paid);
+        if matches!(end, End::Unpaid { .. }) && pays > 0 {
+            self.unpaid.watch(entry.order.clone(), entry.client_ref.clone());
+            self.shared.payments.watches.store(true, Ordering::Relaxed);
+            // As after a release, at growing pauses: what landed too late shows there (rule 12).
+            self.shared.look(LookoutMessage::Released { floor: entry.created_at });
+        }
         span.record("verdict", end.word());
         tracing::debug!(parent: &span, verdict = end.word(), "ended");
         if !unsure {

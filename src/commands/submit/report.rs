@@ -177,7 +177,11 @@ impl Summary {
                  store verify`, then the same command again"
             ),
             Some(Trouble::Stopped) => {
-                errln!("the router has stopped: run the same command again");
+                errln!(
+                    "error: the router has stopped\n  bought: what the results call placed; what is \
+                     in doubt may have been, and the next run finds out\n  to do: run the same \
+                     command again"
+                );
             }
         }
         if self.not_taken > 0 {

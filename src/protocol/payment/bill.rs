@@ -348,6 +348,10 @@ impl Bill {
         }
         let first = self.phase == Phase::Sending;
         let in_doubt = matches!(self.phase, Phase::Doubt(_));
+        if outcome == PayOutcome::Paid && pays == self.payment.pays && !(first || in_doubt) {
+            // It was seen to have done nothing, and has paid all the same.
+            return self.paid_late(effects);
+        }
         if pays != self.payment.pays || !(first || in_doubt) {
             // An older one is settled, and was looked at since.
             return;

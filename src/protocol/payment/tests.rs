@@ -11,6 +11,8 @@ use crate::protocol::evidence::{
 };
 use crate::protocol::lane::Rules;
 
+mod late;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn at(seconds: u64) -> Moment {
@@ -272,14 +274,14 @@ fn an_order_that_failed_was_paid_unless_nothing_of_ours_can_have_paid_it() {
 }
 
 #[test]
-fn a_late_answer_counts_while_its_payment_is_the_newest_and_in_doubt() {
+fn a_late_answer_counts_while_its_payment_is_the_newest() {
     let mut bill = in_doubt();
     step(&mut bill, 40, answered(1, PayOutcome::Paid, 40), "write paid");
     let mut bill = in_doubt();
     step(&mut bill, 70, PayEvent::Woke, "look");
     step(&mut bill, 70, looked(70, Saw::Unpaid), "write due 1/1");
     step(&mut bill, 70, PayEvent::Written, "told due, ask");
-    step(&mut bill, 71, answered(1, PayOutcome::Paid, 71), "");
+    step(&mut bill, 71, answered(1, PayOutcome::Paid, 71), "alarm PaidLate, write paid");
     // A refusal that comes late settles it.
     let mut bill = in_doubt();
     step(&mut bill, 40, answered(1, PayOutcome::Refused("NO".into()), 40), "look");

@@ -7,6 +7,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::PostgresError;
 use crate::store::LeaseTerms;
+use crate::tls::Wanted;
 
 /// Where a Postgres store is and how it waits. Every field but the URL has a default.
 ///
@@ -15,6 +16,7 @@ use crate::store::LeaseTerms;
 pub struct PostgresConfig {
     pub(super) client: tokio_postgres::Config,
     pub(super) schema: String,
+    pub(super) tls: Option<Wanted>,
     /// How long connecting to one host may take. Default: 5 s.
     pub connect_timeout: Duration,
     /// How long the server may take to answer a batch or a question. Default: 10 s. After that the
@@ -46,6 +48,11 @@ impl PostgresConfig {
     ///
     /// `schema` is where the tables are; one schema is one account. Default: `order_router`.
     ///
+    /// `sslmode=require`, `verify-ca` and `verify-full` are one here, and stricter than libpq's first
+    /// two: TLS, with the server's certificate and name checked, against the system's roots, or with
+    /// `sslrootcert=FILE` against those of that PEM file alone, which is read here. Without, and with
+    /// `disable`, `allow` and `prefer`: no TLS.
+    ///
     /// # Errors
     /// [`PostgresError::Url`], which shows nothing of the URL, and [`PostgresError::Tls`].
     pub fn new(url: &str) -> Result<Self, PostgresError> {
@@ -54,12 +61,14 @@ impl PostgresConfig {
         }
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (mut schema, mut kept) = (SCHEMA.to_owned(), Vec::new());
+        let (mut over_tls, mut roots) = (false, None);
         for parameter in query.split('&').filter(|p| !p.is_empty()) {
             match parameter.split_once('=') {
                 Some(("schema", name)) => name.clone_into(&mut schema),
-                Some(("sslmode", mode)) if mode.starts_with("verify") => {
-                    return Err(PostgresError::Tls);
-                }
+                Some(("sslmode", "require" | "verify-ca" | "verify-full")) => over_tls = true,
+                Some(("sslmode", "disable" | "allow" | "prefer")) => over_tls = false,
+                Some(("sslmode", _)) => return Err(PostgresError::Url("sslmode is not known")),
+                Some(("sslrootcert", file)) => roots = Some(file),
                 _ => kept.push(parameter),
             }
         }
@@ -71,9 +80,10 @@ impl PostgresConfig {
         let mut client: tokio_postgres::Config = format!("{address}?{}", kept.join("&"))
             .parse()
             .map_err(|_| PostgresError::Url("it is not understood"))?;
-        if client.get_ssl_mode() == SslMode::Require {
-            return Err(PostgresError::Tls);
+        if roots.is_some() && !over_tls {
+            return Err(PostgresError::Url("sslrootcert is given without sslmode=require"));
         }
+        client.ssl_mode(if over_tls { SslMode::Require } else { SslMode::Disable });
         if client.get_hosts().is_empty() {
             return Err(PostgresError::Url("it names no host"));
         }
@@ -86,6 +96,7 @@ impl PostgresConfig {
         Ok(Self {
             client,
             schema,
+            tls: over_tls.then(|| Wanted::new(roots)).transpose().map_err(PostgresError::Tls)?,
             connect_timeout: Duration::from_secs(5),
             reply_timeout: Duration::from_secs(10),
             give_up_after: Duration::from_secs(30),
@@ -98,7 +109,12 @@ impl PostgresConfig {
     /// The URL without user and password.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("postgres://{}", self.place().replace(", schema ", "?schema="))
+        let mut url = format!("postgres://{}", self.place().replace(", schema ", "?schema="));
+        if let Some(tls) = &self.tls {
+            url += "&sslmode=require";
+            url += &tls.parameter();
+        }
+        url
     }
 
     /// Where it is, for people: hosts, database and schema; no user and no password.
@@ -171,9 +187,34 @@ mod tests {
             assert!(matches!(error, PostgresError::Url(_)), "{url}: {error:?}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
-        for mode in ["require", "verify-ca", "verify-full"] {
-            let error = PostgresConfig::new(&format!("postgres://u:canary@h/d?sslmode={mode}"));
-            assert!(matches!(error, Err(PostgresError::Tls)), "{mode}");
+        for rest in ["sslmode=canary", "sslrootcert=/canary", "sslmode=prefer&sslrootcert=/x"] {
+            let error = PostgresConfig::new(&format!("postgres://u:canary@h/d?{rest}"));
+            let Err(PostgresError::Url(why)) = error else { panic!("{rest}: {error:?}") };
+            assert!(!why.contains("canary"), "{why}");
+        }
+    }
+
+    #[test]
+    fn tls_is_as_the_url_says() {
+        for (mode, tls) in [
+            ("require", true),
+            ("verify-ca", true),
+            ("verify-full", true),
+            ("disable", false),
+            ("allow", false),
+            ("prefer", false),
+        ] {
+            let url = format!("postgres://u:canary@h/d?sslmode={mode}");
+            let config = PostgresConfig::new(&url).expect("understood");
+            assert_eq!(config.tls.is_some(), tls, "{mode}");
+            let wanted = if tls { SslMode::Require } else { SslMode::Disable };
+            assert_eq!(config.client.get_ssl_mode(), wanted);
+            assert_eq!(config.url().contains("sslmode=require"), tls);
+        }
+        for file in ["/none/such", "%zz", "/proc/self/cmdline"] {
+            let url = format!("postgres://u:canary@h/d?sslmode=require&sslrootcert={file}");
+            let Err(PostgresError::Tls(why)) = PostgresConfig::new(&url) else { panic!("{file}") };
+            assert!(!why.contains("canary"), "{why}");
         }
     }
 }

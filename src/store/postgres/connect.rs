@@ -4,10 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::rows::parse_moment;
 use super::schema::{MIGRATIONS, SCHEMA_VERSION, VERSION_TABLE};
@@ -161,12 +163,19 @@ impl Connector {
     async fn connect(&self, name: &str) -> Result<Link, PostgresError> {
         let mut config = self.config.client.clone();
         config.application_name(name).connect_timeout(self.config.connect_timeout);
-        let (client, connection) = self.said(config.connect(NoTls)).await?;
-        let driver = tokio::spawn(async move {
-            // Whoever waits for an answer is told by its question.
-            let _ = connection.await;
-        });
-        let link = Link { client, driver };
+        // Whoever waits for an answer is told by its question, not by the connection.
+        let link = match &self.config.tls {
+            None => {
+                let (client, connection) = self.said(config.connect(NoTls)).await?;
+                Link { client, driver: tokio::spawn(connection.map(drop)) }
+            }
+            Some(tls) => {
+                let tls = tls.client().map_err(|e| PostgresError::Tls(format!("{e:?}")))?;
+                let connected = config.connect(MakeRustlsConnect::new(tls));
+                let (client, connection) = self.said(connected).await?;
+                Link { client, driver: tokio::spawn(connection.map(drop)) }
+            }
+        };
         for setting in SETTINGS {
             // A dialect that lacks one of them has no use for it.
             self.said(link.client.batch_execute(setting)).await.or_else(passes_only)?;

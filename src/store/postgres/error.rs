@@ -13,11 +13,9 @@ pub enum PostgresError {
         "the URL of the store is not understood: {0}; it is postgres://USER:PASSWORD@HOST:PORT/DATABASE?schema=NAME"
     )]
     Url(&'static str),
-    /// TLS is wanted, and this build has none for Postgres.
-    #[error(
-        "sslmode=require is not supported: connect over a private network, a tunnel or a local TLS proxy, and leave sslmode out"
-    )]
-    Tls,
+    /// The certificates that `sslrootcert` names are not usable, or the system's.
+    #[error("sslrootcert: {0}")]
+    Tls(String),
     /// No server was reached. See that it runs and that this machine may reach it.
     #[error("no Postgres server is reached at {place}: {why}")]
     Unreachable {
@@ -94,7 +92,7 @@ impl PostgresError {
         match self {
             Self::Unreachable { .. } | Self::ReadOnly { .. } | Self::Failed { .. } => true,
             Self::Url(_)
-            | Self::Tls
+            | Self::Tls(_)
             | Self::Refused { .. }
             | Self::InUse { .. }
             | Self::NewerVersion { .. }

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::{
-    ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, io::tcp::TcpSettings,
-};
+use redis::RedisConnectionInfo;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::RedisError;
 use crate::store::LeaseTerms;
 use crate::store::ledger::GIVE_UP_AFTER;
+use crate::tls::{self, Wanted};
+use crate::url::{is_plain_name, unescaped};
 
 /// Where a Redis store is and how it waits. Every field but the URL has a default.
 ///
@@ -22,6 +22,7 @@ pub struct RedisConfig {
     user: Option<String>,
     password: Option<SecretString>,
     database: u32,
+    tls: Option<Wanted>,
     pub(super) namespace: String,
     /// The lease that one router at a time has. Default: [`LeaseTerms::default`].
     pub lease: LeaseTerms,
@@ -59,24 +60,33 @@ impl RedisConfig {
     ///
     /// All keys begin with `{NAME}`; one namespace is one account. Default: `order_router`.
     ///
+    /// `rediss://` is the same over TLS: the server's certificate and name are checked, against the
+    /// system's roots, or with `sslrootcert=FILE` against those of that PEM file alone. The file is
+    /// read here.
+    ///
     /// # Errors
     /// [`RedisError::Url`], which shows nothing of the URL, and [`RedisError::Tls`].
     pub fn new(url: &str) -> Result<Self, RedisError> {
         let wrong = RedisError::Url;
-        if url.starts_with("rediss://") {
-            return Err(RedisError::Tls);
-        }
-        let rest = url.strip_prefix("redis://").ok_or(wrong("it does not begin with redis://"))?;
+        let (over_tls, rest) = match url.split_once("://") {
+            Some(("redis", rest)) => (false, rest),
+            Some(("rediss", rest)) => (true, rest),
+            _ => return Err(wrong("it does not begin with redis:// or rediss://")),
+        };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(l, r)| (Some(l), r));
         let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (host, port) = host_and_port(address)?;
         let (user, password) = login.map_or(Ok((None, None)), user_and_password)?;
-        let mut namespace = NAMESPACE.to_owned();
+        let (mut namespace, mut roots) = (NAMESPACE.to_owned(), None);
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             match parameter.split_once('=') {
                 Some(("namespace", name)) => name.clone_into(&mut namespace),
-                _ => return Err(wrong("the one parameter that it may have is namespace")),
+                Some(("sslrootcert", file)) if over_tls => roots = Some(file),
+                _ => {
+                    let why = "its parameters are namespace, and with rediss:// sslrootcert";
+                    return Err(wrong(why));
+                }
             }
         }
         if !is_plain_name(&namespace) {
@@ -89,6 +99,7 @@ impl RedisConfig {
             user,
             password,
             database: database.parse().map_err(|_| wrong("the database is not a number"))?,
+            tls: over_tls.then(|| Wanted::new(roots)).transpose().map_err(RedisError::Tls)?,
             namespace,
             lease: LeaseTerms::default(),
             node: this_process(),
@@ -112,11 +123,15 @@ impl RedisConfig {
     /// The URL without user and password.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://{}", self.place().replace(", namespace ", "?namespace="))
+        let place = self.place().replace(", namespace ", "?namespace=");
+        match &self.tls {
+            Some(tls) => format!("rediss://{place}{}", tls.parameter()),
+            None => format!("redis://{place}"),
+        }
     }
 
-    /// How to log in there.
-    pub(super) fn login(&self, host: &str, port: u16) -> redis::RedisResult<ConnectionInfo> {
+    /// A client of one of its servers, which logs in.
+    pub(super) fn client(&self, host: &str, port: u16) -> redis::RedisResult<redis::Client> {
         let mut settings =
             RedisConnectionInfo::default().set_db(self.database.into()).set_skip_set_lib_name();
         if let Some(password) = &self.password {
@@ -125,9 +140,7 @@ impl RedisConfig {
         if let Some(user) = &self.user {
             settings = settings.set_username(user);
         }
-        let address = ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?;
-        let tcp = TcpSettings::default().set_nodelay(true);
-        Ok(address.set_redis_settings(settings).set_tcp_settings(tcp))
+        tls::redis_client((host, port), self.tls.as_ref(), settings)
     }
 
     /// A text of others, which may repeat what it was sent: without the password.
@@ -161,32 +174,9 @@ fn user_and_password(login: &str) -> Result<Login, RedisError> {
     let (user, password) = login
         .split_once(':')
         .ok_or(RedisError::Url("what stands before @ is not USER:PASSWORD"))?;
-    let user = unescaped(user)?;
-    Ok(((!user.is_empty()).then_some(user), Some(unescaped(password)?.into())))
-}
-
-/// Text with `%XX` read.
-fn unescaped(text: &str) -> Result<String, RedisError> {
-    const WRONG: RedisError = RedisError::Url("% is not followed by two hexadecimal digits");
-    let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digit = |at: usize| rest.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        let (Some(high), Some(low)) = (digit(0), digit(1)) else { return Err(WRONG) };
-        bytes.push(u8::try_from(16 * high + low).unwrap_or(b'?'));
-        rest = &rest[2..];
-    }
-    String::from_utf8(bytes).map_err(|_| RedisError::Url("user or password is not UTF-8"))
-}
-
-/// A name that needs no quoting, in a key with braces or in a pattern.
-fn is_plain_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    (1..=48).contains(&name.len()) && name.bytes().all(plain)
+    let read = |text| unescaped(text).map_err(RedisError::Url);
+    let (user, password) = (read(user)?, read(password)?);
+    Ok(((!user.is_empty()).then_some(user), Some(password.into())))
 }
 
 /// A name that no other process has.
@@ -255,12 +245,19 @@ mod tests {
             "redis://u:canary@h?namespace=Upper",
             "redis://u:canary@h?namespace=a}b",
             "redis://u:canary@h?canary=1",
+            "redis://u:canary@h?sslrootcert=/canary",
+            "rediss://u:canary@h?canary=1",
         ] {
             let error = RedisConfig::new(url).expect_err(url);
             assert!(matches!(error, RedisError::Url(_)), "{url}: {error:?}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
-        let tls = RedisConfig::new("rediss://u:canary@h");
-        assert!(matches!(tls, Err(RedisError::Tls)), "{tls:?}");
+        for file in ["/none/such", "%zz", "/proc/self/cmdline"] {
+            let error = RedisConfig::new(&format!("rediss://u:canary@h?sslrootcert={file}"));
+            let Err(RedisError::Tls(why)) = error else { panic!("{error:?}") };
+            assert!(!why.contains("canary"), "{why}");
+        }
+        let tls = RedisConfig::new("rediss://u:canary@h").expect("the system's roots");
+        assert_eq!(tls.url(), "rediss://h:6379/0?namespace=order_router");
     }
 }

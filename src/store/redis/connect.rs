@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisResult, Value};
+use redis::{AsyncConnectionConfig, FromRedisValue, Pipeline, RedisResult, Value};
 
 use super::error::{code, judged};
 use super::{RedisConfig, RedisError};
@@ -134,7 +134,7 @@ pub(super) async fn connect(
         let waits = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.reply_timeout));
-        let client = config.login(&host, port).and_then(Client::open).map_err(failed)?;
+        let client = config.client(&host, port).map_err(failed)?;
         let connecting = client.get_multiplexed_async_connection_with_config(&waits);
         let mut connection = connecting.await.map_err(failed)?;
         let seen = look(config, probed, &mut connection).await.map_err(failed)?;

@@ -16,11 +16,9 @@ pub enum RedisError {
         "the URL of the store is not understood: {0}; it is redis://USER:PASSWORD@HOST:PORT/DB?namespace=NAME"
     )]
     Url(&'static str),
-    /// TLS is wanted, and this build has none for Redis.
-    #[error(
-        "rediss:// is not supported: connect over a private network, a tunnel or a local TLS proxy, with redis://"
-    )]
-    Tls,
+    /// The certificates that `sslrootcert` names are not usable.
+    #[error("sslrootcert: {0}")]
+    Tls(String),
     /// The terms of the lease contradict one another.
     #[error("the terms of the lease are wrong: {0}")]
     Terms(&'static str),

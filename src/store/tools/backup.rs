@@ -119,6 +119,13 @@ pub async fn restore(
         return Err(OpenError::io(dir, exists));
     }
     let report = verify(from, None)?;
+    // A journal that lost its end is as whole as one that was never longer.
+    let (said, has) = (changes_of(from)?, report.journal.changes);
+    if said != Some(has) {
+        let said = said.map_or_else(|| "another number".into(), |said| said.to_string());
+        let what = format!("{} has {has} changes, and had {said}", from.display());
+        return Err(OpenError::lost(what));
+    }
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let beside = dir.with_file_name(format!("{name}.restoring"));
     match fs::remove_dir_all(&beside) {
@@ -136,6 +143,11 @@ pub async fn restore(
     sync_dir(&beside.join("journal"))?;
     crash::point("restore.copied");
     let store = open(&beside)?;
+    // Another store goes on with its orders, or may: they would be bought from both.
+    let marked = store.rehydrate().await.map_err(close)?.mark;
+    if let Some(mark) = marked.filter(|mark| !matches!(mark, Mark::Restored(_))) {
+        return Err(OpenError::lost(format!("{}: {mark}", from.display())));
+    }
     let mark = Some(Mark::Restored(from.display().to_string()));
     store.commit(Change::Mark { mark }).await.map_err(close)?;
     store.close().await.map_err(close)?;
@@ -150,6 +162,15 @@ pub async fn restore(
 /// Whether a directory is a whole backup.
 fn is_whole(dir: &Path) -> bool {
     dir.join(WHOLE).is_file()
+}
+
+/// How many changes a whole backup says that it has.
+fn changes_of(dir: &Path) -> Result<Option<u64>, OpenError> {
+    let path = dir.join(WHOLE);
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(CHUNK as u64).read_to_string(&mut text));
+    read.map_err(|error| OpenError::io(&path, error))?;
+    Ok(text.lines().find_map(|line| line.strip_prefix("changes ")?.parse().ok()))
 }
 
 /// How many segments of an earlier copy need not be copied again. What is a copy of something else is left

@@ -15,9 +15,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// Submits the purchases; the router is killed at each turn, and `disturb` then does what else there
 /// is to the server.
-fn buys_once(store: &str, count: usize, disturb: impl Fn(usize)) {
+fn buys_once(store: &str, disturb: impl Fn(usize)) {
     let bench = Bench::new();
-    bench.file("in.csv", &purchases(count, 1));
+    bench.file("in.csv", &purchases(PURCHASES, 1));
     let supplier = simulator(Faults {
         withheld_after_creation: 0.01,
         reset_after: 0.01,
@@ -66,24 +66,24 @@ fn buys_once(store: &str, count: usize, disturb: impl Fn(usize)) {
     assert!(!log().contains("canary"), "a secret is shown: {}", log());
     let admin = supplier.admin_url();
     run(bench.command(&["check", "--ledger", &admin, "--results", "results.jsonl"]), 0);
-    assert_eq!(supplier.ledger().len(), count);
+    assert_eq!(supplier.ledger().len(), PURCHASES);
     let results = bench.results();
     let placed = results.iter().filter(|line| line["outcome"] == "placed");
     let ids: BTreeSet<_> = placed.map(|line| line["order_id"].as_str().unwrap()).collect();
-    assert_eq!(ids.len(), count);
-    println!("{count} purchases, {KILLS} kills: {:?}", begun.elapsed());
+    assert_eq!(ids.len(), PURCHASES);
+    println!("{PURCHASES} purchases, {KILLS} kills: {:?}", begun.elapsed());
 }
 
 #[test]
 fn purchases_on_redb_survive_kills() {
     let dir = tempfile::tempdir().unwrap();
-    buys_once(&format!("redb:{}", dir.path().join("store.redb").display()), PURCHASES, |_| {});
+    buys_once(&format!("redb:{}", dir.path().join("store.redb").display()), |_| {});
 }
 
 #[test]
 fn purchases_on_postgres_survive_kills_of_router_and_server() {
     let Some(server) = Postgres::start(&[]) else { return };
-    buys_once(&server.url("purchases"), PURCHASES, |_| {
+    buys_once(&server.url("purchases"), |_| {
         server.kill();
         server.run();
     });
@@ -92,13 +92,13 @@ fn purchases_on_postgres_survive_kills_of_router_and_server() {
 #[test]
 fn purchases_on_redis_survive_kills_of_router_and_server() {
     let Some(server) = Redis::start(&[]) else { return };
-    buys_once(&server.url("purchases"), PURCHASES, |_| {
+    buys_once(&server.url("purchases"), |_| {
         server.kill();
         server.run();
     });
 }
 
-/// The local server keeps all in memory, so it is not killed, and takes some 13 orders a second.
+/// The local server keeps all in memory, so it is not killed.
 #[test]
 fn purchases_on_dynamodb_survive_kills_of_the_router() {
     let Some(server) = DynamoDb::shared() else { return };
@@ -113,7 +113,7 @@ fn purchases_on_dynamodb_survive_kills_of_the_router() {
     for _ in 0..2 {
         assert!(stdout(&run(create(), 0)).contains("table purchases"));
     }
-    buys_once(&url, 300, |_| {});
+    buys_once(&url, |_| {});
 }
 
 /// A server that may forget what it answers is taken only by who says so.
@@ -137,4 +137,13 @@ fn server_that_does_not_sync_is_taken_where_that_is_accepted() {
     assert_eq!(supplier.ledger().len(), 3);
     run(submit(&["--accept-unsynced", "--share"]), 0);
     assert_eq!(supplier.ledger().len(), 3);
+    let to = format!("redb:{}", bench.path("moved.redb").display());
+    let migrate = |more: &[&str]| {
+        let mut command = bench.command(&["store", "migrate", "--lease", "1s"]);
+        command.args(["--pause-max", "300ms"]).args(more);
+        command.env("ORDER_ROUTER_FROM", server.url("unsynced")).env("ORDER_ROUTER_TO", &to);
+        command
+    };
+    assert!(stderr(&run(migrate(&[]), 2)).contains("accept_unsynced"));
+    run(migrate(&["--accept-unsynced"]), 0);
 }

@@ -61,9 +61,27 @@ fn nothing_is_sent_between_stop_and_resume_whoever_is_killed() {
 }
 
 #[test]
+fn nobody_is_told_that_all_is_stopped_where_no_router_looks() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("elsewhere")).unwrap();
+    let said = stderr(&run(bench.command(&["stop", "--data", "elsewhere"]), 2));
+    assert!(said.contains("is no data directory"), "{said}");
+    assert!(!bench.path("elsewhere/STOP").exists());
+    // A file that is named is made wherever it is to be, and told by its whole path.
+    let said = stdout(&run(bench.command(&["stop", "--stop-file", "elsewhere/halt"]), 0));
+    let path = bench.path("elsewhere/halt").canonicalize().unwrap();
+    assert!(said.contains(&path.display().to_string()), "{said}");
+    // Gone to another directory, where the file of settings names it without its whole path.
+    bench.file("router.toml", "stop_file = \"halt\"\nsupplier = \"https://example.com\"\n");
+    let mut check = bench.command(&["config", "check", "--config", "router.toml"]);
+    let output = stderr(&check.output().unwrap());
+    assert!(output.contains("stop_file: is relative"), "{output}");
+}
+
+#[test]
 fn the_file_is_the_one_that_the_router_looks_for() {
     let bench = Bench::new();
-    std::fs::create_dir(bench.path("data")).unwrap();
+    data_directory(&bench, "data");
     bench.file("router.toml", "data = \"data\"\nstop_file = \"halt\"\n");
     run(bench.command(&["stop", "--config", "router.toml"]), 0);
     assert!(bench.path("halt").exists() && !bench.path("data/STOP").exists());

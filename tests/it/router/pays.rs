@@ -7,7 +7,7 @@ use order_router::store::{EmbeddedConfig, EmbeddedStore, OpenError};
 use order_router::supplier::{
     Capabilities, Exchange, Fetched, Gate, Page, PageRequest, ReadError, Supplier,
 };
-use order_router::{OrderId, StartError};
+use order_router::{OrderId, RouterEvent, StartError};
 
 use super::*;
 
@@ -226,4 +226,36 @@ async fn payments_in_doubt_are_bounded_by_money_too() {
     assert!((4..=5).contains(&pays), "{pays} payments");
     let pays = pays_until_it_stops(None).await;
     assert!((1..=2).contains(&pays), "{pays} payments");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_paid_after_it_was_told_unpaid_rings() {
+    // It lands when it should have landed long ago.
+    let late_after = Duration::from_secs(4);
+    let mut world = paying(Faults { late_after, ..scripted(PayFault::Late) });
+    world.config = world.config.clone().tries_max(1);
+    let router = world.ready().await;
+    let mut events = router.events();
+    let end = buy(&router, order("p", "x", 1)).await;
+    assert!(matches!(end, End::Unpaid { .. }), "{end:?}");
+    assert_eq!(debits(&world), [0]);
+    while debits(&world) != [1] {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Whatever a list is read for.
+    let faults = Faults { withheld_after_creation: 1.0, ..Faults::default() };
+    world.simulator.set_faults(faults).expect("faults");
+    drop(router.track(order("q", "y", 1)).expect("taken"));
+    let rings = async {
+        loop {
+            if let Some(RouterEvent::Alarm { what }) = events.next().await
+                && what.contains("order p is paid, and was told unpaid")
+            {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(TEN, rings).await.expect("it rings");
+    // What was told stays.
+    assert_eq!(buy(&router, order("p", "x", 1)).await, end);
 }

@@ -37,15 +37,40 @@ class IdempotentParameterMismatch(MockValidationException):
 
 
 class Snapshots:
-    """Copies a table without its items; those are never changed in place, see below."""
+    """Copies a table without its items, once in a transaction; those are never changed in place, see
+    below. Of its partitions, those alone are copied that the transaction writes to."""
 
-    @staticmethod
-    def deepcopy(value, memo=None):
+    written = {}
+    taken = {}
+
+    @classmethod
+    def begin(cls, backend, transact_items):
+        cls.written, cls.taken = defaultdict(set), {}
+        for operation in (next(iter(item.values())) for item in transact_items):
+            table = backend.tables.get(operation.get("TableName"))
+            key = operation.get("Item") or operation.get("Key")
+            if table is not None and key:
+                cls.written[table.name].add(DynamoType(key[table.hash_key_attr]))
+
+    @classmethod
+    def deepcopy(cls, value, memo=None):
         if not isinstance(value, Table):
             return copy.deepcopy(value, memo)
-        taken = copy.copy(value)
-        taken.items = defaultdict(dict, {key: dict(row) for key, row in value.items.items()})
-        return taken
+        if value.name not in cls.taken:
+            taken = copy.copy(value)
+            taken.items = value.items.copy()
+            for partition in cls.written[value.name] & taken.items.keys():
+                taken.items[partition] = dict(taken.items[partition])
+            cls.taken[value.name] = taken
+        return cls.taken[value.name]
+
+
+def with_one_snapshot(transact_write_items):
+    def transact(self, transact_items):
+        Snapshots.begin(self, transact_items)
+        return transact_write_items(self, transact_items)
+
+    return transact
 
 
 def without_changes_in_place(update_item):
@@ -79,6 +104,8 @@ def with_tokens(transact_write_items):
 
 def main():
     models.copy = Snapshots
+    transact = DynamoDBBackend.transact_write_items
+    DynamoDBBackend.transact_write_items = with_one_snapshot(transact)
     DynamoDBBackend.update_item = without_changes_in_place(DynamoDBBackend.update_item)
     if "no-tokens" not in sys.argv:
         handler = DynamoHandler.transact_write_items

@@ -25,6 +25,17 @@ impl Bill {
         }
     }
 
+    /// The newest payment has paid after a look had shown that it did nothing.
+    pub(super) fn paid_late(&mut self, effects: &mut Vec<PayEffect>) {
+        match self.phase {
+            // No newer one is recorded, so none is: rule 5.
+            Phase::Checking { .. } | Phase::Asked => self.seen_paid(effects),
+            // What is told stays; before it is, whoever carries this out knows whose order it is.
+            Phase::Ended => effects.insert(0, PayEffect::Alarm(PayAlarm::PaidLate)),
+            Phase::Writing { .. } | Phase::Sending | Phase::Doubt(_) => {}
+        }
+    }
+
     pub(super) fn looked(
         &mut self,
         rules: &Rules,
@@ -41,6 +52,8 @@ impl Bill {
             Phase::Doubt(doubt) => self.looked_in_doubt(rules, doubt, requested, saw, now, effects),
             Phase::Asked => match saw {
                 Saw::Cancelled(reason) => self.cancelled_before(reason, now, effects),
+                // Once a payment has left, nobody can tell that it had failed before.
+                Saw::Failed => self.failed_before(now, effects),
                 _ => self.look_again(rules, None, now),
             },
             Phase::Writing { .. } | Phase::Sending | Phase::Ended => {}
@@ -60,10 +73,7 @@ impl Bill {
         match saw {
             Saw::Unpaid if from <= requested => self.ask(rules, now, effects),
             Saw::Cancelled(reason) => self.cancelled_before(reason, now, effects),
-            Saw::Failed => {
-                let why = "it failed before it was paid".into();
-                self.hold(why, settled_doubt(now), effects);
-            }
+            Saw::Failed => self.failed_before(now, effects),
             Saw::Nothing(why) if now.since(from) > unreadable(rules) => {
                 let why = format!("it cannot be read: {why}").into();
                 self.hold(why, settled_doubt(now), effects);
@@ -71,6 +81,10 @@ impl Bill {
             Saw::Unpaid | Saw::Nothing(_) => self.look_again(rules, None, now),
             Saw::Paid => {}
         }
+    }
+
+    fn failed_before(&mut self, now: Moment, effects: &mut Vec<PayEffect>) {
+        self.hold("it failed before it was paid".into(), settled_doubt(now), effects);
     }
 
     /// It was cancelled before a payment of ours could have paid it. Where creating pays (A6 is
@@ -101,6 +115,10 @@ impl Bill {
         let unpaid_end = |why| (PayVerdict::Unpaid(why), Then::End);
         let (waited, patience) = (now.since(doubt.since), rules.wire_bound + rules.look_again_max);
         match saw {
+            Saw::Unpaid if self.payment.is_for_a_person() => {
+                let why = "whether it was told unpaid is not known: a person is asked".into();
+                self.hold_or_look(rules, why, doubt, now, effects);
+            }
             Saw::Unpaid if settled => {
                 let tries = self.payment.tries.saturating_add(1);
                 let counts = doubt.unpaid == Unpaid::CountsAsTry;
