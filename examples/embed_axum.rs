@@ -149,6 +149,7 @@ fn no_end(error: &SubmitError) -> Response {
         SubmitError::Conflict { .. } => (StatusCode::CONFLICT, "conflict", None),
         // Its message names the node that has it.
         SubmitError::Elsewhere { .. } => (StatusCode::CONFLICT, "elsewhere", None),
+        SubmitError::OverLimit { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "over_limit", None),
         SubmitError::Overloaded { .. } | SubmitError::Stopped => {
             (StatusCode::SERVICE_UNAVAILABLE, "unavailable", Some(5))
         }

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::config::Config;
-use crate::dispatch::{Dispatch, Doubts, LateSockets, Switch, Unreported};
+use crate::dispatch::{Dispatch, Doubts, Found, LateSockets, Switch, Unreported};
 use crate::order::{EchoProfile, Item, ItemsHash, OrderId, Price};
 use crate::protocol::account::Account;
 use crate::protocol::evidence::EvidencePolicy;
@@ -30,7 +30,7 @@ use crate::protocol::lane::Rules;
 use crate::protocol::listing::Sheet;
 use crate::protocol::payment::evidence::is_paid;
 use crate::protocol::{
-    Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, Moment, PaysOn, Verdict, Why,
+    Change, Clause, Fingerprint, IDS_PER_RECORD_MAX, IntentId, Moment, PaysOn, Verdict, Why,
 };
 use crate::router::RouterEvent;
 use crate::runtime::Runtime;
@@ -77,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) switch: Arc<Switch>,
     pub(crate) late_sockets: LateSockets,
     pub(crate) unreported: Unreported,
+    /// Orders whose price guard failed: they are sent without it from now on.
+    pub(crate) unguarded: DashSet<IntentId>,
     pub(crate) payments: Payments,
     /// The balances, and what they must be.
     pub(crate) money: Money,
@@ -134,11 +136,14 @@ pub(crate) struct Parts {
     pub(crate) sends: bool,
     /// Why the host has stopped sending, as the store has it.
     pub(crate) stopped: Option<Why>,
+    /// What counts against limits, as the store has it.
+    pub(crate) found: Found,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts, locked_at: Moment) -> Self {
-        let Parts { config, supplier, store, runtime, account, gate, sends, stopped } = parts;
+        let Parts { config, supplier, store, runtime, account, gate, sends, stopped, found } =
+            parts;
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let lease = store.lease();
         let switch = Arc::new(Switch::new(stopped, config.stop_file.clone()));
@@ -149,11 +154,19 @@ impl Shared {
             policy: supplier.evidence_policy(),
             echo: echo(&*supplier, &config),
             fingerprint: supplier.fingerprint(),
-            dispatch: Dispatch::new(&config, sends, runtime.now(), lease.clone(), switch.clone()),
+            dispatch: Dispatch::new(
+                &config,
+                sends,
+                runtime.now(),
+                lease.clone(),
+                switch.clone(),
+                found,
+            ),
             switch,
             registry: Registry::new(config.left_out),
             late_sockets: LateSockets::default(),
             unreported: Unreported::default(),
+            unguarded: DashSet::default(),
             payments: Payments::default(),
             money: Money::new(&config, &*supplier, runtime.now()),
             threads: OnceLock::new(),
@@ -253,6 +266,7 @@ impl Shared {
     /// Measures the supplier's clock.
     pub(crate) fn supplier_clock(&self, date: Option<Timestamp>) {
         let wall = self.runtime.clock.wall();
+        self.dispatch.supplier_says(date, self.runtime.now());
         match date {
             Some(date) => self.account().supplier_clock(date, wall),
             None => self.account().assume_clock(wall, self.runtime.now()),

@@ -390,6 +390,10 @@ async fn follow_there(shared: &Shared, order: &Order, teller: &Teller) -> Option
                 let why = why.into();
                 return Some(Progress::Failed(SubmitError::LaneHeld { why }));
             }
+            (None, Some(Reply::OverLimit(why))) => {
+                let (client_ref, why) = (order.client_ref().clone(), why.into());
+                return Some(Progress::Failed(SubmitError::OverLimit { client_ref, why }));
+            }
             (None, Some(Reply::OtherAccount)) => {
                 let source = StoreError::Failed(OTHER_ACCOUNT.into());
                 return Some(Progress::Failed(SubmitError::Store { may_exist: false, source }));

@@ -6,9 +6,11 @@ use std::time::Duration;
 use crate::order::Price;
 use crate::protocol::balance::BalanceRules;
 use crate::protocol::lane::Rules;
+use crate::protocol::limits::Limits;
 use crate::protocol::{LeftOut, PaysOn};
 
 mod balance;
+mod limits;
 
 /// What a router is set to. Start from [`Config::default`] and change what must differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +26,10 @@ pub struct Config {
     pub(crate) lane_posts_max: usize,
     pub(crate) doubts_max: usize,
     pub(crate) doubts_amount_max: Option<Price>,
+    pub(crate) order_quantity_max: Option<u64>,
+    pub(crate) order_amount_max: Option<Price>,
+    pub(crate) limits: Limits,
+    pub(crate) resend_without_guard: bool,
     pub(crate) open_max: usize,
     pub(crate) callers_max: usize,
     pub(crate) late_sockets_max: usize,
@@ -81,6 +87,10 @@ impl Default for Config {
             lane_posts_max: 512,
             doubts_max: 100,
             doubts_amount_max: None,
+            order_quantity_max: None,
+            order_amount_max: None,
+            limits: Limits::default(),
+            resend_without_guard: false,
             open_max: 1_000_000,
             callers_max: 1_000_000,
             late_sockets_max: 1024,
@@ -143,6 +153,14 @@ pub enum ConfigError {
         lasts: Duration,
         /// How often it is read.
         interval: Duration,
+    },
+    /// What is sent without a price guard costs nobody knows what.
+    #[error(
+        "resend_without_guard and {limit} contradict each other: without a price guard nobody can say what an order costs"
+    )]
+    Guardless {
+        /// The limit.
+        limit: &'static str,
     },
     /// A limit of 0 would stop everything.
     #[error("{0} must not be 0")]
@@ -238,7 +256,8 @@ impl Config {
     /// Most money in doubt on the account, in the currency of the price guards: reached, nothing more is
     /// sent until some orders are decided. Default: none.
     ///
-    /// Counted as the [price guards](crate::Item::total_price) of all that is in doubt. One order in doubt
+    /// Counted as the [price guards](crate::Item::total_price) of all that is in doubt, orders and
+    /// payments; payments stop only at as much of their own. One order in doubt
     /// with a line without a guard is as much as all that is allowed: nobody can say what it costs.
     /// What is under way when the bound is reached may come into doubt as well.
     #[must_use]
@@ -426,6 +445,7 @@ impl Config {
         if let Some((name, _)) = zeros.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero(name));
         }
+        self.check_limits()?;
         let (first, longest) = self.look_again;
         if first > longest {
             return Err(ConfigError::LookAgain { first, longest });

@@ -38,6 +38,10 @@ pub const COMPACTION_POINTS: &[&str] = &[
     "compact.done",
 ];
 
+/// The points of a reservation against limits of orders and money.
+#[cfg(any(test, feature = "testing"))]
+pub const LIMIT_POINTS: &[&str] = &["spend.writing", "spend.durable"];
+
 /// Every point that a router passes, in the order in which a start, an order and a doubt come by
 /// them.
 #[cfg(any(test, feature = "testing"))]

@@ -2,7 +2,7 @@
 //!
 //! A permit is a rate token and a place among the POSTs under way. It is taken before the attempt
 //! is recorded (rule 2) and given back with the first outcome. Payments come before new orders: an order
-//! that is not paid expires. The tasks live on tokio, outside any
+//! that is not paid expires. What is limited is counted before it wants a permit ([`limits`]). The tasks live on tokio, outside any
 //! actor: nothing that stops an actor cuts a POST off.
 
 use std::collections::VecDeque;
@@ -16,10 +16,13 @@ use crate::protocol::evidence::{AccountEffect, PauseWhy};
 use crate::protocol::{IntentId, Moment, Why};
 use crate::store::Lease;
 
+mod limits;
 mod pay;
 mod post;
 mod switch;
 
+use limits::Asked;
+pub(crate) use limits::{Found, Used};
 pub(crate) use pay::{PayJob, PayReports, send_pay};
 pub(crate) use post::{Job, LateSockets, Unreported, send};
 pub(crate) use switch::Switch;
@@ -37,6 +40,8 @@ const UNREACHABLE: (Duration, Duration) = (Duration::from_millis(50), Duration::
 
 /// Hands out permits, first come first served.
 pub(crate) struct Dispatch {
+    /// Orders or money are limited.
+    limited: bool,
     permits: Mutex<Permits>,
 }
 
@@ -60,6 +65,7 @@ struct Permits {
     doubts_max: usize,
     /// How much the doubts may cost.
     amount_max: Option<Price>,
+    limits: limits::Limits,
     /// Payments that wait.
     paying: VecDeque<IntentId>,
     waiting: VecDeque<(ItemsHash, IntentId)>,
@@ -128,10 +134,15 @@ impl Dispatch {
         now: Moment,
         lease: Option<Arc<Lease>>,
         switch: Arc<Switch>,
+        found: Found,
     ) -> Self {
+        let pause = lease.as_ref().map(|lease| lease.terms().pause_max).unwrap_or_default();
+        let limits = limits::Limits::new(config.limits, config.pays_on, pause, found);
         let rate = config.rate_per_minute.map(|rate| f64::from(rate) / 60.0);
         Self {
+            limited: limits.is_on(),
             permits: Mutex::new(Permits {
+                limits,
                 lease,
                 switch,
                 sends,
@@ -168,29 +179,46 @@ impl Dispatch {
     pub(crate) fn try_take(&self, now: Moment) -> bool {
         let mut permits = self.permits();
         let nobody = permits.waiting.is_empty() && permits.paying.is_empty();
-        nobody && permits.take(now, For::Order).is_ok()
+        nobody && !self.limited && permits.take(now, For::Order).is_ok()
     }
 
     /// Asks for a permit; it comes as a message to the lane.
-    pub(crate) fn ask(&self, shared: &Arc<Shared>, lane: ItemsHash, intent: IntentId) {
-        self.permits().waiting.push_back((lane, intent));
+    pub(crate) fn ask(
+        &self,
+        shared: &Arc<Shared>,
+        (lane, intent): (ItemsHash, IntentId),
+        amount: Option<Price>,
+        until: Option<Moment>,
+    ) {
+        let wanted = Asked { intent, lane: Some(lane), amount, until };
+        if self.limited(shared, wanted).is_some() {
+            self.permits().waiting.push_back((lane, intent));
+        }
         self.pump(shared);
     }
 
     /// Asks for a permit to pay; it comes as a message to the payments.
-    pub(crate) fn ask_to_pay(&self, shared: &Arc<Shared>, intent: IntentId) {
-        self.permits().paying.push_back(intent);
+    pub(crate) fn ask_to_pay(&self, shared: &Arc<Shared>, intent: IntentId, amount: Option<Price>) {
+        let wanted = Asked { intent, lane: None, amount, until: None };
+        if self.limited(shared, wanted).is_some() {
+            self.permits().paying.push_back(intent);
+        }
         self.pump(shared);
     }
 
     /// Gives a permit back: its POST has an outcome, or it was not needed.
-    pub(crate) fn give_back(&self, shared: &Arc<Shared>) {
+    pub(crate) fn give_back(&self, shared: &Arc<Shared>, intent: IntentId, used: Used) {
         let mut permits = self.permits();
         permits.posts = permits.posts.saturating_sub(1);
-        let pumps = !permits.waiting.is_empty() || !permits.paying.is_empty();
+        permits.limits.release(intent, used, shared.runtime.now());
+        let pumps = !permits.waiting.is_empty()
+            || !permits.paying.is_empty()
+            || permits.limits.are_waited_for();
         drop(permits);
         if pumps {
             self.pump(shared);
+        } else if self.limited {
+            self.released(shared);
         }
     }
 
@@ -223,6 +251,7 @@ impl Dispatch {
 
     /// Begins to send: the account is known.
     pub(crate) fn open(&self, shared: &Arc<Shared>) {
+        self.start_limits(shared);
         self.permits().ready = true;
         self.pump(shared);
     }
@@ -258,7 +287,7 @@ impl Dispatch {
         if permits.too_much_in_doubt() {
             return Some("too many orders are in doubt".into());
         }
-        permits.paused.as_ref().map(|pause| pause.why.clone())
+        permits.paused.as_ref().map(|pause| pause.why.clone()).or_else(|| permits.limits.full())
     }
 
     /// Takes in what an answer means for the whole account.
@@ -367,11 +396,19 @@ impl Dispatch {
     /// Hands out permits while there are any.
     pub(crate) fn pump(&self, shared: &Arc<Shared>) {
         let now = shared.runtime.now();
+        if self.limited {
+            self.reserve(shared);
+        }
         loop {
             let mut permits = self.permits();
             let pays = !permits.paying.is_empty() && !permits.pays_stop();
             if !pays && permits.waiting.is_empty() {
                 return;
+            }
+            if self.limited && permits.reserve_anew(pays, now) {
+                drop(permits);
+                self.reserve(shared);
+                continue;
             }
             match permits.take(now, if pays { For::Payment } else { For::Order }) {
                 Ok(()) if pays => {
@@ -386,19 +423,23 @@ impl Dispatch {
                 }
                 Err(NotNow::UntilTold) => return,
                 Err(NotNow::Until(at)) => {
-                    if permits.timer.is_some_and(|set| now < set && set <= at) {
-                        return;
-                    }
-                    permits.timer = Some(at);
                     drop(permits);
-                    self.pump_at(shared, at);
-                    return;
+                    return self.pump_by(shared, at);
                 }
             }
         }
     }
 
-    fn pump_at(&self, shared: &Arc<Shared>, at: Moment) {
+    /// Pumps at this moment at the latest.
+    fn pump_by(&self, shared: &Arc<Shared>, at: Moment) {
+        let now = shared.runtime.now();
+        {
+            let mut permits = self.permits();
+            if permits.timer.is_some_and(|set| now < set && set <= at) {
+                return;
+            }
+            permits.timer = Some(at);
+        }
         let shared = shared.clone();
         shared.clone().spawn(async move {
             shared.runtime.sleep_until(at).await;

@@ -112,6 +112,15 @@ pub enum SubmitError {
         /// Why.
         why: Why,
     },
+    /// The order is over a limit by itself, or money is limited and nobody can say what it costs. Nothing
+    /// was recorded or bought; the same order will be refused again as long as the limit is.
+    #[error("order {client_ref} is refused: {why}; nothing was recorded or bought")]
+    OverLimit {
+        /// The caller's reference.
+        client_ref: ClientRef,
+        /// Which limit, and what to do.
+        why: Why,
+    },
     /// A bound is reached. Nothing was recorded or bought; submit it again later.
     #[error("overloaded: {what} is at its bound of {bound}; nothing was bought")]
     Overloaded {

@@ -248,6 +248,11 @@ impl Item {
         self
     }
 
+    /// The same without its price guard.
+    pub(crate) fn without_price(self) -> Self {
+        Self { total_price: None, ..self }
+    }
+
     /// The supplier's product id.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -292,6 +297,16 @@ impl Price {
 
     pub(crate) fn plus(self, other: Self) -> Self {
         Self(self.0.checked_add(other.0).unwrap_or(Decimal::MAX))
+    }
+
+    /// The same without zeros at its end: equal amounts are equal texts.
+    pub(crate) fn plain(self) -> Self {
+        Self(self.0.normalize())
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn largest() -> Self {
+        Self(Decimal::MAX)
     }
 
     /// What is left of a sum; nothing, if it was too large to be added up exactly.

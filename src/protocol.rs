@@ -11,6 +11,7 @@ pub mod format;
 pub mod fulfilment;
 mod intent;
 pub mod lane;
+pub mod limits;
 pub mod listing;
 pub mod payment;
 mod time;

@@ -14,9 +14,10 @@ use crate::actors::{
     Shared, Start, Threads, end_of, progress_of,
 };
 use crate::config::{Config, StartAnswer};
+use crate::dispatch::Found;
 use crate::error::{ResolveError, StartError, SubmitError};
 use crate::money::{Amount, Balance, Currency};
-use crate::order::{ClientRef, Order, OrderId};
+use crate::order::{ClientRef, Order, OrderId, Price};
 use crate::protocol::account::{Account, AccountRules};
 use crate::protocol::balance;
 use crate::protocol::fulfilment::Delivery;
@@ -436,6 +437,15 @@ impl Builder {
         let before = |line: &HistoryLine| line.newest?.checked_sub(config.clock_margin).ok();
         let newest_known = found.newest_known.or(found.history.as_ref().and_then(before));
         let has_history = found.history.is_some();
+        let owed = |stored: &Stored| {
+            let paid_later = match &stored.state {
+                State::Created { .. } => true,
+                state => config.pays_on == PaysOn::Pay && state.attempt().is_some(),
+            };
+            paid_later.then(|| (stored.id, Price::total(&stored.items).unwrap_or_default()))
+        };
+        let owed = found.intents.iter().filter_map(owed).collect();
+        let counted = Found { spent: found.spent, owed };
         let account = Account::new(
             rules,
             found.history,
@@ -445,7 +455,17 @@ impl Builder {
             newest_known,
             locked_at,
         );
-        let parts = Parts { config, supplier, store, runtime, account, gate, sends, stopped };
+        let parts = Parts {
+            config,
+            supplier,
+            store,
+            runtime,
+            account,
+            gate,
+            sends,
+            stopped,
+            found: counted,
+        };
         let shared = Arc::new(Shared::new(parts, locked_at));
         lay_down(&shared, found.intents, found.held_lanes);
         let threads = Threads::start(shared.clone()).await.map_err(StartError::Thread)?;

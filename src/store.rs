@@ -149,6 +149,8 @@ pub struct Rehydration {
     pub newest_known: Option<Timestamp>,
     /// What a migration has made of the store: with one, no router starts on it.
     pub mark: Option<Mark>,
+    /// What was spent of late, where it is limited.
+    pub spent: crate::protocol::limits::Spent,
 }
 
 /// Where an account's history ends and the router's own orders begin (rule 14).

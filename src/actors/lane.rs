@@ -236,6 +236,10 @@ impl LaneActor {
         let (client_ref, items) = (new.client_ref.clone(), new.items.clone());
         let open = self.enter(id, &client_ref, &items, Some(Box::new(new)));
         open.waiters.extend([progress].into_iter().chain(seen));
+        if let Some(why) = shared.config.over_limit(&items) {
+            let refused = SubmitError::OverLimit { client_ref, why };
+            return self.turn_away(id, refused, ctx);
+        }
         let permit = shared.dispatch.try_take(now).then(|| self.attempt());
         let good_until = now.plus(until(wall, good_until));
         self.feed(Event::Submitted { intent: id, delivered, good_until, permit }, ctx);

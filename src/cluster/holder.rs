@@ -317,6 +317,7 @@ enum Settled {
 fn reply_to(error: &SubmitError) -> Settled {
     match error {
         SubmitError::LaneHeld { why } => Settled::Reply(Reply::LaneHeld(why.to_string())),
+        SubmitError::OverLimit { why, .. } => Settled::Reply(Reply::OverLimit(why.to_string())),
         SubmitError::Overloaded { .. } | SubmitError::Stopped | SubmitError::Store { .. } => {
             Settled::Later
         }

@@ -33,6 +33,8 @@ pub(super) enum Reply {
     OtherAccount,
     /// Identical orders are held.
     LaneHeld(String),
+    /// The order is over a limit by itself.
+    OverLimit(String),
     /// It cannot be recorded.
     Failed(String),
     /// The shared gate says that another node has it.

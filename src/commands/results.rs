@@ -34,7 +34,7 @@ pub enum Outcome {
     InDoubt,
     /// The reference belongs to another order: nothing was bought for this line.
     Conflict,
-    /// The line is no order: nothing was bought for it.
+    /// The line is no order, or is over a limit by itself: nothing was recorded or bought for it.
     Invalid,
     /// Another node has it, the shared gate says: nothing was bought here.
     Elsewhere,

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::{AbortHandle, Abortable};
 use tracing::Instrument;
 
-use super::post::{READ_ON_DEFAULT, gate};
+use super::Used;
+use super::post::{READ_ON_DEFAULT, gate, has_left};
 use crate::actors::{PayMessage, Shared};
 use crate::crash;
 use crate::order::{ClientRef, OrderId, Price};
@@ -49,6 +50,7 @@ struct Report {
     intent: IntentId,
     pays: u32,
     first: bool,
+    gate: Arc<Gate>,
 }
 
 impl Report {
@@ -57,10 +59,16 @@ impl Report {
         if left.is_some() || matches!(outcome, PayOutcome::NotSent(_)) {
             self.shared.payments.reports.missing().remove(&(intent, pays));
         }
+        let used = match &outcome {
+            PayOutcome::NotSent(_) if !has_left(&self.gate) => Used::Not,
+            PayOutcome::NotSent(_) | PayOutcome::Again { .. } => Used::ForNothing,
+            // What a refusal means is decided by a look.
+            PayOutcome::Paid | PayOutcome::Refused(_) | PayOutcome::Unknown(_) => Used::Fully,
+        };
         let message = PayMessage::Answered { intent, pays, outcome, left };
         self.shared.payments.send(&self.shared, message);
         if std::mem::take(&mut self.first) {
-            self.shared.dispatch.give_back(&self.shared);
+            self.shared.dispatch.give_back(&self.shared, intent, used);
         }
     }
 }
@@ -96,9 +104,10 @@ pub(crate) fn send_pay(shared: &Arc<Shared>, job: PayJob) {
 
 async fn pay(shared: Arc<Shared>, job: PayJob, recorded: Moment) {
     let (intent, pays) = (job.intent, job.pays);
-    let mut report = Report { shared: shared.clone(), intent, pays, first: true };
     // Not with what the order was good for: it exists, and the supplier says how long it may be paid.
-    let gate = gate(&shared, recorded.plus(shared.config.send_window));
+    let gate = gate(&shared, intent, recorded.plus(shared.config.send_window));
+    let mut report =
+        Report { shared: shared.clone(), intent, pays, first: true, gate: gate.clone() };
     crash::point("pay.recorded");
     let mut exchange = shared.supplier.pay(job.order.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
@@ -155,8 +164,7 @@ fn judged(shared: &Arc<Shared>, job: &PayJob, gate: &Gate, exchange: &Exchange) 
     if let AccountEffect::Alarm(alarm) = judgement.account {
         shared.alarm(&format!("payment of order {}: {alarm:?}", job.client_ref));
     }
-    let left = matches!(gate.state(), GateState::Yielded(_));
-    shared.dispatch.left(shared, left);
+    shared.dispatch.left(shared, has_left(gate));
     shared.dispatch.effect(shared, judgement.account, false, job.price);
     judgement
 }

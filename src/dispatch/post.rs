@@ -8,10 +8,13 @@ use futures_util::future::{AbortHandle, Abortable};
 use jiff::Timestamp;
 use tracing::Instrument;
 
+use super::Used;
 use crate::actors::{LaneMessage, Shared};
 use crate::crash;
 use crate::order::{ClientRef, Item, ItemsHash, Price};
-use crate::protocol::evidence::{AccountEffect, Evidence, Judgement, Seen, judge};
+use crate::protocol::evidence::{
+    AccountEffect, Evidence, Judgement, PRICE_NOT_MATCHED, Seen, judge,
+};
 use crate::protocol::{AttemptSeq, Clause, IntentId, Moment, Outcome};
 use crate::supplier::{Exchange, Gate, GateState};
 use crate::telemetry::Count;
@@ -82,6 +85,7 @@ struct Report {
     intent: IntentId,
     seq: AttemptSeq,
     first: bool,
+    gate: Arc<Gate>,
 }
 
 impl Report {
@@ -94,9 +98,14 @@ impl Report {
             // Before it is delivered: a lane that is rebuilt meanwhile counts from a later moment.
             self.shared.unreported.remove(seq);
         }
+        let used = match &outcome {
+            Outcome::NotSent(_) if !has_left(&self.gate) => Used::Not,
+            Outcome::NotSent(_) | Outcome::Refused(_) => Used::ForNothing,
+            Outcome::Created { .. } | Outcome::Unknown(_) => Used::Fully,
+        };
         self.shared.deliver(self.lane, LaneMessage::Answered { intent, seq, outcome, left });
         if std::mem::take(&mut self.first) {
-            self.shared.dispatch.give_back(&self.shared);
+            self.shared.dispatch.give_back(&self.shared, intent, used);
         }
     }
 }
@@ -141,9 +150,16 @@ struct Left {
     floor: Option<Timestamp>,
 }
 
-/// A gate that closes at this moment, with the lease and with the kill switch.
-pub(super) fn gate(shared: &Shared, closes_at: Moment) -> Arc<Gate> {
+/// Whether anything may have left through a gate.
+pub(super) fn has_left(gate: &Gate) -> bool {
+    matches!(gate.state(), GateState::Yielded(_))
+}
+
+/// A gate that closes at this moment, with what was reserved for it, with the lease and with the kill
+/// switch.
+pub(super) fn gate(shared: &Shared, intent: IntentId, closes_at: Moment) -> Arc<Gate> {
     let left_out = &shared.config.left_out;
+    let closes_at = shared.dispatch.leaves_by(intent).map_or(closes_at, |by| closes_at.min(by));
     let closes_at = match left_out.keeps(Clause::GateCloses) {
         true => closes_at,
         false => Moment::after_origin(Duration::MAX),
@@ -154,9 +170,11 @@ pub(super) fn gate(shared: &Shared, closes_at: Moment) -> Arc<Gate> {
 
 async fn post(shared: Arc<Shared>, job: Job, recorded: Moment) {
     let (lane, intent, seq) = (job.lane, job.intent, job.seq);
-    let mut report = Report { shared: shared.clone(), lane, intent, seq, first: true };
     let left_at = Left { recorded, floor: shared.account().floor(recorded) };
-    let gate = gate(&shared, recorded.plus(shared.config.send_window).min(job.good_until));
+    let closes_at = recorded.plus(shared.config.send_window).min(job.good_until);
+    let gate = gate(&shared, intent, closes_at);
+    let mut report =
+        Report { shared: shared.clone(), lane, intent, seq, first: true, gate: gate.clone() };
     crash::point("post.recorded");
     let mut exchange = shared.supplier.place(job.items.clone(), gate.clone());
     match tokio::time::timeout(shared.config.request_timeout, &mut exchange).await {
@@ -206,6 +224,13 @@ async fn read_on(
     }
 }
 
+/// Whether an order is sent again without its price guard: it had one, and that is why it is refused.
+fn may_do_without(shared: &Shared, job: &Job, outcome: &Outcome) -> bool {
+    shared.config.resend_without_guard
+        && matches!(outcome, Outcome::Refused(why) if *why == PRICE_NOT_MATCHED)
+        && job.items.iter().any(|item| item.price().is_some())
+}
+
 /// What an exchange proves, and what it means for the account.
 fn judged(
     shared: &Arc<Shared>,
@@ -227,7 +252,13 @@ fn judged(
     };
     let evidence =
         Evidence { gate: gate.close(), exchange: seen, items: &job.items, echo: shared.echo };
-    let judgement = judge(&evidence, &shared.policy, |id| shared.seen_before(id, left_at.recorded));
+    let mut judgement =
+        judge(&evidence, &shared.policy, |id| shared.seen_before(id, left_at.recorded));
+    if may_do_without(shared, job, &judgement.outcome) {
+        shared.unguarded.insert(job.intent);
+        judgement.outcome =
+            Outcome::NotSent("the price guard failed: sent again without it".into());
+    }
     tracing::Span::current().record("outcome", outcome_word(&judgement.outcome));
     if let AccountEffect::Alarm(alarm) = judgement.account {
         shared.alarm(&format!("order {}: {alarm:?}", job.client_ref));
@@ -244,8 +275,7 @@ fn judged(
     {
         shared.alarm(&alarm.to_string());
     }
-    let left = matches!(gate.state(), GateState::Yielded(_));
-    shared.dispatch.left(shared, left);
+    shared.dispatch.left(shared, has_left(gate));
     let price = Price::total(&job.items);
     shared.dispatch.effect(shared, judgement.account, created, price);
     judgement

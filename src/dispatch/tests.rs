@@ -7,7 +7,7 @@ fn price(text: &str) -> Option<Price> {
 /// What a balance has to cover after these refusals.
 fn wanted(refusals: &[Option<Option<Price>>]) -> Option<Wanted> {
     let (now, switch) = (Moment::ORIGIN, Arc::new(Switch::default()));
-    let dispatch = Dispatch::new(&Config::default(), true, now, None, switch);
+    let dispatch = Dispatch::new(&Config::default(), true, now, None, switch, Found::default());
     for refusal in refusals {
         let wants = refusal.map(|price| Wanted { price });
         dispatch.permits().pause("refused".into(), now, wants);

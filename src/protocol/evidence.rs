@@ -358,6 +358,9 @@ fn by_setting(means: Means, why: Why, account: AccountEffect) -> Judgement {
     }
 }
 
+/// The code of an order whose price guard failed.
+pub const PRICE_NOT_MATCHED: &str = "OFFER_PRICE_NOT_MATCHED";
+
 /// What an error is about, the most doubtful first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum ErrorKind {
@@ -390,7 +393,7 @@ impl JsonError {
             let Some(text) = word(nested.unwrap_or(value)) else {
                 continue;
             };
-            price |= text == "OFFER_PRICE_NOT_MATCHED";
+            price |= text == PRICE_NOT_MATCHED;
             // Text that happens to look like a code is still text: it is not shown.
             if shown.is_none() && (nested.is_some() || matches!(field, "code" | "error")) {
                 shown = showable(&text);

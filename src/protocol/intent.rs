@@ -233,6 +233,10 @@ pub enum Change {
     },
     /// Sending on the account goes on.
     Resume,
+    /// Counts what may leave next against the limits of orders and money.
+    Spend(super::limits::Spend),
+    /// Says all that was spent of late. Only a migration writes this.
+    Spent(super::limits::Spent),
     /// Takes over an intent as another store kept it. Only a migration writes this, into a store
     /// that is marked as being filled.
     Adopt {

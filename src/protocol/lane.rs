@@ -315,14 +315,13 @@ impl Lane {
         self.index.open()
     }
 
-    /// Permits taken for attempts that were not sent yet.
-    #[must_use]
-    pub fn permits_held(&self) -> usize {
+    /// The intents with permits for attempts that were not sent yet.
+    pub fn permits_held(&self) -> impl Iterator<Item = IntentId> + '_ {
         let unsent = |i: &Intent| {
             matches!(i.phase, Phase::Recording)
                 || (i.phase == Phase::Accepting && i.attempt.is_some())
         };
-        self.intents.values().filter(|i| unsent(i)).count()
+        self.intents.iter().filter(move |(_, i)| unsent(i)).map(|(id, _)| *id)
     }
 
     /// How far back a list must reach: to the oldest floor of an open attempt. `None`: to the end.

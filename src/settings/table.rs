@@ -702,8 +702,8 @@ pub static TABLE: &[Setting] = &[
         "doubts_amount_max",
         Kind::Amount,
         Says("none"),
-        "Most money in doubt, as the total prices of the orders say; reached, nothing more is sent until \
-            some are decided. One order in doubt without a total price on every line is too much",
+        "Most money in doubt, orders and payments together, as the total prices of the orders say; reached, \
+            nothing more is sent until some are decided. One order in doubt without a total price on every line is too much",
         |d, t| put(&mut d.config.doubts_amount_max, amount(t).map(Some)),
     ),
     row(
@@ -757,6 +757,66 @@ pub static TABLE: &[Setting] = &[
         "How late a debit may show in the balance; too short, an alarm of spending that no order explains may \
             be false",
         |d, t| put(&mut d.config.balance_rules.lag, duration(t)),
+    ),
+    row(
+        LIMITS,
+        "order_quantity_max",
+        Kind::Count,
+        Says("none"),
+        "Most pieces in one order, all lines together; an order of more is refused at once",
+        |d, t| put(&mut d.config.order_quantity_max, count(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "order_amount_max",
+        Kind::Amount,
+        Says("none"),
+        "Most money for one order, as its total prices say; an order of more, or without a total price on \
+            every line, is refused at once",
+        |d, t| put(&mut d.config.order_amount_max, amount(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "orders_per_minute_max",
+        Kind::Count,
+        Says("none"),
+        "Most orders that are sent in any 60 seconds, over restarts too; what is over it waits as long as it \
+            is good, and what is behind it",
+        |d, t| put(&mut d.config.limits.minute.orders, count(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "amount_per_minute_max",
+        Kind::Amount,
+        Says("none"),
+        "Most money that is sent in any 60 seconds, likewise. Every line needs a total price",
+        |d, t| put(&mut d.config.limits.minute.amount, amount(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "orders_per_day_max",
+        Kind::Count,
+        Says("none"),
+        "Most orders that are sent in any 24 hours, over restarts too; what is over it waits as long as it is \
+            good",
+        |d, t| put(&mut d.config.limits.day.orders, count(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "amount_per_day_max",
+        Kind::Amount,
+        Says("none"),
+        "Most money that is sent in any 24 hours, likewise. Every line needs a total price",
+        |d, t| put(&mut d.config.limits.day.amount, amount(t).map(Some)),
+    ),
+    row(
+        LIMITS,
+        "resend_without_guard",
+        Kind::Switch,
+        Is("false"),
+        "Send an order whose total price was not met again without it, at whatever it costs, instead of \
+            ending it as refused. Not together with a limit of money",
+        |d, t| put(&mut d.config.resend_without_guard, switch(t)),
     ),
     row(
         LIMITS,

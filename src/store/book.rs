@@ -209,6 +209,8 @@ impl Book {
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
             | Change::Resume
+            | Change::Spend(_)
+            | Change::Spent(_)
             | Change::Mark { .. } => Ok(None),
         }
     }
@@ -256,6 +258,8 @@ impl Book {
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
             | Change::Resume
+            | Change::Spend(_)
+            | Change::Spent(_)
             | Change::Mark { .. } => {
                 self.account.apply(change);
                 self.account_dirty = true;
@@ -395,6 +399,7 @@ impl Book {
             echo_seen: account.echo_seen,
             paused: account.paused,
             mark: account.mark,
+            spent: account.spent,
             newest_known: self.standing.newest_known,
         }
     }

@@ -288,6 +288,9 @@ async fn copy_account(
         (None, Some(_)) => changes.push(Change::Resume),
         (None, None) => {}
     }
+    if source.spent != target.spent {
+        changes.push(Change::Spent(source.spent.clone()));
+    }
     for change in changes {
         to.commit(change).await?;
     }
@@ -438,6 +441,7 @@ fn digest(found: &Rehydration) -> [u8; 32] {
         echo_seen: found.echo_seen.clone(),
         paused: found.paused.clone(),
         mark: None,
+        spent: found.spent.clone(),
     };
     let mut bytes = Vec::new();
     encode_account(&account, &mut bytes);

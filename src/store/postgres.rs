@@ -36,6 +36,7 @@ mod reader;
 mod rows;
 mod schema;
 mod shared;
+mod spent;
 mod statements;
 mod writer;
 

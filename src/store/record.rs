@@ -11,6 +11,7 @@ mod change;
 mod fields;
 mod row;
 mod short;
+mod spent;
 
 pub(crate) use change::{JournalKey, decode_change, encode_change, journal_keys};
 pub(crate) use fields::{Reader, put_timestamp, put_u32, put_u64};
@@ -20,12 +21,18 @@ pub(crate) use row::{
 };
 
 /// The newest version of the stored form that this build reads and writes: 2 has orders that are
-/// paid later, 3 has ended intents in short. What a record needs not is not written: without them it
-/// is of version 1, and an earlier build reads it.
+/// paid later, 3 has ended intents in short and what is counted against limits. What a record needs not is
+/// not written: without them it is of version 1, and an earlier build reads it.
 pub const RECORD_VERSION: u8 = 3;
 
 /// The version of a record of an order that is paid later.
 pub(crate) const RECORD_PAID_LATER: u8 = 2;
+
+/// The version of a record of an ended intent in short.
+pub(crate) const RECORD_SHORT: u8 = 3;
+
+/// The version of a record with what was spent.
+pub(crate) const RECORD_SPENT: u8 = 3;
 
 /// The version of a record without what version 2 added.
 pub(crate) const RECORD_PLAIN: u8 = 1;

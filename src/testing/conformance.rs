@@ -34,12 +34,14 @@ pub mod network;
 mod pay;
 mod races;
 mod rehydrate;
+mod spend;
 
 pub use accept::*;
 pub use decide::*;
 pub use pay::*;
 pub use races::*;
 pub use rehydrate::*;
+pub use spend::*;
 
 /// A store under test.
 pub type Store = Arc<dyn IntentStore>;
@@ -142,10 +144,15 @@ pub fn checks() -> Vec<Check> {
         paid_and_unpaid_are_ends,
         one_payment_is_recorded_at_a_time,
         created_from_a_list_is_settled_and_paid_apart,
+        reservations_add_up_and_are_taken_back,
     ];
     all.push(Check {
         name: "payments_survive_reopening",
         run: |maker| payments_survive_reopening(maker).boxed(),
+    });
+    all.push(Check {
+        name: "what_was_spent_survives_reopening",
+        run: |maker| what_was_spent_survives_reopening(maker).boxed(),
     });
     all.push(Check {
         name: "everything_survives_reopening",

@@ -1,6 +1,7 @@
 //! Makes of the bytes of one input whatever a target needs. Bytes that are used up are zeros.
 
 use jiff::Timestamp;
+use order_router::protocol::limits::{Clocks, Spend, Spent, Sum};
 use order_router::protocol::{
     Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, PayStep, PayVerdict,
     Payment, Serial, Shape, State, Verdict, Why,
@@ -208,8 +209,10 @@ impl<'a> Dice<'a> {
             8 => Change::History { newest: self.maybe(Self::moment), ids: self.some(8, Self::id) },
             9 => Change::EchoSeen { shape: self.shape() },
             10 => Change::Pause { why: self.why() },
-            _ => match self.below(3) {
+            _ => match self.below(5) {
                 0 => Change::Resume,
+                3 => Change::Spend(self.spend()),
+                4 => Change::Spent(self.spent()),
                 1 => Change::Mark { mark: self.maybe(Self::mark) },
                 _ => Change::Adopt {
                     intent: Box::new(self.adopted()),
@@ -217,6 +220,27 @@ impl<'a> Dice<'a> {
                 },
             },
         }
+    }
+
+    fn sum(&mut self) -> Sum {
+        let amount = format!("{}.{}", self.below(1_000), self.below(1_000));
+        Sum { orders: self.number() % 1_000, amount: amount.parse().expect("an amount") }
+    }
+
+    fn clocks(&mut self) -> Clocks {
+        Clocks { wall: self.moment(), supplier: self.maybe(Self::moment) }
+    }
+
+    fn spend(&mut self) -> Spend {
+        let (now, at, sum) = (self.number(), self.number(), self.sum());
+        let back = self.some(8, |dice| (dice.number(), dice.sum()));
+        Spend { now, at, sum, back, clocks: self.clocks() }
+    }
+
+    fn spent(&mut self) -> Spent {
+        let slots = self.some(8, |dice| (dice.number(), dice.sum()));
+        let clocks = self.maybe(Self::clocks);
+        Spent::of(slots, self.number(), clocks)
     }
 
     fn mark(&mut self) -> Mark {

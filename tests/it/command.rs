@@ -8,6 +8,7 @@ mod compactions;
 mod database;
 mod ends;
 mod kills;
+mod limits;
 mod looks;
 mod migrate;
 mod pauses;

@@ -32,6 +32,8 @@ enum Wrong {
     CountsNotSent,
     TriesNotCounted,
     HeldLanesForgotten,
+    /// What was not spent stays counted.
+    NothingTakenBack,
     /// What ended before is a witness, too.
     EveryWitness,
     SerialsTwice,
@@ -87,10 +89,18 @@ const CAUGHT: &[(Wrong, &[&str])] = &[
     (Wrong::CountsNotSent, &["not_sent_counts_no_try"]),
     (Wrong::TriesNotCounted, &["absent_counts_a_try_and_queues_again"]),
     (Wrong::HeldLanesForgotten, &["rehydrate_holds_open_intents_and_the_account"]),
+    (Wrong::NothingTakenBack, &["reservations_add_up_and_are_taken_back"]),
     (Wrong::EveryWitness, &["known_since_names_what_ended_after_a_serial"]),
     (Wrong::SerialsTwice, &["serials_grow"]),
     (Wrong::NeverCloses, &["closed_store_refuses"]),
-    (Wrong::ForgetsOnReopening, &["everything_survives_reopening", "payments_survive_reopening"]),
+    (
+        Wrong::ForgetsOnReopening,
+        &[
+            "everything_survives_reopening",
+            "payments_survive_reopening",
+            "what_was_spent_survives_reopening",
+        ],
+    ),
     (Wrong::ClaimsLater, &["readers_beside_writers_see_what_was_answered_and_nothing_half"]),
     (Wrong::LooksFirst, RACES),
     (Wrong::SerialsLookFirst, &["serials_of_many_callers_are_all_different"]),
@@ -302,7 +312,10 @@ impl IntentStore for WrongStore {
         }
     }
 
-    fn commit(&self, change: Change) -> BoxFuture<'static, Result<Committed, StoreError>> {
+    fn commit(&self, mut change: Change) -> BoxFuture<'static, Result<Committed, StoreError>> {
+        if let (Wrong::NothingTakenBack, Change::Spend(spend)) = (self.wrong, &mut change) {
+            spend.back.clear();
+        }
         if self.wrong == Wrong::Lazy {
             let disk = self.disk.clone();
             return async move { disk.commit(change).await }.boxed();

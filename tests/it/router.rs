@@ -16,6 +16,7 @@ mod edges;
 mod failing;
 mod fulfilment;
 mod handle;
+mod limits;
 mod load;
 mod pays;
 mod replaces;

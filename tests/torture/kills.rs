@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use order_router::simulator::{Faults, PostFault};
 use order_router::testing::{
-    COMPACTION_POINTS, CRASH_AT, CRASH_POINTS, MIGRATION_POINTS, RESTORE_POINTS,
+    COMPACTION_POINTS, CRASH_AT, CRASH_POINTS, LIMIT_POINTS, MIGRATION_POINTS, RESTORE_POINTS,
 };
 
 use super::world::{Process, Replay, Tally, World, faults, pass, setting};
@@ -262,7 +262,7 @@ fn crash_points_are_those_of_the_table() {
             found.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         }
     }
-    let all = CRASH_POINTS.iter().chain(MIGRATION_POINTS).chain(RESTORE_POINTS);
+    let all = CRASH_POINTS.iter().chain(LIMIT_POINTS).chain(MIGRATION_POINTS).chain(RESTORE_POINTS);
     let all = all.chain(COMPACTION_POINTS);
     let table: BTreeSet<_> = all.clone().map(|name| (*name).to_owned()).collect();
     assert_eq!(table.len(), all.count(), "a point is twice in the table");

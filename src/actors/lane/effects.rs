@@ -8,11 +8,11 @@ use super::{LaneActor, Resolved, told_progress};
 use crate::actors::lookout::Ask;
 use crate::actors::{LookoutMessage, PayEntry, PayMessage, Source};
 use crate::crash;
-use crate::dispatch::{self, Job};
+use crate::dispatch::{self, Job, Used};
 use crate::error::SubmitError;
-use crate::order::{ItemsDigest, OrderId, Price};
+use crate::order::{Item, ItemsDigest, OrderId, Price};
 use crate::protocol::lane::{Alarm, Effect, Event, Told, Write, Written};
-use crate::protocol::{AttemptSeq, Change, IntentId, Learnt, Payment, PaysOn, Shape, Verdict, Why};
+use crate::protocol::{AttemptSeq, Change, IntentId, Learnt, Payment, PaysOn, Shape, Verdict};
 use crate::router::{Progress, RouterEvent, Teller};
 use crate::store::{Claim, Committed, Known, StoreError, Stored};
 use crate::telemetry::Count;
@@ -23,9 +23,14 @@ impl LaneActor {
             Effect::Write(write) => self.write(write, ctx),
             Effect::AskPermit { intent } => {
                 let shared = self.shared.clone();
-                shared.dispatch.ask(&shared, self.hash, intent);
+                let open = self.orders.get(&intent);
+                let amount = open.and_then(|open| Price::total(&open.items));
+                let until = self.lane.good_until(intent);
+                shared.dispatch.ask(&shared, (self.hash, intent), amount, until);
             }
-            Effect::ReturnPermit { .. } => self.shared.dispatch.give_back(&self.shared),
+            Effect::ReturnPermit { intent } => {
+                self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
+            }
             Effect::Send { intent, seq } => self.send(intent, seq),
             Effect::List { ask, since } => {
                 let items = self.orders.values().map(|open| &open.items);
@@ -36,7 +41,9 @@ impl LaneActor {
                 let ask = Ask { lane, ask, epoch, since, products, shapes };
                 self.shared.look(LookoutMessage::Ask(ask));
             }
-            Effect::Tell { intent, told: Told::LaneHeld(why) } => self.turn_away(intent, why, ctx),
+            Effect::Tell { intent, told: Told::LaneHeld(why) } => {
+                self.turn_away(intent, SubmitError::LaneHeld { why }, ctx);
+            }
             Effect::Tell { intent, told } => self.tell(intent, told),
             Effect::Orphans { ids } => self.shared.orphans(ids, "its lane has no open attempt"),
             Effect::Stray { intent, seq, id, exchanged } => {
@@ -161,6 +168,9 @@ impl LaneActor {
     pub(super) fn leave(&mut self, intent: IntentId) -> Option<Box<super::Open>> {
         let open = self.orders.remove(&intent)?;
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        if self.shared.config.resend_without_guard {
+            self.shared.unguarded.remove(&intent);
+        }
         Some(open)
     }
 
@@ -219,8 +229,13 @@ impl LaneActor {
         }
     }
 
-    /// Rule 10: the lane takes no new order. One that it has already gets its answer (rule 1).
-    fn turn_away(&mut self, intent: IntentId, why: Why, ctx: &mut Context<Self>) {
+    /// An order is not taken. One that the store has already gets its answer (rule 1).
+    pub(super) fn turn_away(
+        &mut self,
+        intent: IntentId,
+        refused: SubmitError,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(open) = self.leave(intent) else { return };
         let find = self.shared.store.find(open.client_ref.clone());
         self.after(ctx, find, move |lane, found, _| {
@@ -229,7 +244,7 @@ impl LaneActor {
                     return lane.meet(&stored, open.waiters);
                 }
                 Ok(Some(_)) => SubmitError::Conflict { client_ref: open.client_ref.clone() },
-                Ok(None) => SubmitError::LaneHeld { why },
+                Ok(None) => refused,
                 Err(error) => return lane.shared.fail(&error),
             };
             notify(&open.waiters, &Progress::Failed(failed));
@@ -261,7 +276,10 @@ impl LaneActor {
         let open = self.orders.get(&intent).zip(self.lane.good_until(intent));
         let Some((open, good_until)) = open else { return };
         let client_ref = open.client_ref.clone();
-        let items = self.shared.echo.as_sent(&client_ref, &open.items);
+        let mut items = self.shared.echo.as_sent(&client_ref, &open.items);
+        if self.shared.config.resend_without_guard && self.shared.unguarded.contains(&intent) {
+            items = items.iter().cloned().map(Item::without_price).collect();
+        }
         let job = Job { lane: self.hash, client_ref, intent, seq, items, good_until };
         open.span.in_scope(|| dispatch::send(&self.shared, job));
     }
@@ -306,6 +324,7 @@ impl LaneActor {
         {
             return self.hand_to_cashier(intent, *open, (id, learnt, created_at));
         }
+        self.shared.dispatch.ended(&self.shared, intent, false);
         if let Progress::Ended(end) = &progress {
             self.shared.telemetry.count(Count::Verdict(end.word()));
             open.span.record("verdict", end.word());

@@ -8,6 +8,7 @@ use actix::{AsyncContext, Context};
 use super::effects::notify;
 use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
+use crate::dispatch::Used;
 use crate::order::Price;
 use crate::protocol::lane::{Lane, Restored};
 use crate::protocol::{Clause, IntentId, Moment};
@@ -53,8 +54,8 @@ impl LaneActor {
         if self.rebuilding.is_none() {
             self.rebuilding = Some(Vec::new());
             // Attempts that are recorded, or being so, will not be sent by this lane any more.
-            for _ in 0..self.lane.permits_held() {
-                self.shared.dispatch.give_back(&self.shared);
+            for intent in self.lane.permits_held() {
+                self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
             }
         }
         // Whoever decides is told that nobody answers, and asks again.

@@ -149,6 +149,7 @@ async fn first_list(shared: &Arc<Shared>) -> Result<(), StartError> {
         let error = match shared.supplier.list(PageRequest { offset: 0, limit: 1 }).await {
             Ok(page) => {
                 shared.account().read_clock(page.date, runtime.now());
+                shared.dispatch.supplier_says(page.date, runtime.now());
                 return Ok(());
             }
             Err(ReadError::KeyRefused(status)) => return Err(StartError::KeyRefused { status }),

@@ -11,7 +11,7 @@ use super::{Cashier, Open, PayEntry, PayMessage, Shared, Source, Trust};
 use crate::actors::lookout::LookoutMessage;
 use crate::actors::{Resolved, end_of, progress_of};
 use crate::crash;
-use crate::dispatch::{PayJob, send_pay};
+use crate::dispatch::{PayJob, Used, send_pay};
 use crate::order::{OrderId, Price};
 use crate::protocol::payment::{Bill, PayAlarm, PayEffect, PayEvent, PayTold, Saw};
 use crate::protocol::{Change, IntentId, Learnt, Moment, PayStep, PayVerdict, Payment, PaysOn};
@@ -85,7 +85,7 @@ impl Cashier {
             PayMessage::Enter(entry) => self.enter(*entry),
             PayMessage::Permitted { intent } => {
                 if !self.feed(intent, PayEvent::Permitted) {
-                    self.shared.dispatch.give_back(&self.shared);
+                    self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
                 }
             }
             PayMessage::Answered { intent, pays, outcome, left } => {
@@ -227,8 +227,13 @@ impl Cashier {
     fn carry_out(&mut self, intent: IntentId, effects: Vec<PayEffect>) {
         for effect in effects {
             match effect {
-                PayEffect::AskPermit => self.shared.dispatch.ask_to_pay(&self.shared, intent),
-                PayEffect::ReturnPermit => self.shared.dispatch.give_back(&self.shared),
+                PayEffect::AskPermit => {
+                    let amount = self.orders.get(&intent).and_then(|open| open.entry.price);
+                    self.shared.dispatch.ask_to_pay(&self.shared, intent, amount);
+                }
+                PayEffect::ReturnPermit => {
+                    self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
+                }
                 PayEffect::Write { was, to } => self.write(intent, was, to),
                 PayEffect::Send { pays } => self.send(intent, pays),
                 PayEffect::Look => drop(self.looks.insert(intent)),
@@ -281,7 +286,7 @@ impl Cashier {
             return;
         }
         if open.bill.holds_permit() {
-            self.shared.dispatch.give_back(&self.shared);
+            self.shared.dispatch.give_back(&self.shared, intent, Used::Not);
         }
         // Whoever decides is told that nobody answers, and asks again.
         open.resolving = None;
@@ -377,6 +382,8 @@ impl Cashier {
     fn told_end(&mut self, open: Open, end: End) {
         let pays = open.bill.payment().pays;
         let Open { entry, span, resolving, unsure, .. } = open;
+        let paid = matches!(end, End::Placed { .. });
+        self.shared.dispatch.ended(&self.shared, entry.intent, paid);
         if matches!(end, End::Unpaid { .. }) && pays > 0 {
             self.unpaid.watch(entry.order.clone(), entry.client_ref.clone());
             self.shared.payments.watches.store(true, Ordering::Relaxed);

@@ -204,6 +204,7 @@ fn failed(shared: &Shared, standing: &Standing<'_>, error: SubmitError) -> Optio
         ),
         SubmitError::Held { why, .. } => Left::because(Outcome::Held, why),
         SubmitError::LaneHeld { .. } => Left::because(Outcome::Held, error.to_string()),
+        SubmitError::OverLimit { why, .. } => Left::because(Outcome::Invalid, why),
         SubmitError::Conflict { .. } => {
             Left::because(Outcome::Conflict, "the reference belongs to another order")
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::order::{ItemsHash, OrderId};
+use crate::protocol::limits::Spent;
 use crate::protocol::{Change, Shape, Why};
 use crate::store::{HistoryLine, Mark};
 
@@ -21,6 +22,8 @@ pub(crate) struct Account {
     pub paused: Option<Why>,
     /// What a migration has made of the store.
     pub mark: Option<Mark>,
+    /// What was spent of late, where it is limited.
+    pub spent: Spent,
 }
 
 impl Account {
@@ -47,6 +50,8 @@ impl Account {
             Change::Pause { why } => self.paused = Some(why),
             Change::Resume => self.paused = None,
             Change::Mark { mark } => self.mark = mark,
+            Change::Spend(spend) => self.spent.apply(&spend),
+            Change::Spent(spent) => self.spent = spent,
             Change::Accept { .. }
             | Change::Adopt { .. }
             | Change::Record { .. }

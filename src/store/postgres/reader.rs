@@ -189,6 +189,7 @@ impl Reader {
             paused: paused.map(|why| rows::unescape(why).into()),
             newest_known: moment(0)?,
             mark: rows::mark(&read.router)?,
+            spent: super::spent::read(&read.spent, &read.router)?,
         })
     }
 
@@ -282,6 +283,7 @@ struct Snapshot {
     orphans: Vec<Row>,
     history: Vec<Row>,
     echo: Vec<Row>,
+    spent: Vec<Row>,
 }
 
 async fn snapshot(link: Arc<Link>) -> Result<Snapshot, Error> {
@@ -289,7 +291,7 @@ async fn snapshot(link: Arc<Link>) -> Result<Snapshot, Error> {
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let intents = format!("SELECT {COLUMNS} FROM order_intents WHERE active");
     let router = "SELECT newest_known, history_newest, history_drawn, paused, mark, \
-        mark_place FROM order_router";
+        mark_place, spent_now, spent_wall, spent_supplier FROM order_router";
     Ok(Snapshot {
         intents: client.query(&intents, &[]).await?,
         router: client.query_one(router, &[]).await?,
@@ -297,5 +299,6 @@ async fn snapshot(link: Arc<Link>) -> Result<Snapshot, Error> {
         orphans: client.query("SELECT order_id FROM order_router_orphans", &[]).await?,
         history: client.query("SELECT order_id FROM order_router_history", &[]).await?,
         echo: client.query("SELECT shape FROM order_router_echo ORDER BY changed", &[]).await?,
+        spent: client.query(super::spent::ROWS, &[]).await?,
     })
 }

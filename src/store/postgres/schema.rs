@@ -1,7 +1,7 @@
 //! The tables, and how they came to be: migrations, each applied once.
 
 /// The version of the tables that this build writes, and the newest that it knows.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 
 /// What brings the tables from each version to the next; the first makes them.
 ///
@@ -94,6 +94,17 @@ pub(super) const MIGRATIONS: [&str; SCHEMA_VERSION as usize] = [
     ALTER TABLE order_intents ADD COLUMN pay_step smallint;
     ALTER TABLE order_intents ADD COLUMN pays bigint NOT NULL DEFAULT 0;
     ALTER TABLE order_intents ADD COLUMN pay_tries smallint NOT NULL DEFAULT 0;
+    ",
+    // What is counted against limits of orders and money.
+    r"
+    CREATE TABLE order_router_spent (
+        at     bigint PRIMARY KEY,
+        orders bigint NOT NULL,
+        amount numeric NOT NULL
+    );
+    ALTER TABLE order_router ADD COLUMN spent_now bigint NOT NULL DEFAULT 0;
+    ALTER TABLE order_router ADD COLUMN spent_wall text;
+    ALTER TABLE order_router ADD COLUMN spent_supplier text;
     ",
 ];
 

@@ -68,6 +68,8 @@ pub(super) struct Statements {
     echo: Statement,
     pause: Statement,
     mark: Statement,
+    spend: Statement,
+    spent: Statement,
     pub(super) adopt: Statement,
     pub(super) fence: Statement,
     pub(super) finish: Statement,
@@ -137,6 +139,8 @@ impl Statements {
             .await?,
             pause: prepare("UPDATE order_router SET paused = $1").await?,
             mark: prepare("UPDATE order_router SET mark = $1, mark_place = $2").await?,
+            spend: prepare(super::spent::SPEND).await?,
+            spent: prepare(super::spent::SPENT).await?,
             adopt: prepare(super::adopt::ADOPT).await?,
             fence: prepare("SELECT owner FROM order_router FOR UPDATE").await?,
             finish: prepare(
@@ -196,6 +200,8 @@ impl Statements {
             | Change::EchoSeen { .. }
             | Change::Pause { .. }
             | Change::Resume
+            | Change::Spend(_)
+            | Change::Spent(_)
             | Change::Mark { .. } => self.account(client, change, changed).boxed(),
         }
     }
@@ -336,6 +342,8 @@ impl Statements {
             }
             Change::Pause { why } => client.execute(&self.pause, &[&Some(escape(why))]).await?,
             Change::Resume => client.execute(&self.pause, &[&none]).await?,
+            Change::Spend(spend) => super::spent::spend(client, &self.spend, spend).await?,
+            Change::Spent(spent) => super::spent::spent(client, &self.spent, spent).await?,
             Change::Mark { mark } => {
                 let parts = mark.as_ref().map(crate::store::Mark::parts);
                 let kind = parts.map(|(kind, _)| i16::from(kind));

@@ -5,7 +5,8 @@ use super::fields::{
     put_shape, put_str, put_timestamp, put_u64,
 };
 use super::row::{encode_row, row_version, take_row};
-use super::{RECORD_PAID_LATER, RECORD_PLAIN, RECORD_VERSION, RecordError, short};
+use super::spent::{put_spend, put_spent, take_spend, take_spent};
+use super::{RECORD_PAID_LATER, RECORD_PLAIN, RECORD_SHORT, RECORD_SPENT, RecordError, short};
 use crate::protocol::{Change, NewIntent, PayVerdict, Verdict};
 use crate::store::Adopted;
 
@@ -89,17 +90,26 @@ pub(crate) fn encode_change(change: &Change, into: &mut Vec<u8>) {
             put_payment(into, was);
             put_pay_verdict(into, to);
         }
+        Change::Spend(spend) => {
+            into.push(16);
+            put_spend(into, spend);
+        }
+        Change::Spent(spent) => {
+            into.push(17);
+            put_spent(into, spent);
+        }
     }
 }
 
 /// The lowest version whose readers understand a change.
 fn version(change: &Change) -> u8 {
     match change {
-        Change::Adopt { intent, .. } if short::is_over(intent) => RECORD_VERSION,
+        Change::Adopt { intent, .. } if short::is_over(intent) => RECORD_SHORT,
         Change::Adopt { intent, .. } => row_version(&intent.stored.state),
         Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => {
             RECORD_PAID_LATER
         }
+        Change::Spend(_) | Change::Spent(_) => RECORD_SPENT,
         _ => RECORD_PLAIN,
     }
 }
@@ -205,6 +215,8 @@ pub(crate) fn decode_change(bytes: &[u8]) -> Result<Change, RecordError> {
             let (intent, handed_out) = short::take_over(&mut reader)?;
             Change::Adopt { intent: Box::new(intent), handed_out }
         }
+        16 => Change::Spend(take_spend(&mut reader)?),
+        17 => Change::Spent(take_spent(&mut reader)?),
         _ => return Err(RecordError::Invalid("kind")),
     };
     reader.end()?;

@@ -4,7 +4,8 @@ use super::fields::{
     Reader, put_ids, put_items, put_learnt, put_option, put_shape, put_state, put_str,
     put_timestamp, put_u32, put_u64,
 };
-use super::{RECORD_PAID_LATER, RECORD_PLAIN, RecordError};
+use super::spent::{put_spent, take_spent};
+use super::{RECORD_PAID_LATER, RECORD_PLAIN, RECORD_SPENT, RecordError};
 use crate::order::{ItemsHash, OrderId};
 use crate::protocol::{IntentId, Learnt, Serial, Shape, State};
 use crate::store::book::Account;
@@ -167,7 +168,8 @@ pub(crate) fn decode_claim(id: OrderId, bytes: &[u8]) -> Result<ClaimRow, Record
 
 /// Appends what is known of the account.
 pub(crate) fn encode_account(account: &Account, into: &mut Vec<u8>) {
-    into.push(RECORD_PLAIN);
+    let counts = account.spent.clocks().is_some();
+    into.push(if counts { RECORD_SPENT } else { RECORD_PLAIN });
     put_u32(into, u32::try_from(account.held_lanes.len()).unwrap_or(u32::MAX));
     for (lane, why) in &account.held_lanes {
         into.extend_from_slice(lane.as_bytes());
@@ -182,9 +184,16 @@ pub(crate) fn encode_account(account: &Account, into: &mut Vec<u8>) {
     account.echo_seen.iter().for_each(|shape| put_shape(into, *shape));
     put_option(into, account.paused.as_ref(), |into, why| put_str(into, why));
     // A store that no migration has marked is as it was before there were marks.
-    if let Some((kind, place)) = account.mark.as_ref().map(Mark::parts) {
+    let mark = account.mark.as_ref().map(Mark::parts);
+    if counts {
+        into.push(u8::from(mark.is_some()));
+    }
+    if let Some((kind, place)) = mark {
         into.push(kind);
         put_str(into, place);
+    }
+    if counts {
+        put_spent(into, &account.spent);
     }
 }
 
@@ -203,7 +212,10 @@ pub(crate) fn decode_account(bytes: &[u8]) -> Result<Account, RecordError> {
         account.echo_seen.push(reader.shape()?);
     }
     account.paused = reader.option(Reader::why)?;
-    if !reader.is_empty() {
+    if bytes.first().is_some_and(|version| *version >= RECORD_SPENT) {
+        account.mark = reader.option(Reader::mark)?;
+        account.spent = take_spent(&mut reader)?;
+    } else if !reader.is_empty() {
         account.mark = Some(reader.mark()?);
     }
     reader.end()?;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::order::{ClientRef, EchoProfile, Item, ItemsDigest, ItemsHash, Note, OrderId};
+use crate::protocol::limits::{BACK_PER_RECORD_MAX, Clocks, Spend, Spent, Sum};
 use crate::protocol::{
     Attempt, Change, Fingerprint, IDS_PER_RECORD_MAX, Learnt, NewIntent, PayStep, PayVerdict,
     Payment, Serial, Shape, State, Verdict, Why,
@@ -116,7 +117,29 @@ fn changes() -> Vec<Change> {
         pay(PayVerdict::Open { payment: payment(PayStep::Sending), why: why() }),
         pay(PayVerdict::Paid),
         pay(PayVerdict::Unpaid(why())),
+        Change::Spend(spend(0)),
+        Change::Spend(spend(2)),
+        Change::Spent(Spent::default()),
+        Change::Spent(spent(200)),
     ]
+}
+
+fn sum(orders: u64) -> Sum {
+    Sum { orders, amount: "7922816251426433.335".parse().expect("an amount") }
+}
+
+fn clocks(supplier: Option<Timestamp>) -> Clocks {
+    Clocks { wall: Timestamp::UNIX_EPOCH, supplier }
+}
+
+fn spend(back: usize) -> Spend {
+    let back = (0..back as u64).map(|at| (at, sum(u64::MAX))).collect();
+    Spend { now: 1, at: u64::MAX, sum: sum(3), back, clocks: clocks(Some(Timestamp::MAX)) }
+}
+
+/// What is left of so many seconds, in each of which something was spent.
+fn spent(seconds: u64) -> Spent {
+    Spent::of((1..=seconds).map(|at| (at, sum(1))), seconds, Some(clocks(None)))
 }
 
 fn encoded(change: &Change) -> Vec<u8> {
@@ -156,6 +179,7 @@ fn newer_version_is_named_and_not_guessed_at() {
 fn a_record_is_of_the_lowest_version_that_has_what_it_needs() {
     let version = |change: &Change| match change {
         Change::Pay { .. } | Change::Decide { verdict: Verdict::Created { .. }, .. } => 2,
+        Change::Spend(_) | Change::Spent(_) => 3,
         Change::Adopt { intent, .. } if intent.stored.state.is_end() => 3,
         Change::Adopt { intent, .. } if intent.stored.state.order().is_some() => 2,
         _ => 1,
@@ -169,6 +193,12 @@ fn a_record_is_of_the_lowest_version_that_has_what_it_needs() {
 fn largest_order_and_longest_list_of_ids_fit_in_a_record() {
     let order = encoded(&accept(&"r".repeat(255), &largest_items())).len();
     let ids = vec![id(&"o".repeat(255)); IDS_PER_RECORD_MAX];
+    let spends = [
+        encoded(&Change::Spend(spend(BACK_PER_RECORD_MAX))).len(),
+        // There is never more.
+        encoded(&Change::Spent(Spent::of((0..400).map(|at| (at, sum(1))), 0, None))).len(),
+    ];
+    assert!(spends.iter().all(|bytes| *bytes < RECORD_BYTES_MAX), "{spends:?}");
     let list = encoded(&Change::Orphans { ids, why: Why::Borrowed("no open attempt") }).len();
     let placed = State::Placed { id: id(&"o".repeat(255)), learnt: Learnt::List, created_at: None };
     let held = State::Held(attempt(), Why::Owned("w".repeat(255)));

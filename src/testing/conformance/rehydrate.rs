@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Bench, MakeStore, Store, WHY, decide, order, placed, reference};
+use crate::protocol::limits::Spent;
 use crate::protocol::{Change, Learnt, Serial, Shape, State, Verdict};
 use crate::store::{Committed, HistoryLine, Rehydration};
 
@@ -80,6 +81,7 @@ async fn fill(bench: &Bench) -> Rehydration {
         paused: Some(WHY),
         newest_known: Some(Timestamp::new(1_900_000_100, 0).expect("in range")),
         mark: None,
+        spent: Spent::default(),
     }
 }
 

@@ -63,17 +63,19 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(store.commit(placed((id, seq), "o1")).await.expect("works"), Committed::Done);
     drop(store);
     // Version 2 brought an index, version 3 the lease and requests, version 4 a migration's mark,
-    // version 5 payments.
+    // version 5 payments, version 6 what is spent.
     server.sql(&format!(
         "DROP INDEX {name}.order_intents_claimed; DROP TABLE {name}.order_router_requests; \
          ALTER TABLE {name}.order_router DROP COLUMN epoch, DROP COLUMN lease_until, \
-         DROP COLUMN lease_pause, DROP COLUMN mark, DROP COLUMN mark_place; \
+         DROP COLUMN lease_pause, DROP COLUMN mark, DROP COLUMN mark_place, \
+         DROP COLUMN spent_now, DROP COLUMN spent_wall, DROP COLUMN spent_supplier; \
+         DROP TABLE {name}.order_router_spent; \
          ALTER TABLE {name}.order_intents DROP COLUMN pay_step, DROP COLUMN pays, \
          DROP COLUMN pay_tries; DELETE FROM {name}.order_router_schema WHERE version > 1"
     ));
     let store = open(&server.url(&name)).await;
     let versions = format!("SELECT max(version) FROM {name}.order_router_schema");
-    assert_eq!(server.sql(&versions), "5");
+    assert_eq!(server.sql(&versions), "6");
     let index = format!(
         "SELECT count(*) FROM pg_indexes WHERE schemaname = '{name}' \
         AND indexname = 'order_intents_claimed'"
@@ -81,9 +83,9 @@ async fn tables_of_an_older_version_are_migrated_and_of_a_newer_refused() {
     assert_eq!(server.sql(&index), "1");
     assert_eq!(store.known_since(Serial(0)).await.expect("works").len(), 1);
     drop(store);
-    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (6)"));
+    server.sql(&format!("INSERT INTO {name}.order_router_schema VALUES (7)"));
     let error = refused(config(&server.url(&name))).await;
-    let newer = matches!(error, PostgresError::NewerVersion { found: 6, known: 5 });
+    let newer = matches!(error, PostgresError::NewerVersion { found: 7, known: 6 });
     assert!(newer, "{error:?}");
 }
 

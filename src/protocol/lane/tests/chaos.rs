@@ -382,7 +382,7 @@ impl World {
 
     /// The lane panics: what it has written is waited for, then it is rebuilt; POSTs go on.
     fn rebuild(&mut self) {
-        self.permits_out -= self.lane.permits_held() as i64;
+        self.permits_out -= self.lane.permits_held().count() as i64;
         self.lane = Lane::default();
         // Its own writes have nobody to tell; what they would have sent is in doubt.
         while !self.writes.is_empty() {

@@ -85,9 +85,12 @@ fn account_comes_back() {
         echo_seen: vec![shape],
         paused: Some(Why::Borrowed("key")),
         mark: None,
+        spent: Spent::default(),
     };
     let marked = Account { mark: Some(Mark::MovedTo("redb:/a".into())), ..account.clone() };
-    for account in [Account::default(), account, marked] {
+    let counted = Account { spent: spent(200), ..account.clone() };
+    let both = Account { spent: spent(200), ..marked.clone() };
+    for account in [Account::default(), account, marked, counted, both] {
         let mut bytes = Vec::new();
         encode_account(&account, &mut bytes);
         assert_eq!(decode_account(&bytes), Ok(account));
