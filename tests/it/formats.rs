@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use order_router::protocol::limits::{Clocks, Spend, Sum};
 use order_router::protocol::{
     Attempt, Change, Fingerprint, IntentId, Learnt, NewIntent, PayStep, PayVerdict, Payment,
     Serial, Shape, State, Verdict,
@@ -203,6 +204,14 @@ async fn fill(store: EmbeddedStore) -> EmbeddedStore {
     to.store
 }
 
+fn sum(orders: u64, amount: &str) -> Sum {
+    Sum { orders, amount: amount.parse().expect("a price") }
+}
+
+fn at_second(second: u64) -> Timestamp {
+    at(i64::try_from(second).expect("small"))
+}
+
 /// What is kept of an intent, on one line.
 fn intent_line(stored: &Stored) -> String {
     let (attempt, ordered) = (stored.state.attempt(), stored.state.order());
@@ -252,7 +261,7 @@ fn account_lines(found: &Rehydration) -> Vec<String> {
     let shapes = found.echo_seen.iter().map(|seen| (seen.several_lines, seen.with_note));
     let history =
         found.history.as_ref().map(|line| (line.newest.map(|n| n.to_string()), &line.ids));
-    vec![
+    let mut lines = vec![
         format!("account held lanes {held:?}"),
         format!("account orphans {:?}", found.orphans),
         format!("account history {history:?}"),
@@ -260,7 +269,11 @@ fn account_lines(found: &Rehydration) -> Vec<String> {
         format!("account paused {:?}", found.paused),
         format!("account mark {:?}", found.mark.as_ref().map(ToString::to_string)),
         format!("account newest {:?}", found.newest_known.map(|moment| moment.to_string())),
-    ]
+    ];
+    for (by, sum) in found.spent.slots() {
+        lines.push(format!("account spent by {by}: {} orders, {}", sum.orders, sum.amount));
+    }
+    lines
 }
 
 async fn all_of(store: &EmbeddedStore) -> Vec<Adopted> {
@@ -336,6 +349,19 @@ async fn write_the_fixtures_of_this_version() {
     let config = EmbeddedConfig { segment_bytes: 2 << 10, ..EmbeddedConfig::default() };
     tools::compact(&plain, &config, Some(at(8))).expect("compacted");
     keep(&plain, &format!("store-{version}-compacted")).await;
+    // With what is counted against limits.
+    let limited = dir.path().join("limited");
+    let store = open(&limited);
+    for (at, back) in [(30, vec![]), (33, vec![(30, sum(1, "1.25"))])] {
+        let clocks = Clocks { wall: at_second(at), supplier: Some(at_second(at)) };
+        let spend = Spend { now: at - 10, at, sum: sum(2, "2.50"), back, clocks };
+        store.commit(Change::Spend(spend)).await.expect("reserved");
+    }
+    store.close().await.expect("closes");
+    drop(store);
+    keep(&limited, &format!("store-{version}-limited")).await;
+    tools::compact(&limited, &config, None).expect("compacted");
+    keep(&limited, &format!("store-{version}-limited-compacted")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

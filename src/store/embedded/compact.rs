@@ -19,6 +19,7 @@ use super::places::FORMAT_VERSION;
 use super::telling::Telling;
 use super::{EmbeddedConfig, IndexMode, Places};
 use crate::crash;
+use crate::protocol::limits::Spent;
 use crate::protocol::{Change, IDS_PER_RECORD_MAX};
 use crate::runtime::disk::Disk;
 use crate::store::book::{Book, NoBase, Totals};
@@ -241,6 +242,9 @@ impl Content {
         }
         changes.extend(found.echo_seen.iter().map(|shape| Change::EchoSeen { shape: *shape }));
         changes.extend(found.paused.iter().map(|why| Change::Pause { why: why.clone() }));
+        if found.spent != Spent::default() {
+            changes.push(Change::Spent(found.spent.clone()));
+        }
         changes
     }
 }
