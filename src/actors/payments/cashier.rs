@@ -1,21 +1,25 @@
 //! The cashier: receives, steps bills, carries their effects out.
 
+mod standing;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 
+use standing::standing;
+
 use super::looks::{self, Wanted};
 use super::{Cashier, Open, PayEntry, PayMessage, Shared, Source, Trust};
 use crate::actors::lookout::LookoutMessage;
-use crate::actors::{Resolved, end_of, progress_of};
+use crate::actors::{Resolved, end_of};
 use crate::crash;
 use crate::dispatch::{PayJob, Used, send_pay};
 use crate::order::{OrderId, Price};
 use crate::protocol::payment::{Bill, PayAlarm, PayEffect, PayEvent, PayTold, Saw};
 use crate::protocol::{Change, IntentId, Learnt, Moment, PayStep, PayVerdict, Payment, PaysOn};
-use crate::router::{End, Progress, RouterEvent};
+use crate::router::{End, RouterEvent};
 use crate::store::{Committed, StoreError, Stored};
 use crate::telemetry::Count;
 
@@ -486,21 +490,3 @@ impl Cashier {
 
 /// A timer that comes too early comes again.
 const TICK: std::time::Duration = std::time::Duration::from_millis(1);
-
-/// What whoever comes to an order is told of it.
-fn standing(open: &Open) -> Progress {
-    let payment = open.bill.payment();
-    let step = if open.in_doubt && payment.step == PayStep::Sending {
-        PayStep::InDoubt
-    } else {
-        payment.step
-    };
-    let state = crate::protocol::State::Created {
-        id: open.entry.order.clone(),
-        learnt: open.entry.learnt,
-        created_at: open.entry.created_at,
-        payment: payment.at(step),
-        why: "its payment is not clear".into(),
-    };
-    progress_of(&state)
-}
