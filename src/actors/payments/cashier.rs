@@ -19,7 +19,7 @@ use crate::dispatch::{PayJob, Used, send_pay};
 use crate::order::{OrderId, Price};
 use crate::protocol::payment::{Bill, PayAlarm, PayEffect, PayEvent, PayTold, Saw};
 use crate::protocol::{Change, IntentId, Learnt, Moment, PayStep, PayVerdict, Payment, PaysOn};
-use crate::router::{End, RouterEvent};
+use crate::router::{End, Progress, RouterEvent};
 use crate::store::{Committed, StoreError, Stored};
 use crate::telemetry::Count;
 
