@@ -394,8 +394,9 @@ async fn references_of_released_versions_are_not_forgotten() {
         copy(&fixture, dir.path());
         let mut to = Writing { store: open(dir.path()), seconds: 1_000 };
         let intents = all_of(&to.store).await;
-        let highest = intents.iter().map(|intent| intent.stored.id).max().expect("intents");
-        assert!(to.store.next_serial() > highest);
+        let highest = intents.iter().map(|intent| intent.stored.id).max();
+        // Some have what is counted against limits, and no orders.
+        assert!(highest.is_none_or(|highest| to.store.next_serial() > highest));
         for Adopted { stored, .. } in intents {
             let name = stored.client_ref.as_str();
             let mut again = to.intent(name);

@@ -479,8 +479,8 @@ async fn rebuilt_index_keeps_items_only_where_the_store_does() {
 async fn tools_name_a_newer_layout() {
     let dir = tempfile::tempdir().expect("a directory");
     filled(dir.path()).await;
-    std::fs::write(dir.path().join("format"), "order-router store 2\n").expect("writes");
-    let newer = |error| matches!(error, OpenError::NewerVersion { found: 2, known: 1 });
+    std::fs::write(dir.path().join("format"), "order-router store 3\n").expect("writes");
+    let newer = |error| matches!(error, OpenError::NewerVersion { found: 3, known: 2 });
     assert!(tools::verify(dir.path(), None).is_err_and(newer));
     assert!(tools::Snapshot::read(dir.path()).is_err_and(newer));
     assert!(tools::stats(dir.path()).is_err_and(newer));

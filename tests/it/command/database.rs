@@ -54,8 +54,11 @@ fn store_that_is_not_opened_says_why_and_shows_no_password() {
     for (url, expected) in [
         (nobody.as_str(), [opened, "no Postgres server is reached at 127.0.0.1"]),
         ("mysql://u:key-canary-1@h", ["ORDER_ROUTER_STORE", "is not a store that there is"]),
-        ("postgres://u:key-canary-1@h/d?sslmode=x", [opened, "is not understood"]),
-        ("postgres://u:key-canary-1@h/d?sslmode=require", [opened, "is not supported"]),
+        ("postgres://u:key-canary-1@h/d?sslmode=x", [opened, "sslmode is not known"]),
+        (
+            "postgres://u:key-canary-1@h/d?sslmode=require&sslrootcert=/none",
+            [opened, "/none cannot be read"],
+        ),
     ] {
         refused(on(&bench, "http://127.0.0.1:9", "results.jsonl", url), &expected);
     }
