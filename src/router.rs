@@ -1,6 +1,6 @@
 //! The handle that a host holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::protocol::account::{Account, AccountRules};
 use crate::protocol::balance;
 use crate::protocol::fulfilment::Delivery;
 use crate::protocol::lane::Decision;
-use crate::protocol::{Change, Learnt, PaysOn, State, Why};
+use crate::protocol::{Change, Learnt, PaysOn, Serial, Shape, State, Why};
 use crate::runtime::Runtime;
 use crate::shared_gate::{self, GateStats, SharedGate};
-use crate::store::{HistoryLine, IntentStore, Mark, StoreError, StoreStats, Stored};
+use crate::store::{HistoryLine, IntentStore, Mark, Rehydration, StoreError, StoreStats, Stored};
 use crate::supplier::Supplier;
 
 mod payment;
@@ -395,8 +395,8 @@ impl Builder {
         let accepted = |mark: &Mark| {
             matches!((mark, config.start), (Mark::Restored(_), StartAnswer::Restored))
         };
-        if let Some(mark) = found.mark.filter(|mark| !accepted(mark)) {
-            return Err(StartError::Marked { mark });
+        if let Some(mark) = found.mark.as_ref().filter(|mark| !accepted(mark)) {
+            return Err(StartError::Marked { mark: mark.clone() });
         }
         // It settles what was restored; the next start sends.
         let sends = sends && config.start != StartAnswer::Restored;
@@ -418,7 +418,10 @@ impl Builder {
             return Err(StartError::CannotPay);
         }
         let oldest = found.intents.iter().filter_map(|stored| stored.state.attempt());
+        let unseen = unseen_shapes(&found, &config);
         let known = match oldest.map(|attempt| attempt.seq).min() {
+            // Any order that was answered will do, to see how it is echoed.
+            Some(_) if !unseen.is_empty() => store.known_since(Serial(0)).await?,
             Some(oldest) => store.known_since(oldest).await?,
             None => Vec::new(),
         };
@@ -477,7 +480,7 @@ impl Builder {
         }
         shared_gate::keep(&shared);
         let (answer, first) = oneshot::channel();
-        let start = Start { newest_known, newest_order, has_history, answer };
+        let start = Start { newest_known, newest_order, has_history, unseen, answer };
         shared.look(LookoutMessage::Start(start));
         Ok(OrderRouter {
             inner: Arc::new(Inner {
@@ -489,6 +492,18 @@ impl Builder {
             }),
         })
     }
+}
+
+/// Shapes of orders with an open attempt whose echo was never seen (A4): nothing of them is released
+/// before it is.
+fn unseen_shapes(found: &Rehydration, config: &Config) -> BTreeSet<Shape> {
+    if config.trust_echo {
+        return BTreeSet::new();
+    }
+    let open = found.intents.iter().filter(|stored| stored.state.attempt().is_some());
+    open.map(|stored| Shape::of(&stored.items))
+        .filter(|shape| !found.echo_seen.contains(shape))
+        .collect()
 }
 
 /// Puts the lanes of a former process to bed; they wake once the account is known, or when an order

@@ -1,6 +1,6 @@
 //! The start: one list must be understood, and the account must not know more than the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::error::StartError;
 use crate::order::ItemsHash;
 use crate::protocol::account::{LANDING_BOUND, OpenLane};
 use crate::protocol::listing::Sheet;
-use crate::protocol::{Change, Clause, IDS_PER_RECORD_MAX};
+use crate::protocol::{Change, Clause, IDS_PER_RECORD_MAX, Shape};
 use crate::store::{Claim, HistoryLine};
 use crate::supplier::{PageRequest, ReadError};
 
@@ -34,6 +34,8 @@ pub(crate) struct Start {
     pub(crate) newest_order: Option<Timestamp>,
     /// The history line was drawn before.
     pub(crate) has_history: bool,
+    /// Shapes of open orders whose echo was never seen (A4).
+    pub(crate) unseen: BTreeSet<Shape>,
     pub(crate) answer: oneshot::Sender<Result<(), StartError>>,
 }
 
@@ -81,6 +83,7 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
         return meet_account(shared).await;
     }
     let (sheet, open, claims) = complete_list(shared, start).await?;
+    see_echo(shared, start, &open).await?;
     let unexplained = shared.account().unexplained(&sheet, &claims, &open);
     match (unexplained.first(), shared.config.start) {
         (None, _) => {}
@@ -96,6 +99,24 @@ async fn read_account(shared: &Arc<Shared>, start: &Start) -> Result<(), StartEr
                 store_is_empty: false,
             });
         }
+    }
+    Ok(())
+}
+
+/// Looks how orders are echoed that a former process had answers for, where no list has shown one yet.
+/// Else what is in doubt would wait for the next order that is answered, and where nothing can be
+/// sent but what is in doubt, for ever.
+async fn see_echo(
+    shared: &Arc<Shared>,
+    start: &Start,
+    open: &BTreeMap<ItemsHash, OpenLane>,
+) -> Result<(), StartError> {
+    let Some(back) = shared.account().echo_back(&start.unseen) else { return Ok(()) };
+    let sheet = super::sheet(shared, Some(back)).await;
+    let (seen, alarms) = shared.account().see_echo(&sheet, open);
+    alarms.iter().for_each(|alarm| shared.alarm(&alarm.to_string()));
+    for shape in seen {
+        shared.store.commit(Change::EchoSeen { shape }).await?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::assessment::{Tagging, Whose};
 use super::{
-    Account, AccountAlarm, Assessment, Claim, Clause, Holder, ItemsHash, LANDING_BOUND, Learnt,
-    Mark, Moment, NoEvidence, OpenLane, OrderId, Reach, Row, Sheet, Silence,
+    Account, AccountAlarm, Assessment, Claim, Clause, Entry, Holder, ItemsHash, LANDING_BOUND,
+    Learnt, Mark, Moment, NoEvidence, OpenLane, OrderId, Reach, Row, Sheet, Silence,
 };
 use crate::protocol::Shape;
 
@@ -111,6 +111,32 @@ impl Account {
         let entry = self.enter(row.id.clone(), row.created_at, true, true);
         entry.sheet = sheets;
         entry.seen.get_or_insert(arrived);
+    }
+
+    /// How far back a list must reach to show, of each of these shapes, the newest order that is known by
+    /// its own answer; `None`: none is.
+    #[must_use]
+    pub fn echo_back(&self, shapes: &BTreeSet<Shape>) -> Option<Timestamp> {
+        let newest = |shape: &Shape| {
+            let is_one = |entry: &&Entry| {
+                let claim = entry.claim.filter(|claim| claim.learnt == Learnt::Answer);
+                entry.dated && claim.is_some_and(|claim| claim.shape == Some(*shape))
+            };
+            self.book.values().filter(is_one).map(|entry| entry.created_at).max()
+        };
+        shapes.iter().filter_map(newest).min()
+    }
+
+    /// Compares the rows of a list with the orders that are known, and nothing else (A4). Gives the
+    /// shapes whose echo was not seen before.
+    pub fn see_echo(
+        &mut self,
+        sheet: &Sheet,
+        open: &BTreeMap<ItemsHash, OpenLane>,
+    ) -> (Vec<Shape>, Vec<AccountAlarm>) {
+        let mut alarms = Vec::new();
+        let seen = sheet.rows.iter().filter_map(|row| self.compare(row, open, &mut alarms));
+        (seen.collect(), alarms)
     }
 
     /// A4: the row of an order known by its own answer hashes to its lane. Gives the shape if its

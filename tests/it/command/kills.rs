@@ -75,3 +75,31 @@ fn the_demo_holds_what_it_promises() {
     // Nothing is left behind.
     assert_eq!(std::fs::read_dir(bench.dir.path()).unwrap().count(), 0);
 }
+
+/// No list was read while the first order was placed, so nothing had shown yet how an order is echoed (A4)
+/// when all that is left to do is in doubt and never landed.
+#[test]
+fn what_never_landed_is_released_though_no_list_was_read_before_the_kill() {
+    let (bench, supplier) = (Bench::new(), simulator(Faults::default()));
+    bench.file("first.csv", &csv(&["a-1,x,1"]));
+    bench.file("all.csv", &csv(&["a-1,x,1", "a-2,y,1", "a-3,y,1"]));
+    run(bench.submit(&supplier.url(), "first.csv"), 0);
+    supplier.set_faults(Faults { withheld_never_created: 1.0, ..Faults::default() }).unwrap();
+    let mut child = bench.submit(&supplier.url(), "all.csv").spawn().unwrap();
+    while supplier.stats().posts < 3 {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    supplier.set_faults(Faults::default()).unwrap();
+    let mut command = bench.submit(&supplier.url(), "all.csv");
+    run(
+        {
+            command.args(["--give-up-after", "30s"]);
+            command
+        },
+        0,
+    );
+    assert_eq!(supplier.ledger().len(), 3);
+}
