@@ -322,3 +322,29 @@ fn the_longest_lag_until_an_order_shows_is_measured_and_a_short_bound_is_told_on
     assert!(assessment.alarms.is_empty(), "told once: {:?}", assessment.alarms);
     assert_eq!(account.lag_seen(), lag, "the longest stays");
 }
+
+#[test]
+fn an_echo_is_looked_for_back_to_the_newest_answered_order_of_each_shape() {
+    let several = Shape { several_lines: true, with_note: false };
+    let known = vec![
+        answered(1, 100, "card"),
+        answered(2, 110, "card"),
+        Known { learnt: Learnt::List, ..answered(3, 120, "card") },
+        Known { created_at: None, ..answered(4, 130, "card") },
+        Known { shape: several, ..answered(5, 90, "coin") },
+    ];
+    let mut account = Account::new(rules(), None, Vec::new(), Vec::new(), known, None, minute(0));
+    let both = BTreeSet::from([Shape::default(), several]);
+    assert_eq!(account.echo_back(&both), Some(at(90)));
+    assert_eq!(account.echo_back(&BTreeSet::from([Shape::default()])), Some(at(110)));
+    let with_note = Shape { several_lines: false, with_note: true };
+    assert_eq!(account.echo_back(&BTreeSet::from([with_note])), None);
+    // One that is placed from a list has shown nothing; the answered one has, once.
+    let shown = sheet(Some(110), &[row(2, 110, "card"), row(3, 120, "card")]);
+    assert_eq!(account.see_echo(&shown, &open(&[])), (vec![Shape::default()], vec![]));
+    assert_eq!(account.see_echo(&shown, &open(&[])), (vec![], vec![]));
+    // One that is shown with other items rings.
+    let (seen, alarms) = account.see_echo(&sheet(Some(90), &[row(5, 90, "card")]), &open(&[]));
+    assert!(seen.is_empty());
+    assert!(matches!(alarms[..], [AccountAlarm::EchoDiffers { .. }]), "{alarms:?}");
+}
