@@ -263,6 +263,17 @@ impl Shared {
         }
     }
 
+    /// What an order costs that is sent in this process; not known if it goes without its price guard.
+    pub(crate) fn price_of(&self, intent: IntentId, items: &[Item]) -> Option<Price> {
+        let guarded = !self.config.resend_without_guard || !self.unguarded.contains(&intent);
+        guarded.then(|| Price::total(items)).flatten()
+    }
+
+    /// What an order costs that the store has; not known if it may have gone without its price guard.
+    pub(crate) fn price_then(&self, items: &[Item]) -> Option<Price> {
+        (!self.config.resend_without_guard).then(|| Price::total(items)).flatten()
+    }
+
     /// Measures the supplier's clock.
     pub(crate) fn supplier_clock(&self, date: Option<Timestamp>) {
         let wall = self.runtime.clock.wall();

@@ -209,9 +209,22 @@ impl Dispatch {
 
     /// Gives a permit back: its POST has an outcome, or it was not needed.
     pub(crate) fn give_back(&self, shared: &Arc<Shared>, intent: IntentId, used: Used) {
+        self.counted(shared, intent, used);
+        self.done(shared);
+    }
+
+    /// What became of a reservation. To be said before the outcome is told: by that the same order may ask
+    /// anew, and what is said then would be of its next reservation.
+    pub(crate) fn counted(&self, shared: &Shared, intent: IntentId, used: Used) {
+        if self.limited {
+            self.permits().limits.release(intent, used, shared.runtime.now());
+        }
+    }
+
+    /// Gives the permit of a POST back whose reservation is counted.
+    pub(crate) fn done(&self, shared: &Arc<Shared>) {
         let mut permits = self.permits();
         permits.posts = permits.posts.saturating_sub(1);
-        permits.limits.release(intent, used, shared.runtime.now());
         let pumps = !permits.waiting.is_empty()
             || !permits.paying.is_empty()
             || permits.limits.are_waited_for();

@@ -65,10 +65,14 @@ impl Report {
             // What a refusal means is decided by a look.
             PayOutcome::Paid | PayOutcome::Refused(_) | PayOutcome::Unknown(_) => Used::Fully,
         };
+        let first = std::mem::take(&mut self.first);
+        if first {
+            self.shared.dispatch.counted(&self.shared, intent, used);
+        }
         let message = PayMessage::Answered { intent, pays, outcome, left };
         self.shared.payments.send(&self.shared, message);
-        if std::mem::take(&mut self.first) {
-            self.shared.dispatch.give_back(&self.shared, intent, used);
+        if first {
+            self.shared.dispatch.done(&self.shared);
         }
     }
 }

@@ -103,9 +103,13 @@ impl Report {
             Outcome::NotSent(_) | Outcome::Refused(_) => Used::ForNothing,
             Outcome::Created { .. } | Outcome::Unknown(_) => Used::Fully,
         };
+        let first = std::mem::take(&mut self.first);
+        if first {
+            self.shared.dispatch.counted(&self.shared, intent, used);
+        }
         self.shared.deliver(self.lane, LaneMessage::Answered { intent, seq, outcome, left });
-        if std::mem::take(&mut self.first) {
-            self.shared.dispatch.give_back(&self.shared, intent, used);
+        if first {
+            self.shared.dispatch.done(&self.shared);
         }
     }
 }

@@ -189,9 +189,10 @@ impl BalanceBook {
 
     /// From now on an attempt, or a payment, of this intent may be debited. To be said before it can leave.
     pub fn begun(&mut self, intent: IntentId, price: Option<Price>) {
-        if self.open.insert(intent, price).is_none() {
-            self.open_sum = self.open_sum.plus(Sum::of(price));
+        if let Some(before) = self.open.insert(intent, price) {
+            self.open_sum = self.open_sum.minus(Sum::of(before));
         }
+        self.open_sum = self.open_sum.plus(Sum::of(price));
     }
 
     /// It has ended, durably: bought, or nothing was debited and nothing will be.

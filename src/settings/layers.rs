@@ -331,11 +331,17 @@ impl Loaded {
             .request_timeout(config.request_timeout)
             .landing_bound(config.landing_bound);
         let looks = Config::default().look_again(config.look_again.0, config.look_again.1);
+        let other = config.check();
+        let names = match &other {
+            Err(ConfigError::Guardless { limit }) => ["resend_without_guard", *limit],
+            Err(ConfigError::BalanceWindow { .. }) => ["balance_window", "balance_lasts"],
+            _ => ["landing_bound", "landing_bound"],
+        };
         let pairs = [
             (limits.check(), ["landing_bound", "request_timeout"]),
             (looks.check(), ["look_again_max", "look_again"]),
             // Whatever else the router refuses.
-            (config.check(), ["landing_bound", "landing_bound"]),
+            (other, names),
         ];
         for (checked, names) in pairs {
             let Err(error) = checked else { continue };

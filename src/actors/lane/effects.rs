@@ -112,7 +112,7 @@ impl LaneActor {
         match write {
             Write::Accept { intent, attempt: Some(_) } | Write::Record { intent, .. } => {
                 if let Some(open) = self.orders.get(intent) {
-                    shared.money.begun(*intent, || Price::total(&open.items));
+                    shared.money.begun(*intent, || shared.price_of(*intent, &open.items));
                 }
                 None
             }
@@ -318,11 +318,13 @@ impl LaneActor {
             }
             return;
         }
+        let price = self.orders.get(&intent);
+        let price = price.and_then(|open| self.shared.price_of(intent, &open.items));
         let Some(open) = self.leave(intent) else { return };
         if let Told::Placed { id, learnt, created_at } = told
             && self.shared.config.pays_on == PaysOn::Pay
         {
-            return self.hand_to_cashier(intent, *open, (id, learnt, created_at));
+            return self.hand_to_cashier(intent, *open, price, (id, learnt, created_at));
         }
         self.shared.dispatch.ended(&self.shared, intent, false);
         if let Progress::Ended(end) = &progress {
@@ -342,6 +344,7 @@ impl LaneActor {
         &self,
         intent: IntentId,
         open: super::Open,
+        price: Option<Price>,
         (order, learnt, created_at): (OrderId, Learnt, Option<jiff::Timestamp>),
     ) {
         let entry = PayEntry {
@@ -350,7 +353,7 @@ impl LaneActor {
             order,
             learnt,
             created_at,
-            price: Price::total(&open.items),
+            price,
             payment: Payment::NEW,
             source: if learnt == Learnt::Answer { Source::Answer } else { Source::Store },
             waiters: open.waiters,

@@ -9,7 +9,6 @@ use super::effects::notify;
 use super::{LaneActor, progress_of, restored};
 use crate::actors::Dormant;
 use crate::dispatch::Used;
-use crate::order::Price;
 use crate::protocol::lane::{Lane, Restored};
 use crate::protocol::{Clause, IntentId, Moment};
 use crate::store::{Rehydration, StoreError, Stored};
@@ -27,7 +26,9 @@ impl LaneActor {
         let known: Vec<_> = known.collect();
         for stored in &dormant.intents {
             match stored.state.attempt() {
-                Some(_) => self.shared.money.begun(stored.id, || Price::total(&stored.items)),
+                Some(_) => {
+                    self.shared.money.begun(stored.id, || self.shared.price_then(&stored.items))
+                }
                 // How an attempt ended meanwhile is not known here: it counts as bought, which rings nothing.
                 None => self.shared.money.ended(&self.shared, stored.id, true),
             }

@@ -132,7 +132,7 @@ impl Cashier {
         }
     }
 
-    fn enter(&mut self, entry: PayEntry) {
+    fn enter(&mut self, mut entry: PayEntry) {
         let intent = entry.intent;
         if let Some(open) = self.orders.get_mut(&intent) {
             // Once another router has taken the store over, it gives numbers of this one's out anew.
@@ -142,6 +142,10 @@ impl Cashier {
                 open.entry.waiters.extend(entry.waiters);
             }
             return;
+        }
+        if entry.source == Source::Earlier && self.shared.config.resend_without_guard {
+            // Whether it went without its price guard is not known.
+            entry.price = None;
         }
         let now = self.shared.runtime.now();
         let (bill, effects) = match entry.source {

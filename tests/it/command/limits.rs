@@ -224,5 +224,11 @@ fn what_is_over_a_limit_by_itself_is_told_and_not_recorded() {
     assert_eq!(supplier.ledger().len(), 4);
     let mut command = bench.submit(&supplier.url(), "in.csv");
     command.args(["--resend-without-guard", "--order-amount-max", "20"]);
-    assert!(stderr(&run(command, 2)).contains("contradict each other"));
+    let said = stderr(&run(command, 2));
+    assert!(
+        said.contains(
+            "--resend-without-guard: resend_without_guard and order_amount_max contradict"
+        ),
+        "{said}"
+    );
 }

@@ -321,3 +321,39 @@ async fn a_supplier_without_balances_ends_a_pause_with_its_list() {
     };
     tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is tried again");
 }
+
+/// Two orders of 1 whose guards fail are bought for 2.50 each, without them: nobody has said what they cost.
+async fn without_guards(pays_on: PaysOn) {
+    let pay_time = if pays_on == PaysOn::Pay { PayTime::Pay } else { PayTime::Create };
+    let contract = Contract { pays_on: pay_time, ..contract(1_000) };
+    let mut world = world(Faults::default(), contract);
+    let config = world.config.clone().pays_on(pays_on).resend_without_guard(true);
+    world.config = config.pay_watch(Duration::from_millis(100));
+    let router = world.ready().await;
+    let told = Told::by(&router);
+    watched(&told).await;
+    for n in 0..2 {
+        let price = "1".parse().expect("a price");
+        let item = Item::new(format!("x-{n}"), 1).expect("an item").total_price(price);
+        let reference = ClientRef::new(format!("w-{n}")).expect("a reference");
+        placed(&buy(&router, Order::new(reference, vec![item]).expect("an order")).await);
+    }
+    tokio::time::sleep(2 * LAG).await;
+    readings(&told, 4).await;
+    assert_eq!(told.unexplained(), [""; 0], "{pays_on:?}");
+    // It watches on.
+    world.simulator.book(None, "-3.01".parse().expect("an amount"));
+    told.wait("a purchase of somebody else", |e| matches!(e, RouterEvent::Unexplained { .. }))
+        .await;
+    assert_eq!(told.unexplained(), ["3.01 USD"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_bought_without_a_price_guard_is_explained_at_any_price() {
+    without_guards(PaysOn::Create).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paid_later_without_a_price_guard_is_explained_at_any_price() {
+    without_guards(PaysOn::Pay).await;
+}
