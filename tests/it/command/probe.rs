@@ -394,6 +394,48 @@ fn where_other_orders_are_open_none_is_bought_and_they_stay_as_they_are() {
     assert_eq!(supplier.ledger().len(), 2);
 }
 
+/// A supplier whose list has one order more at every look, and takes neither an offset nor a page's number.
+fn restless() -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (look, stream) in listener.incoming().enumerate() {
+            let (mut stream, mut request) = (stream.unwrap(), Vec::new());
+            let mut bytes = [0; 4096];
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut bytes) {
+                    Ok(count) if count > 0 => request.extend_from_slice(&bytes[..count]),
+                    _ => break,
+                }
+            }
+            let rows = if String::from_utf8_lossy(&request).contains("limit=2&") { 2 } else { 10 };
+            let row = |n: usize| {
+                let at = jiff::Timestamp::from_second(1_750_000_000 + n as i64).unwrap();
+                format!(
+                    r#"{{"id":"o{n}","status":"completed","createdAt":"{at}","items":[{{"itemId":"a","quantity":1}}]}}"#
+                )
+            };
+            let list: Vec<_> = (0..rows).map(|n| row(look + 100 - n)).collect();
+            let body = format!(r#"{{"orders":[{}]}}"#, list.join(","));
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let length = body.len();
+            let _ = write!(stream, "{head}\r\ncontent-length: {length}\r\n\r\n{body}");
+        }
+    });
+    url
+}
+
+#[test]
+fn rows_that_others_move_are_not_taken_for_pages() {
+    let (bench, url) = (Bench::new(), restless());
+    let report = facts(&run(bench.command(&["probe", "--supplier", &url, "--json"]), 1));
+    assert_eq!(fact(&report, "order"), "newest first");
+    let paging = fact(&report, "paging");
+    assert_eq!(paging, "? neither an offset nor a page's number moves the list");
+    assert_eq!((setting(&report, "page_parameter"), setting(&report, "first_page")), (None, None));
+}
+
 #[test]
 fn one_order_on_the_account_does_not_show_which_end_of_the_list_is_first() {
     let (bench, supplier) = (Bench::new(), supplier_with(Contract::default(), Faults::default()));
