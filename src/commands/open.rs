@@ -214,7 +214,10 @@ fn not_started(args: &Loaded, error: &StartError) -> Failure {
     let what = format!("the router was not started: {}", chain(error));
     let next = match error {
         StartError::EchoChanged { .. } => {
-            "start with the former setting until they have ended".to_owned()
+            "start with the former setting and let the router run on until they have ended; one that was \
+             found in the list after its answer was lost counts for two landing bounds more, in which a \
+             router is at work"
+                .to_owned()
         }
         StartError::Marked { mark } => match mark {
             Mark::MovedTo(place) => format!(
