@@ -196,8 +196,11 @@ pub enum StartError {
     /// Orders are open that were accepted while the list was said to echo other fields, or with tags or
     /// a key of tags that are not set now: their rows
     /// would not be recognised, and they could be bought twice. Start with the former setting, and
-    /// change it once they have ended.
-    #[error("{open} open orders were accepted with another setting of what the list echoes")]
+    /// change it once they have ended. Placed orders count too while an attempt whose answer was lost may
+    /// still land, which only a router at work finds out.
+    #[error(
+        "{open} open or unsettled orders were accepted with another setting of what the list echoes"
+    )]
     EchoChanged {
         /// How many.
         open: usize,

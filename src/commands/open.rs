@@ -6,14 +6,15 @@ use std::time::Duration;
 
 #[cfg(any(feature = "dynamodb", feature = "postgres", feature = "redb", feature = "redis"))]
 use order_router::cluster::Node;
+use order_router::protocol::State;
 use order_router::runtime::Runtime;
 use order_router::settings::Loaded;
 use order_router::store::{
-    EmbeddedConfig, EmbeddedStore, IntentStore, Mark, OnProgress, OpenError, StoreError,
+    EmbeddedConfig, EmbeddedStore, IntentStore, Mark, OnProgress, OpenError, StoreError, Stored,
 };
 use order_router::supplier::foxreload::InvalidSetting;
 use order_router::supplier::{FoxReload, Supplier};
-use order_router::{Builder, Config, OrderRouter, StartAnswer, StartError};
+use order_router::{Builder, ClientRef, Config, OrderRouter, StartAnswer, StartError};
 
 use super::buyer::Buyer;
 use super::failure::{Failure, chain};
@@ -45,14 +46,33 @@ pub async fn open(args: &Loaded, posts: usize) -> Result<OrderRouter, Failure> {
     start(builder, args).await
 }
 
-/// Starts a router with another client of the same account. It is not ready yet: see [`ready`].
-pub async fn open_with(
+/// Starts a router for one order alone, with another client of the same account. A store with other open
+/// orders is refused: they would be driven on by rules that are not theirs. It is not ready yet: see
+/// [`ready`].
+pub async fn open_for(
+    only: &ClientRef,
     args: &Loaded,
     supplier: Arc<dyn Supplier>,
     config: Config,
     runtime: Runtime,
 ) -> Result<OrderRouter, Failure> {
     let store = remembered(args, &runtime).await?;
+    let found = store.rehydrate().await.map_err(|error| {
+        Failure::nothing_sent(
+            format!("the store cannot be read: {}", chain(&error)),
+            "see that its disk or its server is in order, then run again",
+        )
+    })?;
+    let is_other = |stored: &&Stored| {
+        stored.client_ref != *only && !matches!(stored.state, State::Placed { .. })
+    };
+    let others = found.intents.iter().filter(is_other).count();
+    if others > 0 {
+        let what = format!("{others} other orders of this store are open");
+        let next = "let `order-router submit` drive them to their ends, or decide them with \
+            `order-router orders resolve`, then run again";
+        return Err(Failure::nothing_sent(what, next));
+    }
     start(OrderRouter::builder(supplier, store).config(config).runtime(runtime), args).await
 }
 
@@ -194,7 +214,10 @@ fn not_started(args: &Loaded, error: &StartError) -> Failure {
     let what = format!("the router was not started: {}", chain(error));
     let next = match error {
         StartError::EchoChanged { .. } => {
-            "start with the former setting until they have ended".to_owned()
+            "start with the former setting and let the router run on until they have ended; one that was \
+             found in the list after its answer was lost counts for two landing bounds more, in which a \
+             router is at work"
+                .to_owned()
         }
         StartError::Marked { mark } => match mark {
             Mark::MovedTo(place) => format!(

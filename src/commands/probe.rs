@@ -153,7 +153,8 @@ async fn buy(
         .map_err(|error| Failure::nothing_sent(error.to_string(), "correct --buy"))?;
     let balances = Bought::balances_before(&supplier).await;
     let watched = Watched::new(supplier, clock);
-    let router = open::open_with(loaded, watched.clone(), config, runtime).await?;
+    let only = &args.buy_ref;
+    let router = open::open_for(only, loaded, watched.clone(), config, runtime).await?;
     open::ready(&router, loaded).await?;
     let end = router.submit(order).await;
     let order_id = placed(args, end);

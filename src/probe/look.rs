@@ -279,7 +279,11 @@ async fn paging(supplier: &FoxReload, sample: &Found) -> Fact {
             return Fact::found("paging", what).set("offset_parameter", offset);
         }
         for name in pages(supplier) {
-            let (Some(one), Some(next)) = (two(&name, 1).await, two(&name, 2).await) else {
+            // The one around the other: rows that others move look like a number that is looked at.
+            let (one, next) = (two(&name, 1).await, two(&name, 2).await);
+            let again = two(&name, 1).await;
+            let (Some(one), Some(next)) = (one.filter(|one| again.as_ref() == Some(one)), next)
+            else {
                 continue;
             };
             let Ok(plain) = found(supplier, &[(&limit, 2)]).await else { continue };
@@ -288,6 +292,9 @@ async fn paging(supplier: &FoxReload, sample: &Found) -> Fact {
                 continue;
             }
             let first = u64::from(one == plain);
+            if first == 0 && two(&name, 0).await.as_ref() != Some(&plain) {
+                continue;
+            }
             let fact = Fact::found("paging", format!("by `{name}`, the first page is {first}"));
             let note = "pages by number do not overlap: a row that moves meanwhile costs a listing";
             return fact.note(note).set("page_parameter", name).set("first_page", first);

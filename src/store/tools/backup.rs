@@ -179,7 +179,10 @@ fn same_past(to: &Path, store: &Segments) -> Result<usize, OpenError> {
     let (_, copied) = find(to)?;
     let Some(newest) = copied.files.len().checked_sub(1) else { return Ok(0) };
     let other = || {
-        let what = format!("{} is a backup of something else, and was left as it is", to.display());
+        let what = format!(
+            "{} is a backup of something else, or of a store before it was compacted, and was left as it is",
+            to.display()
+        );
         OpenError::lost(what)
     };
     if newest >= store.files.len() {

@@ -363,6 +363,80 @@ fn a_lost_answer_or_a_killed_probe_leads_to_no_second_order() {
 }
 
 #[test]
+fn where_other_orders_are_open_none_is_bought_and_they_stay_as_they_are() {
+    // An order that is to be paid later is in doubt. Driven on as if creating it paid for it, it would be
+    // placed, and nobody would ever pay it.
+    let faults =
+        Faults { script: vec![Some(PostFault::WithheldAfterCreation)].into(), ..Faults::default() };
+    let contract = Contract { pays_on: PayTime::Pay, ..Contract::default() };
+    let (bench, supplier) = (Bench::new(), supplier_with(contract, faults));
+    std::fs::write(bench.dir.path().join("one.csv"), "client_ref,item_id,quantity\nr-1,card,1\n")
+        .unwrap();
+    let url = supplier.url();
+    let words = ["submit", "one.csv", "--supplier", &url, "--data", "data", "--pays-on", "pay"];
+    let mut command = bench.command(&words);
+    command.args(["--request-timeout", "500ms", "--landing-bound", "1s"]);
+    let mut child = command.spawn().unwrap();
+    while supplier.ledger().is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let buying = ["--json", "--buy", "other:1@1.00", "--pays-on", "pay"];
+    let output = run(probe(&bench, &supplier, &buying), 2);
+    assert!(stderr(&output).contains("1 other orders of this store are open"), "{output:?}");
+    one_order(&supplier.stats(), &supplier);
+    // Its own rules drive it on, and then there is room for the probe's.
+    run(command, 0);
+    assert_eq!(supplier.stats().pays, 1);
+    run(probe(&bench, &supplier, &buying), 1);
+    assert_eq!(supplier.ledger().len(), 2);
+}
+
+/// A supplier whose list has one order more at every look, and takes neither an offset nor a page's number.
+fn restless() -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (look, stream) in listener.incoming().enumerate() {
+            let (mut stream, mut request) = (stream.unwrap(), Vec::new());
+            let mut bytes = [0; 4096];
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut bytes) {
+                    Ok(count) if count > 0 => request.extend_from_slice(&bytes[..count]),
+                    _ => break,
+                }
+            }
+            let rows = if String::from_utf8_lossy(&request).contains("limit=2&") { 2 } else { 10 };
+            let row = |n: usize| {
+                let at = jiff::Timestamp::from_second(1_750_000_000 + n as i64).unwrap();
+                format!(
+                    r#"{{"id":"o{n}","status":"completed","createdAt":"{at}","items":[{{"itemId":"a","quantity":1}}]}}"#
+                )
+            };
+            let list: Vec<_> = (0..rows).map(|n| row(look + 100 - n)).collect();
+            let body = format!(r#"{{"orders":[{}]}}"#, list.join(","));
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let length = body.len();
+            let _ = write!(stream, "{head}\r\ncontent-length: {length}\r\n\r\n{body}");
+        }
+    });
+    url
+}
+
+#[test]
+fn rows_that_others_move_are_not_taken_for_pages() {
+    let (bench, url) = (Bench::new(), restless());
+    let report = facts(&run(bench.command(&["probe", "--supplier", &url, "--json"]), 1));
+    assert_eq!(fact(&report, "order"), "newest first");
+    let paging = fact(&report, "paging");
+    assert_eq!(paging, "? neither an offset nor a page's number moves the list");
+    assert_eq!((setting(&report, "page_parameter"), setting(&report, "first_page")), (None, None));
+}
+
+#[test]
 fn one_order_on_the_account_does_not_show_which_end_of_the_list_is_first() {
     let (bench, supplier) = (Bench::new(), supplier_with(Contract::default(), Faults::default()));
     stock(&supplier, 1);
