@@ -89,7 +89,7 @@ fn a_bad_csv_line_is_told_with_its_number_and_the_others_go_on() {
         (4, Err("not \"1.5\"")),
         (5, Err("not \"4294967296\"")),
         (6, Err("e: 2 columns, where the header has 3")),
-        (7, Err("client reference must be")),
+        (7, Err("there is no client_ref")),
         (8, Err("client reference must be")),
         (9, Err("item id must be")),
         (10, Err("not \"+1\"")),
