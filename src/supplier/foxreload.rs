@@ -46,6 +46,7 @@ use crate::protocol::{Fingerprint, Why};
 use crate::runtime::Clock;
 
 mod posts;
+#[cfg(feature = "cli")]
 pub(crate) mod raw;
 
 /// FoxReload's public address.
