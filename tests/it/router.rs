@@ -11,6 +11,7 @@ use order_router::{ClientRef, Config, End, Item, Order, OrderRouter, Progress};
 
 mod all_at_once;
 mod balance;
+mod clock;
 mod doubts;
 mod edges;
 mod failing;

@@ -10,7 +10,7 @@ use crate::store::Asked;
 use crate::store::Request;
 use crate::store::ledger::{ClaimWrite, Meeting, RowWrite};
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests' server can more")]
 #[path = "../../../tests/it/servers/dynamodb.rs"]
 mod server;
 

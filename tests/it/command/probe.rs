@@ -147,6 +147,17 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
+/// Runs a command until an order has landed, and kills it.
+fn killed_once_it_landed(command: &mut Command, supplier: &Simulator) {
+    let mut child = command.spawn().unwrap();
+    while supplier.ledger().is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn each_shape_of_a_list_is_found_to_be_what_it_is() {
     for (n, (contract, expected, settings)) in shapes().into_iter().enumerate() {
@@ -350,13 +361,7 @@ fn a_lost_answer_or_a_killed_probe_leads_to_no_second_order() {
         Faults { script: vec![Some(PostFault::WithheldAfterCreation)].into(), ..Faults::default() };
     let (bench, supplier) = (Bench::new(), supplier_with(Contract::default(), faults));
     let mut command = probe(&bench, &supplier, &buying);
-    let mut child = command.spawn().unwrap();
-    while supplier.ledger().is_empty() {
-        assert!(child.try_wait().unwrap().is_none(), "it has ended");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    killed_once_it_landed(&mut command, &supplier);
     let report = facts(&run(probe(&bench, &supplier, &buying), 1));
     one_order(&supplier.stats(), &supplier);
     assert_eq!(fact(&report, "unknown key in a note"), "is kept and shown: orders can carry tags");
@@ -376,13 +381,7 @@ fn where_other_orders_are_open_none_is_bought_and_they_stay_as_they_are() {
     let words = ["submit", "one.csv", "--supplier", &url, "--data", "data", "--pays-on", "pay"];
     let mut command = bench.command(&words);
     command.args(["--request-timeout", "500ms", "--landing-bound", "1s"]);
-    let mut child = command.spawn().unwrap();
-    while supplier.ledger().is_empty() {
-        assert!(child.try_wait().unwrap().is_none(), "it has ended");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    killed_once_it_landed(&mut command, &supplier);
     let buying = ["--json", "--buy", "other:1@1.00", "--pays-on", "pay"];
     let output = run(probe(&bench, &supplier, &buying), 2);
     assert!(stderr(&output).contains("1 other orders of this store are open"), "{output:?}");

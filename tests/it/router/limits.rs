@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use jiff::{SignedDuration, Timestamp};
-use order_router::protocol::{Moment, PaysOn};
-use order_router::runtime::{Clock, Runtime};
+use jiff::Timestamp;
+use order_router::protocol::PaysOn;
+use order_router::runtime::Runtime;
 use order_router::simulator::{Contract, PayFault, PayTime, PostFault};
 use order_router::{Price, RouterEvent, SubmitError};
 
+use super::clock::JumpingClock;
 use super::*;
 
 fn price(text: &str) -> Price {
@@ -174,23 +175,6 @@ async fn an_order_that_is_no_good_any_more_holds_nobody_up() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), clear).await.expect("nobody waits");
-}
-
-/// A clock whose wall is this much ahead.
-struct JumpingClock {
-    steady: Arc<dyn Clock>,
-    ahead_seconds: AtomicI64,
-}
-
-impl Clock for JumpingClock {
-    fn now(&self) -> Moment {
-        self.steady.now()
-    }
-
-    fn wall(&self) -> Timestamp {
-        let ahead = SignedDuration::from_secs(self.ahead_seconds.load(Ordering::Relaxed));
-        self.steady.wall().checked_add(ahead).expect("in range")
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

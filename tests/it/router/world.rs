@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use jiff::{SignedDuration, Timestamp};
-use order_router::protocol::Moment;
-use order_router::runtime::{Clock, Runtime};
+use jiff::Timestamp;
+use order_router::runtime::Runtime;
 
+use super::clock::JumpingClock;
 use super::*;
 
 fn orders(n: usize) -> Vec<Order> {
@@ -49,23 +49,6 @@ async fn a_stranger_who_buys_the_same_holds_the_lane_and_never_buys_twice() {
     assert!(matches!(error, order_router::SubmitError::LaneHeld { .. }), "{error}");
     let ours = world.simulator.ledger().iter().filter(|row| !row.foreign).count();
     assert_eq!(ours, 2, "one for the witness, one in doubt, none more");
-}
-
-/// A clock whose wall can be put forward and back while everything runs.
-struct JumpingClock {
-    steady: Arc<dyn Clock>,
-    ahead_seconds: AtomicI64,
-}
-
-impl Clock for JumpingClock {
-    fn now(&self) -> Moment {
-        self.steady.now()
-    }
-
-    fn wall(&self) -> Timestamp {
-        let ahead = SignedDuration::from_secs(self.ahead_seconds.load(Ordering::Relaxed));
-        self.steady.wall().checked_add(ahead).expect("in range")
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
